@@ -1,0 +1,60 @@
+/**
+ * The log's record. Rules of change: fields are only added; `v` goes up when a reader of the old form would be
+ * misled; values are strings, safe integers, arrays and objects (no floats, no booleans, no null); a kind is never
+ * given a new meaning. One record is one line of canonical JSON (RFC 8785) of at most 65,535 bytes, "\n" after it.
+ */
+export type Value = string | number | readonly Value[] | { readonly [key: string]: Value };
+export type Data = { readonly [key: string]: Value };
+
+export const RECORD_VERSION = 1;
+export const MAX_RECORD_BYTES = 65_535;
+
+/** Every kind the daemon writes. A verifier accepts kinds it does not know; a fold ignores them. */
+export const RECORD_KINDS = [
+  "log.genesis",
+  "log.recovered",
+  "seal",
+  "daemon.started",
+  "daemon.stopped",
+  "gap",
+  "mode.changed",
+  "mode.lapsed",
+  "mode.applied",
+  "mode.apply-failed",
+  "tripwire.fired",
+  "tripwire.noted",
+  "tripwire.repeated",
+  "sensor.blind",
+  "sensor.restored",
+  "clock.frozen",
+  "clock.cleared",
+  "ceremony.begun",
+  "ceremony.refused",
+  "ceremony.cancelled",
+  "baseline.set",
+  "decision",
+  "request.refused",
+] as const;
+
+export type RecordKind = (typeof RECORD_KINDS)[number];
+
+export type LogRecord = {
+  readonly v: number;
+  /** 0 for the first line of the log; one more each line, over all segments. */
+  readonly seq: number;
+  /** RFC 3339, UTC, milliseconds. */
+  readonly at: string;
+  /** CLOCK_MONOTONIC in nanoseconds, decimal. */
+  readonly mono: string;
+  /** Kernel boot id. */
+  readonly boot: string;
+  readonly kind: string;
+  readonly data: Data;
+  /** RFC 6962 leaf hash, SHA-256(0x00 ‖ line), hex, of the line before; 64 zeros for the first. */
+  readonly prev: string;
+};
+
+/** What the rest of the daemon hands to the log: it numbers, times, chains and seals. */
+export type Entry = { readonly kind: RecordKind; readonly data: Data };
+
+export const FIRST_PREV = "0".repeat(64);

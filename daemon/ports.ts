@@ -1,0 +1,103 @@
+import type { Signal } from "./core/signal.ts";
+
+/** Time, three ways. Pure code never calls these; the loop passes the values in. */
+export interface Clock {
+  /** CLOCK_REALTIME, milliseconds since 1970. */
+  wallMs(): number;
+  /** CLOCK_MONOTONIC, nanoseconds: comparable between processes of one boot. */
+  monoNs(): bigint;
+  /** CLOCK_BOOTTIME, milliseconds since boot, counting suspend. */
+  bootMs(): number;
+  /** The kernel's boot id (/proc/sys/kernel/random/boot_id). */
+  bootId(): string;
+}
+
+/** The log's open segment. One writer; the audit log calls `write` again only when the last call has settled. */
+export interface LogStore {
+  /**
+   * Appends the bytes and syncs them (fdatasync). Resolves when they are durable; rejects when that is not
+   * certain, after which the store must not be written again (a failed fsync may have dropped the pages).
+   */
+  write(chunk: Buffer): Promise<void>;
+  /** What is wrong with the file underneath us, or null: replaced, truncated, grown by somebody else. */
+  damage(): { what: "replaced" | "truncated" | "grown"; detail: string } | null;
+  close(): void;
+}
+
+/** Holds the private key of the open segment. The key never leaves it. */
+export interface Signer {
+  /** C2SP verifier key: name+hex key id+base64(0x01 ‖ public key). */
+  readonly vkey: string;
+  /** Ed25519 over the message. */
+  sign(message: Buffer): Buffer;
+}
+
+/** Remembers the newest checkpoint outside the log, so that a cut tail is noticed. */
+export interface HeadStore {
+  remember(note: string): void;
+}
+
+/** The kernel's packet filter, as far as our one table goes. Calls are synchronous: a transaction takes well under a millisecond. */
+export interface Firewall {
+  /** Which way in: the library in this process, or the nft program. */
+  readonly via: "libnftables" | "nft";
+  /** Runs an nft script as one transaction. Throws BoundaryError("nft-failed") and then nothing of it took effect. */
+  run(script: string): void;
+  /** `nft list table inet boundary`, or null when there is no such table. */
+  list(): string | null;
+}
+
+/** What a sensor can say of itself. "absent": this host has nothing to see (no USB), which is no fault. */
+export type SensorHealth =
+  | { readonly state: "watching"; readonly via: string }
+  | { readonly state: "blind"; readonly why: string }
+  | { readonly state: "absent"; readonly why: string };
+
+/** A sensor. It reports what it saw, never decides; when it cannot see it says so with a `sensor.blind` signal and restarts itself with back-off. */
+export interface SignalSource {
+  readonly name: "files" | "network" | "usb" | "rules" | "clock";
+  /** Resolves once it is really watching (or has reported itself blind or absent). */
+  start(emit: (signal: Signal) => void): Promise<void>;
+  stop(): Promise<void>;
+  health(): SensorHealth;
+}
+
+/** The service manager. Every call is a no-op where there is none. */
+export interface Notifier {
+  ready(): void;
+  watchdog(): void;
+  stopping(): void;
+  status(text: string): void;
+}
+
+/** Who is on the other end of a connection, as the kernel says (SO_PEERCRED, SO_PEERGROUPS). Made once, at accept. */
+export type Peer = {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** All groups at the time of connect, gid included. */
+  readonly groups: readonly number[];
+};
+
+/** One connection of the control socket, seen from the loop's side. */
+export interface Connection {
+  readonly peer: Peer;
+  /** Sends one frame; false when the peer is gone or too slow (and has been dropped). */
+  send(message: object): boolean;
+  onClose(then: () => void): void;
+}
+
+/** Evidence about a peer process, read when it is needed. */
+export interface PeerFacts {
+  /** The controlling terminal of a process ("pts/3"), or null when it has none or is gone. */
+  terminalOf(pid: number): string | null;
+  /** Login name, or the number as text. */
+  userName(uid: number): string;
+}
+
+/** Diagnostics for the operator (stderr, journald). Never the audit log. */
+export interface OpLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
