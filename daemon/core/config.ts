@@ -1,0 +1,196 @@
+import { z } from "zod";
+import { MODES } from "./mode.ts";
+import { SIGNAL_FACTS, SIGNAL_KINDS, type SignalKind } from "./signal.ts";
+import type { Matcher, Tripwire } from "./tripwire.ts";
+
+/**
+ * The configuration: the schema is the documentation of every field, its unit and its limits.
+ * Unknown keys are refused. Everything has a default, so that an absent file is a valid configuration.
+ */
+const Name = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,63}$/, "use lower case letters, digits and dashes, 64 at most");
+const Account = z.union([
+  z.string().regex(/^[a-z_][a-z0-9_.-]{0,31}$/i),
+  z.number().int().min(0).max(4_294_967_294),
+]);
+const AbsolutePath = z.string().max(4096).startsWith("/", "give an absolute path");
+const InterfaceName = z
+  .string()
+  .regex(/^[A-Za-z0-9_.@:-]{1,15}$/, "a network interface name has 1 to 15 plain characters");
+const Cidr = z.union([z.ipv4(), z.cidrv4(), z.ipv6(), z.cidrv6()]);
+const ModeName = z.enum(MODES);
+const Ms = (least: number, most: number, usual: number) =>
+  z.number().int().min(least).max(most).default(usual);
+
+const Accounts = z.strictObject({
+  users: z.array(Account).max(64).default([]),
+  groups: z.array(Account).max(64).default([]),
+});
+
+const FactValue = z.string().max(4096);
+const FactMatcher = z.union([
+  FactValue,
+  z.array(FactValue).min(1, "an empty list would match nothing, or everything: name the values").max(64),
+  z.strictObject({ not: z.array(FactValue).min(1).max(64) }),
+]);
+
+export const TripwireSchema = z
+  .strictObject({
+    id: Name,
+    on: z.enum(SIGNAL_KINDS as [SignalKind, ...SignalKind[]]),
+    match: z.record(z.string(), FactMatcher).default({}),
+    armed: z.array(ModeName).min(1, "name at least one mode").max(6),
+    action: z.union([z.literal("note"), z.strictObject({ trip: ModeName })]),
+    whenBlind: z.enum(["trip", "degrade"]).default("degrade"),
+    acrossStop: z.enum(["trip", "note"]).default("trip"),
+  })
+  .superRefine((wire, context) => {
+    const known: readonly string[] = SIGNAL_FACTS[wire.on];
+    for (const name of Object.keys(wire.match)) {
+      if (known.includes(name)) continue;
+      context.addIssue({
+        code: "custom",
+        path: ["match", name],
+        message: `${wire.on} has no fact "${name}"; it has: ${known.join(", ")}`,
+      });
+    }
+    if (wire.on === "file.changed" && !("path" in wire.match)) {
+      context.addIssue({ code: "custom", path: ["match"], message: "name the paths to watch: match.path" });
+    }
+    const paths = wire.on === "file.changed" ? toMatcher(wire.match["path"] ?? []) : null;
+    if (paths?.negate) {
+      context.addIssue({
+        code: "custom",
+        path: ["match", "path"],
+        message: "a path to watch cannot be a negation",
+      });
+    }
+    for (const path of paths?.values ?? []) {
+      if (path.startsWith("/") && !path.includes("//") && !/\/\.\.?(\/|$)/.test(path)) continue;
+      context.addIssue({
+        code: "custom",
+        path: ["match", "path"],
+        message: `${JSON.stringify(path)} is not a plain absolute path`,
+      });
+    }
+  });
+
+export const TripwiresSchema = z
+  .strictObject({ tripwires: z.array(TripwireSchema).max(256) })
+  .superRefine((file, context) => {
+    const seen = new Set<string>();
+    file.tripwires.forEach((wire, index) => {
+      if (seen.has(wire.id)) {
+        context.addIssue({
+          code: "custom",
+          path: ["tripwires", index, "id"],
+          message: `the id ${wire.id} is used twice`,
+        });
+      }
+      seen.add(wire.id);
+    });
+  });
+
+export const ConfigSchema = z.strictObject({
+  /** The mode of a first start, when there is no log yet. */
+  initialMode: ModeName.default("RESTRICTED"),
+  enforcement: z
+    .strictObject({
+      /** Off by default (B7); BOUNDARY_NETWORK_ENFORCE=1 or =0 in the environment decides over these. */
+      network: z.boolean().default(false),
+      usb: z.boolean().default(false),
+      process: z.boolean().default(false),
+      /** Allow rules in the initial network namespace: the host's own. */
+      allowInitNetns: z.boolean().default(false),
+      /** Without a heartbeat for this long the kernel closes by itself. */
+      deadManMs: Ms(500, 60_000, 2_000),
+      heartbeatMs: Ms(50, 20_000, 500),
+    })
+    .refine((e) => e.heartbeatMs * 2 <= e.deadManMs, {
+      message: "must be at most half of deadManMs, or one late heartbeat closes the host",
+      path: ["heartbeatMs"],
+    })
+    .prefault({}),
+  network: z
+    .strictObject({
+      /** Interfaces that TRUSTED lets pass (a VPN). */
+      trustedInterfaces: z.array(InterfaceName).max(32).default([]),
+      /** Addresses and networks that RESTRICTED refuses, both directions. */
+      deny: z.array(Cidr).max(1024).default([]),
+    })
+    .prefault({}),
+  ceremony: z
+    .strictObject({
+      coolDownMs: Ms(0, 86_400_000, 30_000),
+      /** How long after the cool-down the code is good. */
+      lifeMs: Ms(1_000, 86_400_000, 600_000),
+      people: z.union([z.literal(1), z.literal(2)]).default(1),
+      requireTerminal: z.boolean().default(true),
+    })
+    .prefault({}),
+  clock: z
+    .strictObject({ maxStepMs: Ms(100, 86_400_000, 5_000), maxDriftMs: Ms(1_000, 86_400_000, 300_000) })
+    .prefault({}),
+  /** Who may ask what. root and the daemon's own user are admin always. A role includes the ones below it. */
+  roles: z
+    .strictObject({
+      admin: Accounts.prefault({}),
+      operator: Accounts.prefault({ groups: ["boundary"] }),
+      readonly: Accounts.prefault({}),
+    })
+    .prefault({}),
+  sensors: z
+    .strictObject({
+      /** Every watched file is hashed again this often, whatever events came. */
+      rehashMs: Ms(1_000, 86_400_000, 60_000),
+      /** The network inventory is taken this often. */
+      inventoryMs: Ms(1_000, 86_400_000, 60_000),
+      /** Repeats of one cause within this time are counted, not recorded each. */
+      repeatWindowMs: Ms(1_000, 86_400_000, 60_000),
+    })
+    .prefault({}),
+  limits: z
+    .strictObject({
+      maxConnections: z.number().int().min(1).max(10_000).default(256),
+      maxConnectionsPerUid: z.number().int().min(1).max(10_000).default(128),
+      maxPendingRequests: z.number().int().min(1).max(10_000).default(64),
+      frameTimeoutMs: Ms(100, 60_000, 5_000),
+    })
+    .prefault({}),
+  log: z
+    .strictObject({
+      /** A quiet log is sealed at least this often. */
+      sealEveryMs: Ms(1_000, 60_000, 60_000),
+    })
+    .prefault({}),
+  /** A file of tripwires; without it the shipped set (policies/tripwires.yaml) is used. */
+  tripwiresFile: AbsolutePath.optional(),
+});
+
+export type Config = z.infer<typeof ConfigSchema>;
+
+export type TripwireInput = z.infer<typeof TripwireSchema>;
+
+export function toTripwire(input: TripwireInput): Tripwire {
+  const action =
+    input.action === "note"
+      ? ({ kind: "note" } as const)
+      : ({ kind: "trip", to: input.action.trip } as const);
+  const matchers = Object.entries(input.match).map(([name, value]) => [name, toMatcher(value)] as const);
+  return {
+    id: input.id,
+    on: input.on,
+    match: Object.fromEntries(matchers),
+    armed: input.armed,
+    action,
+    whenBlind: input.whenBlind,
+    acrossStop: input.acrossStop,
+  };
+}
+
+function toMatcher(value: z.infer<typeof FactMatcher>): Matcher {
+  if (typeof value === "string") return { values: [value], negate: false };
+  if (Array.isArray(value)) return { values: value, negate: false };
+  return { values: value.not, negate: true };
+}

@@ -1,0 +1,179 @@
+import { z } from "zod";
+import type { ErrorCode } from "../core/errors.ts";
+import { MODES, type Mode } from "../core/mode.ts";
+import type { SensorHealth } from "../ports.ts";
+
+/**
+ * What goes over the control socket. A frame is JSON text (UTF-8, at most 64 KiB) followed by "\f":
+ * `{"type":"request","data":Request}` one way, `{"type":"reply","data":Reply}` and `{"type":"event","data":Event}` back.
+ */
+export const MAX_FRAME_BYTES = 65_536;
+export const MAX_DEPTH = 32;
+
+export const RequestSchema = z.strictObject({
+  /** Chosen by the caller, comes back in the reply. */
+  id: z.string().min(1).max(64),
+  verb: z.string().min(1).max(64),
+  params: z.unknown().optional(),
+});
+export type Request = z.infer<typeof RequestSchema>;
+
+export type Reply =
+  | { readonly id: string; readonly ok: true; readonly data: object }
+  | { readonly id: string; readonly ok: false; readonly problem: Problem };
+
+/** RFC 9457 problem details. `code` is stable. `id` of the reply is "" when the frame could not be read that far. */
+export type Problem = {
+  readonly type: `urn:boundary:error:${string}`;
+  readonly title: string;
+  readonly code: ErrorCode;
+  readonly detail: string;
+  readonly hint: string;
+};
+
+/** Something that happened, to whoever subscribed with `events.subscribe`: one per record of the log, as recorded. */
+export type Event = {
+  readonly seq: number;
+  readonly at: string;
+  readonly kind: string;
+  readonly data: object;
+};
+
+const ModeName = z.enum(MODES);
+const Reason = z.string().trim().min(1, "say why").max(500);
+const None = z.strictObject({}).default({});
+const Text = z.string().max(1024);
+
+/** AuthZEN Authorization API 1.0 names. The subject is the peer, as the kernel says; a caller cannot name one. */
+export const CheckSchema = z.strictObject({
+  action: z.strictObject({ name: z.enum(["recall", "tool.run", "model.call", "io"]) }),
+  resource: z.strictObject({
+    type: z.string().min(1).max(64),
+    id: z.string().min(1).max(256),
+    properties: z
+      .strictObject({
+        /** recall: the memory class. */
+        class: z
+          .enum(["PUBLIC", "INTERNAL", "CONFIDENTIAL", "SECRET", "TOP_SECRET", "CROWN_JEWEL"])
+          .optional(),
+        /** tool.run: what the tool reaches. io: which device or channel. */
+        reach: z.enum(["none", "file", "network", "usb-storage", "usb-input"]).optional(),
+        /** model.call: where the model runs. */
+        location: z.enum(["local", "external"]).optional(),
+        /** The interface the traffic would take, for what TRUSTED allows over trusted interfaces only. */
+        interface: z.string().max(15).optional(),
+      })
+      .default({}),
+  }),
+});
+export type CheckRequest = z.infer<typeof CheckSchema>;
+
+/** What every verb takes. The verb table in requests.ts adds role and handler. */
+export const PARAMS = {
+  status: None,
+  "mode.set": z.strictObject({
+    mode: ModeName,
+    reason: Reason,
+    forMs: z.number().int().min(1_000).max(86_400_000).optional(),
+  }),
+  "ceremony.begin": z.strictObject({ reason: Reason }),
+  "ceremony.confirm": z.strictObject({ code: Text, acceptChanges: z.boolean().default(false) }),
+  "ceremony.cancel": None,
+  "clock.clear": z.strictObject({ reason: Reason }),
+  /** The newest records the daemon still holds in memory, oldest first. */
+  "events.list": z.strictObject({ limit: z.number().int().min(1).max(200).default(50) }),
+  "events.subscribe": None,
+  "tripwire.list": None,
+  check: CheckSchema,
+  "key.show": None,
+} as const;
+
+export type Verb = keyof typeof PARAMS;
+
+export type Assurance = "enforced" | "observed" | "failed";
+
+export type Control = {
+  readonly name: string;
+  /** absent: nothing there to control. */
+  readonly state: "enforced" | "observed" | "absent" | "failed";
+  /** What holds it, or what is missing. */
+  readonly detail: string;
+  /** RFC 3339: when it was last seen to be so; "" when never. */
+  readonly checkedAt: string;
+};
+
+export type Status = {
+  readonly mode: {
+    readonly wanted: Mode;
+    readonly applied: Mode | null;
+    readonly cause: string;
+    readonly since: string;
+    readonly epoch: number;
+    readonly until: string;
+  };
+  readonly assurance: Assurance;
+  readonly frozen: string;
+  readonly controls: readonly Control[];
+  readonly sensors: readonly (SensorHealth & { readonly name: string })[];
+  /** Packets dropped since the present rules were loaded, by counter name; empty when nothing is enforced. */
+  readonly drops: Readonly<Record<string, number>>;
+  readonly log: {
+    readonly dir: string;
+    readonly size: number;
+    readonly root: string;
+    readonly sealedAt: string;
+    readonly vkey: string;
+    readonly state: "writing" | "failed";
+  };
+  readonly changedFiles: readonly string[];
+  readonly daemon: {
+    readonly version: string;
+    readonly pid: number;
+    readonly startedAt: string;
+    readonly boot: string;
+  };
+  readonly ceremony: { readonly id: string; readonly by: string; readonly readyInMs: number } | null;
+};
+
+export type Decision = {
+  readonly decision: boolean;
+  /** Ids of the rules that decided. */
+  readonly reason: readonly string[];
+  readonly mode: Mode;
+  readonly assurance: Assurance;
+  readonly correlationId: string;
+  /** On a denial: what would be allowed instead, in words and as data. */
+  readonly wouldAllow: string;
+  readonly askPerson: boolean;
+};
+
+export type ModeReply = {
+  readonly wanted: Mode;
+  readonly applied: Mode | null;
+  readonly assurance: Assurance;
+  readonly changed: boolean;
+  readonly seq: number;
+};
+/** `changes`: watched files that differ from the baseline; confirming takes --accept-changes then. */
+export type CeremonyReply = {
+  readonly id: string;
+  readonly code: string;
+  readonly coolDownMs: number;
+  readonly lifeMs: number;
+  readonly people: number;
+  readonly changes: readonly string[];
+};
+export type TripwireList = {
+  readonly tripwires: readonly {
+    readonly id: string;
+    readonly on: string;
+    readonly match: string;
+    readonly armed: readonly Mode[];
+    readonly action: string;
+    readonly armedNow: boolean;
+    readonly whenBlind: string;
+    readonly fired: number;
+  }[];
+};
+export type EventList = { readonly events: readonly Event[] };
+export type KeyReply = { readonly vkey: string; readonly size: number; readonly note: string };
