@@ -1,5 +1,5 @@
-import { type Facts, SIGNAL_FACTS, type Signal, type SignalKind } from "./signal.ts";
 import type { Mode } from "./mode.ts";
+import { type Facts, SIGNAL_FACTS, type Signal, type SignalKind } from "./signal.ts";
 
 /**
  * A tripwire: which signals, in which modes, and what then. It can only note or tighten: no tripwire loosens.

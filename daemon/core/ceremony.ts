@@ -1,0 +1,131 @@
+import type { Entry } from "../audit/record.ts";
+import type { Ceremony, Input, Person, Settings, State, Step } from "./state.ts";
+import { done, loosenObstacle, promise, quiet, refuse } from "./steps.ts";
+
+export const MAX_WRONG_CODES = 3;
+
+export function ceremonyBegin(
+  state: State,
+  input: Extract<Input, { kind: "ceremony-begin" }>,
+  settings: Settings,
+  nowMs: number,
+): Step {
+  if (state.wanted !== "LOCKDOWN") {
+    return refuse(
+      state,
+      input.request,
+      "ceremony-none",
+      `the mode is ${state.wanted}: no ceremony is needed`,
+    );
+  }
+  const obstacle = loosenObstacle(state);
+  if (obstacle) return refuse(state, input.request, obstacle.code, obstacle.why);
+  if (settings.requireTerminal && input.by.terminal === "") {
+    return refuse(state, input.request, "ceremony-no-terminal", "the caller has no controlling terminal", [
+      ceremonyRefused(input.by, "no controlling terminal"),
+    ]);
+  }
+  const ceremony: Ceremony = {
+    id: input.id,
+    by: input.by,
+    epoch: state.epoch,
+    codeDigest: input.codeDigest,
+    readyAtMs: nowMs + settings.coolDownMs,
+    expiresAtMs: nowMs + settings.coolDownMs + settings.ceremonyLifeMs,
+    wrongCodes: 0,
+  };
+  const record: Entry = {
+    kind: "ceremony.begun",
+    data: {
+      ceremony: input.id,
+      by: input.by.name,
+      uid: input.by.uid,
+      terminal: input.by.terminal,
+      reason: input.reason,
+      coolDownMs: settings.coolDownMs,
+    },
+  };
+  return {
+    ...quiet({ ...state, ceremony }),
+    records: [record],
+    answers: [{ request: input.request, answer: { kind: "begun", ceremony } }],
+  };
+}
+
+export function ceremonyConfirm(
+  state: State,
+  input: Extract<Input, { kind: "ceremony-confirm" }>,
+  settings: Settings,
+  nowMs: number,
+): Step {
+  const ceremony = state.ceremony;
+  if (!ceremony || state.wanted !== "LOCKDOWN" || ceremony.epoch !== state.epoch) {
+    return refuse(state, input.request, "ceremony-none", "no ceremony is under way");
+  }
+  const obstacle = loosenObstacle(state);
+  if (obstacle) return refuse(state, input.request, obstacle.code, obstacle.why);
+  if (nowMs >= ceremony.expiresAtMs) {
+    return refuse(
+      { ...state, ceremony: null },
+      input.request,
+      "ceremony-expired",
+      "the ceremony has expired",
+      [{ kind: "ceremony.cancelled", data: { ceremony: ceremony.id, why: "expired" } }],
+    );
+  }
+  if (nowMs < ceremony.readyAtMs) {
+    const waitS = Math.ceil((ceremony.readyAtMs - nowMs) / 1000);
+    return refuse(state, input.request, "ceremony-too-early", `the cool-down ends in ${waitS} s`, [
+      ceremonyRefused(input.by, "too early"),
+    ]);
+  }
+  if (settings.requireTerminal && input.by.terminal === "") {
+    return refuse(state, input.request, "ceremony-no-terminal", "the caller has no controlling terminal", [
+      ceremonyRefused(input.by, "no controlling terminal"),
+    ]);
+  }
+  if (settings.people === 2 && input.by.uid === ceremony.by.uid) {
+    return refuse(
+      state,
+      input.request,
+      "ceremony-other-person",
+      `${ceremony.by.name} began it: somebody else has to confirm`,
+      [ceremonyRefused(input.by, "same person")],
+    );
+  }
+  if (input.codeDigest !== ceremony.codeDigest) return wrongCode(state, ceremony, input);
+  const why = `ceremony ${ceremony.id}, begun by ${ceremony.by.name}, confirmed by ${input.by.name}`;
+  const change = {
+    kind: "mode",
+    to: "RESTRICTED",
+    cause: { kind: "ceremony", why },
+    deadline: null,
+  } as const;
+  return promise(state, input.request, change, input.by.name, why);
+}
+
+function wrongCode(
+  state: State,
+  ceremony: Ceremony,
+  input: Extract<Input, { kind: "ceremony-confirm" }>,
+): Step {
+  const wrongCodes = ceremony.wrongCodes + 1;
+  const over = wrongCodes >= MAX_WRONG_CODES;
+  const next: State = { ...state, ceremony: over ? null : { ...ceremony, wrongCodes } };
+  const left = MAX_WRONG_CODES - wrongCodes;
+  const why = over ? "wrong code; the ceremony is over" : `wrong code, ${left} tries left`;
+  return refuse(next, input.request, "ceremony-wrong-code", why, [ceremonyRefused(input.by, why)]);
+}
+
+export function ceremonyCancel(state: State, input: Extract<Input, { kind: "ceremony-cancel" }>): Step {
+  if (!state.ceremony) return refuse(state, input.request, "ceremony-none", "no ceremony is under way");
+  const record: Entry = {
+    kind: "ceremony.cancelled",
+    data: { ceremony: state.ceremony.id, why: `by ${input.by.name}` },
+  };
+  return { ...quiet({ ...state, ceremony: null }), records: [record], answers: [done(input.request, true)] };
+}
+
+function ceremonyRefused(by: Person, why: string): Entry {
+  return { kind: "ceremony.refused", data: { by: by.name, uid: by.uid, why } };
+}

@@ -1,0 +1,166 @@
+import type { Data, Entry } from "../audit/record.ts";
+import type { ErrorCode } from "./errors.ts";
+import type { Mode } from "./mode.ts";
+
+/**
+ * The mode machine. `step` decides and changes nothing outside its return value; daemon.ts does what it says.
+ *
+ * Two rules carry the rest. A tightening takes effect at once (`Step.enforce`), beside its record. A loosening is only a
+ * promise (`state.loosening`) until its record is durable, and lapses if anything tightened or tripped meanwhile:
+ * every trip and every tightening bumps `epoch`, also a trip that asks for no more than the present mode.
+ */
+export type State = {
+  readonly wanted: Mode;
+  /** What the kernel confirmed by read-back; null while nothing is confirmed. */
+  readonly applied: Mode | null;
+  readonly epoch: number;
+  readonly cause: Cause;
+  /** Set while loosening is frozen because the clock moved. */
+  readonly frozen: { readonly why: string; readonly sinceMs: number } | null;
+  /** The number of the newest order given to the kernel; an answer to an older one says nothing. */
+  readonly attempt: number;
+  readonly failure: Failure | null;
+  /** How many loosenings were promised: the newest one's number. Never used twice, so a late answer cannot meet another. */
+  readonly promised: number;
+  readonly loosening: Loosening | null;
+  readonly ceremony: Ceremony | null;
+  /** A timed entry ends here: by tightening at once, or by loosening like any other (logged first, never while frozen). */
+  readonly deadline: { readonly atMs: number; readonly to: Mode } | null;
+};
+
+export type Cause = {
+  readonly kind:
+    | "initial"
+    | "resumed"
+    | "crash"
+    | "tampered"
+    | "unreadable"
+    | "person"
+    | "tripwire"
+    | "ceremony"
+    | "deadline";
+  readonly why: string;
+};
+
+export type Failure = { readonly why: string; readonly count: number; readonly retryAtMs: number };
+
+/** A loosening on its way to the log. `epoch` is the one it was decided in. */
+export type Loosening = {
+  readonly number: number;
+  /** Who waits for the answer; null for a loosening of the machine's own (a deadline). */
+  readonly request: number | null;
+  readonly epoch: number;
+  readonly change:
+    | {
+        readonly kind: "mode";
+        readonly to: Mode;
+        readonly cause: Cause;
+        readonly deadline: State["deadline"];
+      }
+    | { readonly kind: "unfreeze"; readonly frozenSinceMs: number };
+};
+
+export type Ceremony = {
+  readonly id: string;
+  readonly by: Person;
+  readonly epoch: number;
+  /** SHA-256 of the one-time code, hex. */
+  readonly codeDigest: string;
+  readonly readyAtMs: number;
+  readonly expiresAtMs: number;
+  readonly wrongCodes: number;
+};
+
+/** Who asks, as the kernel says. */
+export type Person = { readonly uid: number; readonly name: string; readonly terminal: string };
+
+export type Settings = {
+  readonly coolDownMs: number;
+  readonly ceremonyLifeMs: number;
+  readonly people: 1 | 2;
+  readonly requireTerminal: boolean;
+};
+
+export type Input =
+  | {
+      readonly kind: "trip";
+      readonly tripwire: string;
+      readonly to: Mode;
+      readonly why: string;
+      readonly facts: Data;
+    }
+  | {
+      readonly kind: "set-mode";
+      readonly request: number;
+      readonly to: Mode;
+      readonly by: Person;
+      readonly reason: string;
+      readonly forMs: number | null;
+    }
+  | {
+      readonly kind: "ceremony-begin";
+      readonly request: number;
+      readonly id: string;
+      readonly codeDigest: string;
+      readonly by: Person;
+      readonly reason: string;
+    }
+  | {
+      readonly kind: "ceremony-confirm";
+      readonly request: number;
+      readonly codeDigest: string;
+      readonly by: Person;
+    }
+  | { readonly kind: "ceremony-cancel"; readonly request: number; readonly by: Person }
+  | { readonly kind: "freeze"; readonly why: string }
+  | { readonly kind: "unfreeze"; readonly request: number; readonly by: Person; readonly reason: string }
+  | { readonly kind: "logged"; readonly loosening: number }
+  | { readonly kind: "log-failed"; readonly loosening: number }
+  /** how: "kernel" when read back from it, "observed" in log-only form. */
+  | {
+      readonly kind: "enforced";
+      readonly attempt: number;
+      readonly mode: Mode;
+      readonly how: "kernel" | "observed";
+    }
+  | { readonly kind: "enforce-failed"; readonly attempt: number; readonly why: string }
+  /** The kernel no longer holds what it confirmed (somebody changed our table). */
+  | { readonly kind: "unconfirmed"; readonly why: string }
+  | { readonly kind: "tick" }
+  /** A clean stop: what was on its way lapses, a timed loosening ends now. */
+  | { readonly kind: "stop"; readonly why: string };
+
+export type Answer =
+  | { readonly kind: "done"; readonly changed: boolean }
+  | { readonly kind: "begun"; readonly ceremony: Ceremony }
+  | { readonly kind: "refused"; readonly code: ErrorCode; readonly why: string };
+
+export type Step = {
+  readonly state: State;
+  /** To append, in this order. */
+  readonly records: readonly Entry[];
+  /** The order to give to the kernel at once, beside the records. */
+  readonly enforce: { readonly mode: Mode; readonly attempt: number } | null;
+  /** When set: feed `logged` with this loosening's number once the records are durable, `log-failed` if they are not. */
+  readonly awaits: number | null;
+  readonly answers: readonly { readonly request: number; readonly answer: Answer }[];
+  /** True when a trip changed nothing that a record has to tell: its repeats may be counted instead. */
+  readonly repeat: boolean;
+};
+
+/** The state a daemon starts in. Nothing is applied before the kernel has confirmed it. */
+export function initialState(wanted: Mode, epoch: number, cause: Cause): State {
+  return {
+    wanted,
+    applied: null,
+    epoch,
+    cause,
+    frozen: null,
+    attempt: 0,
+    failure: null,
+    promised: 0,
+    loosening: null,
+    ceremony: null,
+    deadline: null,
+  };
+}
