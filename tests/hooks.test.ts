@@ -83,7 +83,7 @@ const HONEST: readonly (readonly [path: string, content: string])[] = [
   ["docs/aws.md", `The key is AKIA¦IOSFODNN7EXAMPLE in their manual.\n`],
   [
     "tests/login.test.ts",
-    `const token = "test_¦token_4f1c2d3e5a6b7c8d9e0f";\nconst password = "example_password";\n`,
+    `const tok¦en = "test_token_4f1c2d3e5a6b7c8d9e0f";\nconst password = "example_password";\n`,
   ],
   ["daemon/db.ts", "`postgres://$¦{user}:$¦{password}@host/db`\n"],
   ["log/root.jsonl", `{"prev":"${createHash("sha256").update("x").digest("hex")}"}\n`],
