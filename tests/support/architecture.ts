@@ -1,0 +1,301 @@
+import { dirname, posix } from "node:path";
+import { type Import, importsOf } from "./imports.ts";
+import { type Token, tokensOf } from "./source-tokens.ts";
+
+/**
+ * The import table of DESIGN section 3, as data: what each part may import, and why. What is not in the table is
+ * refused. `scope` is a file, a directory ("daemon/core/") or the files directly in one ("daemon/*").
+ */
+type Row = { readonly scope: string; readonly may: readonly Allowance[] };
+
+/**
+ * `what`: a scope of this project, a package, "node:*" (but never FORBIDDEN_BUILTINS), or "node:x".
+ * `only`: "types" for type imports alone, or the names that may be imported.
+ */
+type Allowance = {
+  readonly what: string;
+  readonly only?: "types" | readonly string[];
+  readonly why: string;
+};
+
+export type Finding = { readonly path: string; readonly line: number; readonly problem: string };
+
+const HASHING = ["hash", "createHash"];
+
+export const TABLE: readonly Row[] = [
+  {
+    scope: "daemon/core/",
+    may: [
+      { what: "daemon/core/", why: "the pure core is one part" },
+      { what: "daemon/audit/record.ts", only: "types", why: "a step says what to record" },
+      { what: "zod", why: "a pure library: the configuration's schema" },
+      { what: "yaml", why: "a pure library: text to value with line and column" },
+      { what: "node:buffer", only: ["isUtf8"], why: "a pure function on bytes" },
+      {
+        what: "node:crypto",
+        only: HASHING,
+        why: "a digest is a pure function; randomness comes in as a value",
+      },
+    ],
+  },
+  {
+    scope: "daemon/protocol/",
+    may: [
+      { what: "daemon/protocol/", why: "one part" },
+      { what: "daemon/core/", why: "modes and error codes are words of the protocol" },
+      { what: "daemon/ports.ts", only: "types", why: "sensor health is shown as the port says it" },
+      { what: "zod", why: "outside data is unknown until parsed" },
+      { what: "node:buffer", only: ["isUtf8"], why: "a pure function on bytes" },
+    ],
+  },
+  {
+    scope: "daemon/policy/",
+    may: [
+      { what: "daemon/policy/", why: "one part" },
+      { what: "daemon/core/", why: "decisions are about modes" },
+      { what: "daemon/protocol/", why: "questions and decisions are words of the protocol" },
+      { what: "daemon/audit/record.ts", only: "types", why: "a decision says what to record" },
+      { what: "zod", why: "outside data is unknown until parsed" },
+    ],
+  },
+  {
+    scope: "daemon/audit/",
+    may: [
+      { what: "daemon/audit/", why: "one part: verification needs nothing else of the daemon" },
+      { what: "daemon/core/", why: "error codes, and strict JSON" },
+      { what: "daemon/ports.ts", only: "types", why: "the appender writes through LogStore and Signer" },
+      { what: "zod", why: "a record is unknown until parsed" },
+      { what: "node:buffer", why: "bytes are what is hashed" },
+      { what: "node:crypto", why: "hashes and signatures; the private key stays behind the Signer port" },
+    ],
+  },
+  {
+    scope: "daemon/ports.ts",
+    may: [
+      { what: "daemon/core/", only: "types", why: "ports speak in the core's values" },
+      { what: "daemon/audit/record.ts", only: "types", why: "ports speak in records" },
+    ],
+  },
+  {
+    scope: "daemon/main.ts",
+    may: [
+      { what: "daemon/", why: "the composition root builds and wires everything" },
+      { what: "node:*", why: "signals, exit codes and paths are the process's own" },
+    ],
+  },
+  {
+    scope: "daemon/*",
+    may: [
+      { what: "daemon/*", why: "the loop and its parts" },
+      { what: "daemon/core/", why: "decides" },
+      { what: "daemon/policy/", why: "decides" },
+      { what: "daemon/audit/", why: "records" },
+      { what: "daemon/protocol/", why: "answers" },
+      { what: "daemon/ports.ts", why: "acts, through ports alone" },
+      { what: "zod", only: "types", why: "the schemas live in protocol" },
+      {
+        what: "node:crypto",
+        why: "ids and one-time codes come from the CSPRNG here and go into the core as values",
+      },
+      { what: "node:util", only: ["parseArgs"], why: "a pure function on argv" },
+    ],
+  },
+  {
+    scope: "daemon/adapters/run.ts",
+    may: [
+      { what: "daemon/core/", why: "error codes" },
+      { what: "node:child_process", why: "the one place where programs start" },
+      { what: "node:*", why: "adapters do the I/O" },
+    ],
+  },
+  {
+    scope: "daemon/adapters/ipc.ts",
+    may: [
+      { what: "daemon/core/", why: "an adapter speaks in the core's values" },
+      { what: "daemon/ports.ts", why: "it implements a port" },
+      { what: "daemon/protocol/", why: "frames and replies" },
+      { what: "node-ipc", why: "behind this one adapter, so that it can be replaced in a day" },
+      { what: "node-ipc/parsers", why: "the same package" },
+      { what: "node:*", why: "adapters do the I/O" },
+    ],
+  },
+  {
+    scope: "daemon/adapters/",
+    may: [
+      { what: "daemon/core/", why: "an adapter speaks in the core's values" },
+      { what: "daemon/ports.ts", why: "it implements a port" },
+      { what: "daemon/protocol/", why: "frames and replies" },
+      { what: "daemon/audit/", only: "types", why: "it stores what the audit log hands over" },
+      { what: "daemon/adapters/run.ts", why: "programs start in one place" },
+      { what: "koffi", why: "kernel calls and libnftables, which Node has not" },
+      { what: "chokidar", why: "file events" },
+      { what: "usb", why: "hot-plug events" },
+      { what: "systeminformation", why: "the inventory" },
+      { what: "pino", why: "the operational log" },
+      { what: "zod", why: "what a file holds is unknown until parsed" },
+      { what: "node:*", why: "adapters do the I/O" },
+    ],
+  },
+  {
+    scope: "cli/",
+    may: [
+      { what: "cli/", why: "one part" },
+      { what: "daemon/protocol/", why: "it speaks the protocol" },
+      { what: "daemon/audit/", why: "verify-log runs without a daemon" },
+      { what: "daemon/core/", why: "modes and error codes" },
+      { what: "yargs", why: "arguments" },
+      { what: "zod", only: "types", why: "the schemas live in protocol" },
+      { what: "node:*", why: "a program of its own" },
+    ],
+  },
+];
+
+/** Denied also where "node:*" is allowed, unless named. */
+const FORBIDDEN_BUILTINS: ReadonlyMap<string, string> = new Map([
+  ["node:child_process", "programs start in adapters/run.ts alone"],
+  ["node:cluster", "one process, one loop"],
+  ["node:dns", "no DNS look-up, ever"],
+  ["node:dns/promises", "no DNS look-up, ever"],
+  ["node:inspector", "a debugger reads keys"],
+  ["node:repl", "no code from outside"],
+  ["node:vm", "no code from outside"],
+  ["node:module", "imports are static"],
+]);
+
+const PURE = ["daemon/core/", "daemon/protocol/", "daemon/policy/", "daemon/audit/"];
+const BANNED_NAMES = /(^|\/)(?:index|utils?|helpers?|common|misc)\.ts$/;
+/** What a pure file may use all the same. */
+const EXCEPTIONS: ReadonlyMap<string, readonly string[]> = new Map([
+  // a batch closes when the turn ends: an order, not a time
+  ["daemon/audit/log.ts", ["setImmediate"]],
+]);
+const TIMERS = ["setTimeout", "setInterval", "setImmediate", "performance", "fetch"];
+
+/** Every finding in one file of daemon/ or cli/. `path` is relative to the project, with "/". */
+export function checkSource(path: string, source: string): readonly Finding[] {
+  const tokens = tokensOf(source);
+  const row = TABLE.find((one) => one.scope === path) ?? TABLE.find((one) => inScope(path, one.scope));
+  const imports = row
+    ? importsOf(tokens).flatMap((one) => importProblem(path, row, one))
+    : [{ path, line: 1, problem: "no row of the import table covers this file" }];
+  const names = BANNED_NAMES.test(path)
+    ? [{ path, line: 1, problem: "a file is named after its one idea" }]
+    : [];
+  return [...names, ...imports, ...syntaxProblems(path, tokens)];
+}
+
+/** Files of the project that must be there before a file runs, for the search for cycles. */
+export function runtimeImports(path: string, source: string): readonly string[] {
+  return importsOf(tokensOf(source)).flatMap((one) =>
+    one.types === "mixed" && one.when === "at-load" && one.from?.startsWith(".")
+      ? [resolve(path, one.from)]
+      : [],
+  );
+}
+
+/** The first cycle found among files, as the path that closes it; null when there is none. */
+export function findCycle(graph: ReadonlyMap<string, readonly string[]>): readonly string[] | null {
+  const done = new Set<string>();
+  function visit(file: string, trail: readonly string[]): readonly string[] | null {
+    if (trail.includes(file)) return [...trail.slice(trail.indexOf(file)), file];
+    if (done.has(file)) return null;
+    for (const next of graph.get(file) ?? []) {
+      const cycle = visit(next, [...trail, file]);
+      if (cycle) return cycle;
+    }
+    done.add(file);
+    return null;
+  }
+  for (const file of graph.keys()) {
+    const cycle = visit(file, []);
+    if (cycle) return cycle;
+  }
+  return null;
+}
+
+function inScope(path: string, scope: string): boolean {
+  if (scope.endsWith("/*")) return posix.dirname(path) === scope.slice(0, -2);
+  return scope.endsWith("/") ? path.startsWith(scope) : path === scope;
+}
+
+function importProblem(path: string, row: Row, one: Import): readonly Finding[] {
+  const at = { path, line: one.line };
+  if (one.from === null) return [{ ...at, problem: "a computed import cannot be checked" }];
+  const target = one.from.startsWith(".") ? resolve(path, one.from) : one.from;
+  if (one.from.startsWith(".") && !one.from.endsWith(".ts"))
+    return [{ ...at, problem: `${one.from} is no .ts file` }];
+  const allowed = row.may.filter((may) => covers(may, target, path));
+  if (allowed.length === 0) {
+    const reason = FORBIDDEN_BUILTINS.get(target);
+    return [{ ...at, problem: `${row.scope} may not import ${target}${reason ? `: ${reason}` : ""}` }];
+  }
+  if (allowed.some((may) => satisfies(may, one))) return [];
+  const limit = allowed[0]?.only === "types" ? "as types" : `for ${String(allowed[0]?.only)}`;
+  return [{ ...at, problem: `${row.scope} may import ${target} only ${limit}` }];
+}
+
+function covers(may: Allowance, target: string, from: string): boolean {
+  if (may.what === target) return true;
+  if (may.what === "node:*") return target.startsWith("node:") && !FORBIDDEN_BUILTINS.has(target);
+  // nobody imports the composition root; "daemon/*" does not cover it either
+  if (target === "daemon/main.ts" || target === "cli/main.ts") return false;
+  return may.what.includes("/") && inScope(target, may.what) && target !== from;
+}
+
+function satisfies(may: Allowance, one: Import): boolean {
+  if (may.only === undefined || one.types === "only") return true;
+  return may.only !== "types" && one.names.length > 0 && one.names.every((name) => may.only?.includes(name));
+}
+
+function resolve(path: string, specifier: string): string {
+  return posix.join(dirname(path), specifier);
+}
+
+function syntaxProblems(path: string, tokens: readonly Token[]): readonly Finding[] {
+  const pure = PURE.some((part) => path.startsWith(part));
+  return tokens.flatMap((token, at) => {
+    if (token.kind !== "word") return [];
+    const problem =
+      problemAt(tokens, at, path) ?? (pure ? impurityAt(tokens, at, EXCEPTIONS.get(path) ?? []) : null);
+    return problem === null ? [] : [{ path, line: token.line, problem }];
+  });
+}
+
+function problemAt(tokens: readonly Token[], at: number, path: string): string | null {
+  const [word, next, after] = textsAt(tokens, at);
+  const member = tokens[at - 1]?.text === ".";
+  if (word === "enum" && !member && after === "{") return "no enum: a state is a union";
+  if (word === "export" && next === "default" && !path.endsWith(".d.ts")) return "no default export";
+  if (word === "export" && next === "*") return "no re-exporting: a name is imported from where it lives";
+  if (word === "eval" && !member && next === "(") return "no eval";
+  if (word === "new" && next === "Function") return "no code from text";
+  if (word === "require" && !member && next === "(") return "imports are static";
+  if (word === "getBuiltinModule") return "imports are static";
+  return null;
+}
+
+function impurityAt(tokens: readonly Token[], at: number, except: readonly string[]): string | null {
+  const [word, next, after] = textsAt(tokens, at);
+  if (tokens[at - 1]?.text === ".") return null;
+  if (word === "Date" && next === "." && after === "now") return "pure code is given the time: Date.now";
+  if (word === "Date" && tokens[at - 1]?.text !== "new" && next === "(")
+    return "pure code is given the time: Date()";
+  if (word === "new" && next === "Date" && !(after === "(" && tokens[at + 3]?.text !== ")")) {
+    return "pure code is given the time: new Date()";
+  }
+  if (word === "Math" && next === "." && after === "random")
+    return "pure code is given randomness: Math.random";
+  if (word === "process" && (next === "." || next === "[")) return "pure code does not touch the process";
+  if (TIMERS.includes(word) && !except.includes(word) && next !== ":")
+    return `pure code has no timers and no I/O: ${word}`;
+  return null;
+}
+
+function textsAt(tokens: readonly Token[], at: number): readonly [string, string, string] {
+  // the text of a string is no code
+  const [one, two, three] = [at, at + 1, at + 2].map((place) => {
+    const token = tokens[place];
+    return token === undefined || token.kind === "string" ? "" : token.text;
+  });
+  return [one ?? "", two ?? "", three ?? ""];
+}
