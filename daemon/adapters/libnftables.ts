@@ -1,0 +1,65 @@
+import koffi from "koffi";
+import { BoundaryError } from "../core/errors.ts";
+import type { Firewall } from "../ports.ts";
+
+const MAX_MESSAGE_CHARS = 2_000;
+
+/**
+ * The packet filter through libnftables.so.1 in this process (its network namespace). One context, kept for good; calls
+ * are synchronous. Gives what is missing where the library cannot be loaded. Rights are not tested here.
+ */
+export function openLibnftables(): Firewall | { readonly unavailable: string } {
+  try {
+    const command = bind();
+    return {
+      via: "libnftables",
+      run: (script) => void required(command(script), "loading rules"),
+      list: () => list(command),
+    };
+  } catch (error) {
+    return { unavailable: `libnftables.so.1: ${error instanceof Error ? error.message : String(error)}` };
+  }
+}
+
+type Outcome = { readonly ok: boolean; readonly output: string; readonly complaint: string };
+type Command = (text: string) => Outcome;
+
+function bind(): Command {
+  const library = koffi.load("libnftables.so.1");
+  const newContext = library.func("void *nft_ctx_new(uint32_t flags)");
+  const bufferOutput = library.func("int nft_ctx_buffer_output(void *ctx)");
+  const bufferError = library.func("int nft_ctx_buffer_error(void *ctx)");
+  const runBuffer = library.func("int nft_run_cmd_from_buffer(void *ctx, const char *text)");
+  // the context owns these strings: koffi copies them and must not free them
+  const outputBuffer = library.func("const char *nft_ctx_get_output_buffer(void *ctx)");
+  const errorBuffer = library.func("const char *nft_ctx_get_error_buffer(void *ctx)");
+
+  const context: unknown = newContext(0);
+  if (!context) throw new Error("nft_ctx_new gave no context");
+  if (bufferOutput(context) !== 0 || bufferError(context) !== 0) throw new Error("no memory for its buffers");
+  return (text) => {
+    const code: unknown = runBuffer(context, text);
+    // reading a buffer also rewinds it: both, after every command, or the next one's answer begins with this one's
+    return {
+      ok: code === 0,
+      output: String(outputBuffer(context)),
+      complaint: String(errorBuffer(context)),
+    };
+  };
+}
+
+function list(command: Command): string | null {
+  const listing = command("list table inet boundary");
+  if (listing.ok) return listing.output;
+  // absent, or an error? asked of the kernel rather than of the wording of a message
+  const tables = required(command("list tables inet"), "listing the tables");
+  if (!tables.split("\n").includes("table inet boundary")) return null;
+  required(listing, "listing our table");
+  return null;
+}
+
+function required(outcome: Outcome, doing: string): string {
+  if (outcome.ok) return outcome.output;
+  const complaint = outcome.complaint.trim().slice(0, MAX_MESSAGE_CHARS);
+  throw new BoundaryError("nft-failed", doing, { cause: new Error(complaint || "nft gave no reason") });
+}

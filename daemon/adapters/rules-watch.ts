@@ -1,0 +1,172 @@
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { type Comparison, isOurAliveElement } from "../core/nft-compare.ts";
+import type { Facts, Signal, SignalKind } from "../core/signal.ts";
+import type { SensorHealth, SignalSource } from "../ports.ts";
+import { type Following, findProgram, follow } from "./run.ts";
+
+type Settings = {
+  /** Compares the kernel's rules with the confirmed ones (null: none are). null: nothing is enforced, nothing to watch. */
+  readonly check: (() => Comparison | null) | null;
+  /** The dead-man's time: what an element of `alive` may have. */
+  readonly timeoutMs: number;
+};
+
+type Emit = (signal: Signal) => void;
+
+/** A rule with a set of thousands of addresses is one line. */
+const MAX_LINE_BYTES = 4 * 1024 * 1024;
+const SUBSCRIBE_POLL_MS = 5;
+const SUBSCRIBE_DEADLINE_MS = 5_000;
+const RETRY_FIRST_MS = 100;
+const RETRY_MOST_MS = 30_000;
+/** A monitor that lived this long is not failing at start: the back-off begins anew. */
+const STEADY_MS = 10_000;
+const VIA = "nft monitor";
+
+/**
+ * Notices when somebody else changes our table: follows `nft monitor`, and at every change that could concern us asks
+ * `check`. The events only say when to look; what counts is what the kernel holds. Our own transactions make events
+ * too, and are found the same. Checks once after each (re)start, for what happened before it could see.
+ */
+export function createRulesWatch({ check, timeoutMs }: Settings): SignalSource {
+  let state: SensorHealth = { state: "absent", why: "nothing is enforced" };
+  let emit: Emit | null = null;
+  let following: Following | null = null;
+  let retry: NodeJS.Timeout | null = null;
+  let pending: NodeJS.Immediate | null = null;
+  let retryMs = RETRY_FIRST_MS;
+  let stopped = false;
+  let beginning: Promise<void> = Promise.resolve();
+  let seenAliveElement: string | null = null;
+
+  const look = () => {
+    pending = null;
+    const found = check?.() ?? null;
+    const foreign = seenAliveElement;
+    seenAliveElement = null;
+    if (found === null) return;
+    if (!found.same) emit?.(signal("rules.changed", { what: found.what, detail: found.detail }));
+    // our next heartbeat may have flushed it already, but somebody did try
+    else if (foreign !== null) emit?.(signal("rules.changed", { what: "dead-man", detail: foreign }));
+  };
+  const onLine = (line: string) => {
+    const concern = concernOf(line, timeoutMs);
+    if (concern.kind === "none" || stopped) return;
+    if (concern.kind === "alive-element") seenAliveElement = concern.detail;
+    pending ??= setImmediate(look); // one look for all lines that came together
+  };
+  const blind = (why: string) => {
+    if (stopped) return;
+    if (state.state !== "blind") emit?.(signal("sensor.blind", { sensor: "rules", why: oneLine(why) }));
+    state = { state: "blind", why };
+    following = null;
+    retry = setTimeout(() => {
+      beginning = begin();
+    }, retryMs);
+    retryMs = Math.min(retryMs * 2, RETRY_MOST_MS);
+  };
+  const begin = async () => {
+    const startedMs = performance.now();
+    let ended: string | null = null;
+    const onEnd = (why: string) => {
+      ended = why;
+      if (performance.now() - startedMs > STEADY_MS) retryMs = RETRY_FIRST_MS;
+      if (following !== null) blind(why);
+    };
+    const child = startMonitor(onLine, onEnd);
+    if (child === null) return blind("nft or setpriv: no such program");
+    const subscribed = await untilSubscribed(child, () => ended !== null || stopped);
+    if (stopped || !subscribed) {
+      await child.stop();
+      return blind(ended ?? "nft monitor did not subscribe in time");
+    }
+    following = child;
+    state = { state: "watching", via: VIA };
+    look();
+  };
+
+  return {
+    name: "rules",
+    start: async (emitSignal) => {
+      emit = emitSignal;
+      if (check === null) return;
+      beginning = begin();
+      await beginning;
+    },
+    stop: async () => {
+      stopped = true;
+      if (retry !== null) clearTimeout(retry);
+      if (pending !== null) clearImmediate(pending);
+      await beginning; // it ends the program it started once it sees that we stopped
+      await following?.stop();
+    },
+    health: () => state,
+  };
+}
+
+type Concern =
+  | { readonly kind: "none" }
+  | { readonly kind: "table" }
+  | { readonly kind: "alive-element"; readonly detail: string };
+
+/** What a line of `nft monitor` means to us. Elements of `alive` that run out are our heartbeat's, or do no harm. */
+function concernOf(line: string, timeoutMs: number): Concern {
+  if (line.startsWith("# ERROR")) return { kind: "table" }; // events were lost
+  if (!/ inet boundary(?: |$)/.test(line)) return { kind: "none" };
+  const alive = /^(add|delete) element inet boundary alive \{ (.*) \}$/.exec(line);
+  if (alive === null) return { kind: "table" };
+  if (alive[1] === "delete") return { kind: "none" };
+  const foreign = (alive[2] ?? "").split(", ").find((element) => !isOurAliveElement(element, timeoutMs));
+  if (foreign === undefined) return { kind: "none" };
+  return { kind: "alive-element", detail: `set alive: element ${oneLine(foreign)} was added` };
+}
+
+function startMonitor(onLine: (line: string) => void, onEnd: (why: string) => void): Following | null {
+  if (findProgram("nft") === null || findProgram("setpriv") === null) return null;
+  return follow("nft", ["monitor"], { onLine, onEnd, maxLineBytes: MAX_LINE_BYTES });
+}
+
+async function untilSubscribed(child: Following, given: () => boolean): Promise<boolean> {
+  const deadlineMs = performance.now() + SUBSCRIBE_DEADLINE_MS;
+  while (child.pid !== null && !given() && performance.now() < deadlineMs) {
+    if (isSubscribed(child.pid)) return true;
+    await new Promise((resolve) => setTimeout(resolve, SUBSCRIBE_POLL_MS));
+  }
+  return false;
+}
+
+/** nft says nothing when it has subscribed; the kernel does: a netlink socket of the process is in a multicast group. */
+function isSubscribed(pid: number): boolean {
+  try {
+    const fds = readdirSync(`/proc/${pid}/fd`).map((fd) => linkOf(`/proc/${pid}/fd/${fd}`));
+    const sockets = readFileSync("/proc/self/net/netlink", "utf8").split("\n").slice(1);
+    return sockets.some((line) => {
+      const [, protocol, , groups, , , , , , inode] = line.trim().split(/\s+/);
+      return (
+        protocol === NETLINK_NETFILTER &&
+        Number.parseInt(groups ?? "0", 16) !== 0 &&
+        fds.includes(`socket:[${inode}]`)
+      );
+    });
+  } catch {
+    return false; // gone, or not yet ours to look at: the deadline decides
+  }
+}
+
+const NETLINK_NETFILTER = "12";
+
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return ""; // closed between the two calls
+  }
+}
+
+function oneLine(text: string): string {
+  return text.replace(/[^ -~]/g, "?").slice(0, 200);
+}
+
+function signal(kind: SignalKind, facts: Facts): Signal {
+  return { kind, facts, seenNs: process.hrtime.bigint() };
+}

@@ -1,0 +1,109 @@
+import type { Config } from "./core/config.ts";
+import { renderErrorChain } from "./core/errors.ts";
+import type { Mode } from "./core/mode.ts";
+import { type DeadMan, renderHeartbeat, renderRules } from "./core/nft.ts";
+import { type Comparison, compareRules } from "./core/nft-compare.ts";
+import { type Listing, parseListing, parseRendered } from "./core/nft-listing.ts";
+import { posture } from "./core/posture.ts";
+import type { Firewall } from "./ports.ts";
+
+/** "kernel": read back from it and found to be what was asked. "observed": log-only, nothing is enforced. */
+export type Applied =
+  | { readonly ok: true; readonly how: "kernel" | "observed" }
+  | { readonly ok: false; readonly why: string };
+
+export type Heartbeat =
+  | { readonly ok: true }
+  | {
+      readonly ok: false;
+      /** "failed": nft did not do it. The others are what `compareRules` found instead of our rules. */
+      readonly what: "missing" | "differs" | "dead-man" | "failed";
+      readonly detail: string;
+    };
+
+/** Brings modes into the kernel and says what the kernel confirmed. Every call is synchronous; none of them throws. */
+export type Enforcer = {
+  readonly how: "kernel" | "observed";
+  /** Loads a mode's rules with the dead-man running, and reads them back. Renews the dead-man, since it loads it anew. */
+  apply(mode: Mode): Applied;
+  /** The same rules without the dead-man: for a clean stop, after which nobody renews. */
+  settle(mode: Mode): Applied;
+  /**
+   * Renews the dead-man, if the rules are still what the last `apply` confirmed; otherwise leaves it to run out.
+   * Call only while the confirmed mode is the wanted one.
+   */
+  heartbeat(): Heartbeat;
+  /** Compares what the kernel holds with what was confirmed last; null while nothing is confirmed. */
+  check(): Comparison | null;
+};
+
+type Settings = {
+  /** null: log-only. */
+  readonly firewall: Firewall | null;
+  readonly network: Config["network"];
+  /** How long traffic lives without a heartbeat. */
+  readonly timeoutMs: number;
+};
+
+export function createEnforcer({ firewall, network, timeoutMs }: Settings): Enforcer {
+  if (firewall === null) return OBSERVER;
+  let confirmed: Listing | null = null;
+
+  const load = (mode: Mode, dead: DeadMan): Applied => {
+    confirmed = null; // whatever happens below, the old rules are not what we want any more
+    try {
+      const script = renderRules(posture(mode), network, dead);
+      const wanted = parseRendered(script);
+      firewall.run(script);
+      const result = compareRules(wanted, read(firewall));
+      if (!result.same) return { ok: false, why: `read back ${result.what}: ${result.detail}` };
+      confirmed = wanted;
+      return { ok: true, how: "kernel" };
+    } catch (error) {
+      return { ok: false, why: renderErrorChain(error) };
+    }
+  };
+  const check = (): Comparison | null => {
+    if (confirmed === null) return null;
+    try {
+      return compareRules(confirmed, read(firewall));
+    } catch (error) {
+      // what cannot be read is not what we confirmed
+      return { same: false, what: "differs", detail: renderErrorChain(error) };
+    }
+  };
+  return {
+    how: "kernel",
+    apply: (mode) => load(mode, { kind: "dead-man", timeoutMs }),
+    settle: (mode) => load(mode, { kind: "settled" }),
+    check,
+    heartbeat: () => {
+      const result = check();
+      if (result === null) return { ok: false, what: "failed", detail: "no rules have been confirmed" };
+      if (!result.same) return { ok: false, what: result.what, detail: result.detail };
+      return confirmed?.blocks.has("set alive") ? renew(firewall, timeoutMs) : { ok: true };
+    },
+  };
+}
+
+const OBSERVER: Enforcer = {
+  how: "observed",
+  apply: () => ({ ok: true, how: "observed" }),
+  settle: () => ({ ok: true, how: "observed" }),
+  heartbeat: () => ({ ok: true }),
+  check: () => ({ same: true, drops: {} }),
+};
+
+function read(firewall: Firewall): Listing | null {
+  const text = firewall.list();
+  return text === null ? null : parseListing(text);
+}
+
+function renew(firewall: Firewall, timeoutMs: number): Heartbeat {
+  try {
+    firewall.run(renderHeartbeat(timeoutMs));
+    return { ok: true };
+  } catch (error) {
+    return { ok: false, what: "failed", detail: renderErrorChain(error) };
+  }
+}
