@@ -1,3 +1,4 @@
+import type { FileState } from "./core/fingerprint.ts";
 import type { Signal } from "./core/signal.ts";
 
 /** Time, three ways. Pure code never calls these; the loop passes the values in. */
@@ -100,4 +101,15 @@ export interface OpLog {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
+}
+
+/** Where the accepted states of the watched files are kept. Its digest is in the signed log. */
+export interface BaselineStore {
+  readonly path: string;
+  load():
+    | { readonly kind: "missing" }
+    | { readonly kind: "states"; readonly states: readonly FileState[] }
+    | { readonly kind: "unreadable"; readonly why: string };
+  /** Replaces it whole and durably. Throws BoundaryError("state-unwritable"). */
+  save(states: readonly FileState[]): void;
 }

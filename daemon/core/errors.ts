@@ -16,6 +16,8 @@ export const ERROR_HINTS = {
   "peer-unknown": "connect over the daemon's Unix socket from this host",
   "too-many-connections": "close idle connections, or wait",
   "too-many-requests": "wait for replies before sending more",
+  "reply-too-large": "ask for less at a time (--limit)",
+  "reply-invalid": "see that --runtime-dir is right, and that daemon and boundaryctl are of one version",
   "config-unreadable": "check the file's owner and permissions",
   "config-invalid": "correct the line named in the message",
   "argument-invalid": "see --help",
@@ -41,6 +43,7 @@ export const ERROR_HINTS = {
   "record-invalid": "this is a bug: report it",
   "record-too-large": "shorten the input: a record holds at most 65,535 bytes",
   "key-invalid": "give the key as `boundaryctl key show` prints it",
+  "state-unwritable": "see owner, permissions and free space of the state directory",
   "key-unreadable": "check owner and permissions of the state directory",
   "head-invalid": "give the head as `boundaryctl key head` prints it",
   // kernel and host

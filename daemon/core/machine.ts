@@ -242,13 +242,18 @@ function deadlineReached(state: State, to: Mode): Step {
 }
 
 function stop(state: State, input: Extract<Input, { kind: "stop" }>): Step {
-  const to = state.deadline && isStricter(state.deadline.to, state.wanted) ? state.deadline.to : state.wanted;
-  const next: State = { ...tightened(state, to, state.cause), deadline: null };
-  const record: Entry = {
-    kind: "daemon.stopped",
-    data: { wanted: to, epoch: next.epoch, why: input.why, frozen: state.frozen?.why ?? "" },
-  };
-  return { ...order(next, [record]), answers: lapsed(state, "the daemon is stopping") };
+  const { deadline, loosening, wanted } = state;
+  const answers = lapsed(state, "the daemon is stopping");
+  if (deadline && isStricter(deadline.to, wanted)) {
+    const next: State = {
+      ...tightened(state, deadline.to, { kind: "deadline", why: input.why }),
+      deadline: null,
+    };
+    return { ...order(next, [modeChanged(wanted, next, "stop", input.why)]), answers };
+  }
+  const next: State = { ...tightened(state, wanted, state.cause), deadline: null };
+  const record: Entry = { kind: "mode.lapsed", data: { wanted, epoch: next.epoch, why: input.why } };
+  return { ...quiet(next), records: loosening ? [record] : [], answers };
 }
 
 /** A deadline that would loosen: a trip takes it away. */

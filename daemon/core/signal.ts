@@ -5,7 +5,7 @@
 export const SIGNAL_FACTS = {
   /** A watched file or something in a watched directory. path: absolute; change: FileChange. */
   "file.changed": ["path", "change"],
-  /** Our own configuration, key or program files. part: config | key | program. */
+  /** Our own configuration, key or program files. part: config | key | program | baseline. */
   "self.changed": ["path", "part", "change"],
   /** change: added | removed | up | down. */
   "network.link": ["interface", "change"],

@@ -1,0 +1,47 @@
+import type { LogRecord } from "./audit/record.ts";
+import type { Event } from "./protocol/messages.ts";
+
+/** The newest records, for `events`, and whoever watches them live. Bounded: a slow watcher is dropped by its connection. */
+export type Feed = {
+  /** To be called with every record once it is durable: what is not in the log did not happen. */
+  publish(record: LogRecord): void;
+  list(limit: number): readonly Event[];
+  /** Returns the way to end it. A watcher that answers false is dropped. */
+  subscribe(watcher: (event: Event) => boolean): () => void;
+};
+
+const HELD = 200;
+/** A list has to fit into one frame of 64 KiB, so a single event gets a part of it. */
+const MAX_LIST_BYTES = 56 * 1024;
+const MAX_EVENT_BYTES = 8 * 1024;
+
+export function createFeed(): Feed {
+  const held: { readonly event: Event; readonly bytes: number }[] = [];
+  const watchers = new Set<(event: Event) => boolean>();
+  return {
+    publish(record) {
+      if (record.kind === "seal") return;
+      const entry = toEvent(record);
+      held.push(entry);
+      if (held.length > HELD) held.shift();
+      for (const watcher of watchers) if (!watcher(entry.event)) watchers.delete(watcher);
+    },
+    list(limit) {
+      let room = MAX_LIST_BYTES;
+      const newest = held.slice(-limit).toReversed();
+      const fitting = newest.filter((entry) => (room -= entry.bytes) >= 0);
+      return fitting.map((entry) => entry.event).toReversed();
+    },
+    subscribe(watcher) {
+      watchers.add(watcher);
+      return () => watchers.delete(watcher);
+    },
+  };
+}
+
+function toEvent(record: LogRecord): { event: Event; bytes: number } {
+  const { seq, at, kind } = record;
+  const bytes = Buffer.byteLength(JSON.stringify(record.data)) + 200;
+  if (bytes <= MAX_EVENT_BYTES) return { event: { seq, at, kind, data: record.data }, bytes };
+  return { event: { seq, at, kind, data: { omitted: `${bytes} bytes: read record ${seq} in the log` } }, bytes: 300 };
+}

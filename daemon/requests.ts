@@ -1,0 +1,258 @@
+import { createHash, randomInt, randomUUID } from "node:crypto";
+import type { z } from "zod";
+import type { Data } from "./audit/record.ts";
+import type { Baseline } from "./baseline.ts";
+import { decide, type View } from "./core/authority.ts";
+import type { Config } from "./core/config.ts";
+import { BoundaryError, type ErrorCode, renderErrorChain } from "./core/errors.ts";
+import { mayAct, type Role, type RoleTable, roleOf } from "./core/roles.ts";
+import type { Person } from "./core/state.ts";
+import type { Tripwire } from "./core/tripwire.ts";
+import type { Daemon, Outcome } from "./daemon.ts";
+import type { Feed } from "./feed.ts";
+import type { Connection, OpLog, Peer, PeerFacts } from "./ports.ts";
+import {
+  type CeremonyReply,
+  type Decision,
+  type KeyReply,
+  type ModeReply,
+  PARAMS,
+  type Problem,
+  type Request,
+  type Status,
+  type TripwireList,
+  type Verb,
+} from "./protocol/messages.ts";
+import { problem } from "./protocol/problem.ts";
+
+/** What the verbs need of the rest of the daemon. */
+export type Office = {
+  readonly daemon: Daemon;
+  readonly baseline: Baseline;
+  readonly feed: Feed;
+  readonly config: Config;
+  readonly tripwires: readonly Tripwire[];
+  readonly roles: RoleTable;
+  readonly ownUid: number;
+  readonly facts: PeerFacts;
+  readonly status: () => Status;
+  readonly head: () => KeyReply;
+  readonly opLog: OpLog;
+};
+
+type Call<V extends Verb> = {
+  readonly params: z.output<(typeof PARAMS)[V]>;
+  readonly peer: Peer;
+  readonly person: Person;
+  readonly connection: Connection;
+};
+type Handler<V extends Verb> = (office: Office, call: Call<V>) => Promise<object> | object;
+type Row<V extends Verb> = { readonly role: Role; readonly handle: Handler<V> };
+
+/** Everything that can be asked, by whom. What each verb takes is PARAMS in protocol/messages.ts. */
+const VERBS: { readonly [V in Verb]: Row<V> } = {
+  status: { role: "readonly", handle: (office) => office.status() },
+  "mode.set": { role: "operator", handle: setMode },
+  "ceremony.begin": { role: "operator", handle: ceremonyBegin },
+  "ceremony.confirm": { role: "operator", handle: ceremonyConfirm },
+  "ceremony.cancel": { role: "operator", handle: ceremonyCancel },
+  "clock.clear": { role: "operator", handle: clockClear },
+  "events.list": { role: "readonly", handle: (office, { params }) => ({ events: office.feed.list(params.limit) }) },
+  "events.subscribe": { role: "readonly", handle: subscribe },
+  "tripwire.list": { role: "readonly", handle: tripwireList },
+  check: { role: "readonly", handle: check },
+  "key.show": { role: "readonly", handle: (office) => office.head() },
+};
+
+/** A refusal on its way to the reply. */
+class Refusal extends Error {
+  readonly code: ErrorCode;
+  constructor(code: ErrorCode, why: string) {
+    super(why);
+    this.code = code;
+  }
+}
+
+/** What came of a request: the reply without its id. */
+export type Reply = { readonly ok: true; readonly data: object } | { readonly ok: false; readonly problem: Problem };
+
+/**
+ * Answers one request of a connection: verb, role, parameters, then the verb's work. Never rejects: whatever goes
+ * wrong is a problem in the reply, and an unknown failure is told as "internal" without its details.
+ */
+export async function answer(office: Office, connection: Connection, request: Request): Promise<Reply> {
+  const { verb, params } = request;
+  try {
+    if (!isVerb(verb)) throw new Refusal("verb-unknown", `there is no verb ${JSON.stringify(verb)}`);
+    return { ok: true, data: await dispatchVerb(office, connection, verb, params) };
+  } catch (error) {
+    return { ok: false, problem: toProblem(office, verb, error) };
+  }
+}
+
+function isVerb(verb: string): verb is Verb {
+  return Object.hasOwn(VERBS, verb);
+}
+
+async function dispatchVerb<V extends Verb>(office: Office, connection: Connection, verb: V, raw: unknown): Promise<object> {
+  const row = VERBS[verb] as unknown as Row<V>;
+  const held = roleOf(connection.peer, office.roles, office.ownUid);
+  if (!mayAct(held, row.role)) {
+    recordRefusal(office, connection.peer, verb);
+    throw new Refusal("role-required", `${verb} takes the role ${row.role}; uid ${connection.peer.uid} holds ${held}`);
+  }
+  const params = PARAMS[verb].safeParse(raw);
+  if (!params.success) throw new Refusal("request-invalid", issues(params.error));
+  if (office.daemon.stopping()) throw new Refusal("stopping", "the daemon is stopping");
+  const person = personOf(office, connection.peer);
+  return row.handle(office, { params: params.data as z.output<(typeof PARAMS)[V]>, peer: connection.peer, person, connection });
+}
+
+/** Who asks, by what the kernel says; the terminal is looked up, never taken from the caller. */
+function personOf(office: Office, peer: Peer): Person {
+  return { uid: peer.uid, name: office.facts.userName(peer.uid), terminal: office.facts.terminalOf(peer.pid) ?? "" };
+}
+
+function recordRefusal(office: Office, peer: Peer, verb: string): void {
+  office.daemon.refused({ uid: peer.uid, pid: peer.pid, verb, why: "role-required" });
+}
+
+async function setMode(office: Office, { params, person }: Call<"mode.set">): Promise<ModeReply> {
+  const outcome = await office.daemon.ask((request) => ({
+    kind: "set-mode",
+    request,
+    to: params.mode,
+    by: person,
+    reason: params.reason,
+    forMs: params.forMs ?? null,
+  }));
+  return modeReply(office, outcome);
+}
+
+async function modeReply(office: Office, outcome: Outcome): Promise<ModeReply> {
+  const changed = await done(outcome);
+  const { wanted, applied } = office.daemon.state();
+  return { wanted, applied, assurance: office.daemon.assurance(), changed, seq: outcome.seq };
+}
+
+/** Throws the machine's refusal; waits until what was recorded is durable. A tightening stands even when its record failed. */
+async function done(outcome: Outcome): Promise<boolean> {
+  const { answer: given } = outcome;
+  if (given.kind === "refused") throw new Refusal(given.code, given.why);
+  try {
+    await outcome.durable;
+  } catch (cause) {
+    throw new BoundaryError("log-unavailable", "recording what was done (it stands)", { cause });
+  }
+  return given.kind === "done" && given.changed;
+}
+
+async function ceremonyBegin(office: Office, { params, person }: Call<"ceremony.begin">): Promise<CeremonyReply> {
+  const code = Array.from({ length: 3 }, () => String(randomInt(1_000)).padStart(3, "0")).join("-");
+  const id = randomUUID().slice(0, 8);
+  const outcome = await office.daemon.ask((request) => ({
+    kind: "ceremony-begin",
+    request,
+    id,
+    codeDigest: digest(code),
+    by: person,
+    reason: params.reason,
+  }));
+  await done(outcome);
+  const { changes } = await office.baseline.compare();
+  const { coolDownMs, lifeMs, people } = office.config.ceremony;
+  return { id, code, coolDownMs, lifeMs, people, changes };
+}
+
+async function ceremonyConfirm(office: Office, { params, person }: Call<"ceremony.confirm">): Promise<ModeReply> {
+  const seen = await office.baseline.compare();
+  if (seen.changes.length > 0 && !params.acceptChanges) {
+    throw new Refusal("ceremony-changes", `these differ from the baseline: ${seen.changes.join("; ")}`);
+  }
+  const outcome = await office.daemon.ask((request) => ({
+    kind: "ceremony-confirm",
+    request,
+    codeDigest: digest(params.code.trim()),
+    by: person,
+  }));
+  const reply = await modeReply(office, outcome);
+  // Exactly what the person was shown becomes the baseline, not what is there by now.
+  if (seen.changes.length > 0) await office.baseline.accept(seen, person.name);
+  return reply;
+}
+
+async function ceremonyCancel(office: Office, { person }: Call<"ceremony.cancel">): Promise<ModeReply> {
+  return modeReply(office, await office.daemon.ask((request) => ({ kind: "ceremony-cancel", request, by: person })));
+}
+
+async function clockClear(office: Office, { params, person }: Call<"clock.clear">): Promise<ModeReply> {
+  const outcome = await office.daemon.ask((request) => ({ kind: "unfreeze", request, by: person, reason: params.reason }));
+  return modeReply(office, outcome);
+}
+
+function subscribe(office: Office, { connection }: Call<"events.subscribe">): object {
+  connection.onClose(office.feed.subscribe((event) => connection.send({ type: "event", data: event })));
+  return { subscribed: true };
+}
+
+function tripwireList(office: Office): TripwireList {
+  const { wanted } = office.daemon.state();
+  const fired = office.daemon.fired();
+  return {
+    tripwires: office.tripwires.map((wire) => ({
+      id: wire.id,
+      on: wire.on,
+      match: Object.entries(wire.match)
+        .map(([name, matcher]) => `${name} ${matcher.negate ? "not " : ""}${matcher.values.join(" | ")}`)
+        .join(", "),
+      armed: wire.armed,
+      action: wire.action.kind === "note" ? "note" : `trip ${wire.action.to}`,
+      armedNow: wire.armed.includes(wanted),
+      whenBlind: wire.whenBlind,
+      fired: fired.get(wire.id) ?? 0,
+    })),
+  };
+}
+
+/** Decides on the state of this instant, and answers when the decision is on disk. What cannot be recorded is denied. */
+async function check(office: Office, { params, peer }: Call<"check">): Promise<Decision> {
+  const { wanted, applied } = office.daemon.state();
+  const view: View = { wanted, applied, assurance: office.daemon.assurance(), trustedInterfaces: office.config.network.trustedInterfaces };
+  const verdict = decide(view, params);
+  const receipt = office.daemon.record({ kind: "decision", data: decisionData(peer, params, verdict) });
+  const correlationId = String(receipt.seq);
+  try {
+    await receipt.durable;
+  } catch {
+    return { ...verdict, decision: false, reason: ["log-unavailable"], wouldAllow: "", askPerson: false, correlationId };
+  }
+  return { ...verdict, correlationId };
+}
+
+function decisionData(peer: Peer, params: Call<"check">["params"], verdict: Omit<Decision, "correlationId">): Data {
+  const properties = Object.fromEntries(Object.entries(params.resource.properties).filter(([, value]) => value !== undefined));
+  return {
+    subject: { type: "uid", id: String(peer.uid), pid: peer.pid },
+    action: params.action.name,
+    resource: { type: params.resource.type, id: params.resource.id, properties: properties as Data },
+    decision: verdict.decision ? "allow" : "deny",
+    reason: verdict.reason,
+    mode: verdict.mode,
+    assurance: verdict.assurance,
+  };
+}
+
+function toProblem(office: Office, verb: string, error: unknown): Problem {
+  if (error instanceof Refusal) return problem(error.code, error.message);
+  if (error instanceof BoundaryError) return problem(error.code, error.message);
+  office.opLog.error({ verb, err: renderErrorChain(error) }, "a request failed");
+  return problem("internal", "the request failed inside the daemon; nothing was allowed");
+}
+
+function issues(error: z.ZodError): string {
+  return error.issues.map((issue) => `${issue.path.join(".") || "request"}: ${issue.message}`).join("; ");
+}
+
+function digest(code: string): string {
+  return createHash("sha256").update(code).digest("hex");
+}

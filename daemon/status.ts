@@ -1,0 +1,118 @@
+import type { AuditLog } from "./audit/log.ts";
+import type { Baseline } from "./baseline.ts";
+import type { SwitchSettings } from "./core/switches.ts";
+import type { Daemon } from "./daemon.ts";
+import type { Enforcer } from "./enforce.ts";
+import type { Clock, SensorHealth, SignalSource } from "./ports.ts";
+import type { Control, Status } from "./protocol/messages.ts";
+
+export type StatusParts = {
+  readonly daemon: Daemon;
+  readonly log: AuditLog;
+  readonly enforcer: Enforcer;
+  readonly sensors: readonly SignalSource[];
+  readonly baseline: Baseline;
+  readonly clock: Clock;
+  readonly switches: SwitchSettings;
+  /** Why the network is only observed; empty when it is enforced. */
+  readonly obstacles: readonly string[];
+  readonly network: string;
+  readonly logDir: string;
+  readonly vkey: string;
+  readonly version: string;
+  readonly startedAtMs: number;
+};
+
+/** Everything a person or a program may want to know of the daemon, as it is at this instant. */
+export function statusOf(parts: StatusParts): Status {
+  const { daemon, log } = parts;
+  const state = daemon.state();
+  const head = log.head();
+  const checkedAt = iso(parts.clock.wallMs());
+  const nowMs = Number(parts.clock.monoNs() / 1_000_000n);
+  return {
+    mode: {
+      wanted: state.wanted,
+      applied: state.applied,
+      cause: `${state.cause.kind}: ${state.cause.why}`,
+      since: daemon.since(),
+      epoch: state.epoch,
+      until: state.deadline ? iso(parts.clock.wallMs() + state.deadline.atMs - nowMs) : "",
+    },
+    assurance: daemon.assurance(),
+    frozen: state.frozen?.why ?? "",
+    controls: controls(parts, checkedAt),
+    sensors: parts.sensors.map((sensor) => ({ name: sensor.name, ...sensor.health() })),
+    drops: drops(parts.enforcer),
+    log: { dir: parts.logDir, size: head.size, root: head.root, sealedAt: head.sealedAt, vkey: parts.vkey, state: log.state() },
+    changedFiles: parts.baseline.pendingChanges(),
+    daemon: { version: parts.version, pid: process.pid, startedAt: iso(parts.startedAtMs), boot: parts.clock.bootId() },
+    ceremony: state.ceremony && {
+      id: state.ceremony.id,
+      by: state.ceremony.by.name,
+      readyInMs: Math.max(0, Math.round(state.ceremony.readyAtMs - nowMs)),
+    },
+  };
+}
+
+function controls(parts: StatusParts, checkedAt: string): readonly Control[] {
+  const sensor = (name: string) => parts.sensors.find((one) => one.name === name)?.health();
+  return [
+    network(parts),
+    notBuilt("usb", sensor("usb"), parts.switches.usb, checkedAt),
+    { name: "process", state: "absent", detail: switched("process isolation is not built yet", parts.switches.process), checkedAt },
+    logControl(parts.log),
+    watched("files", sensor("files"), checkedAt),
+    watched("clock", sensor("clock"), checkedAt),
+  ];
+}
+
+function network(parts: StatusParts): Control {
+  const checkedAt = parts.daemon.rulesCheckedAt();
+  if (parts.enforcer.how === "observed") {
+    return { name: "network", state: "observed", detail: `log-only; missing: ${parts.obstacles.join("; ")}`, checkedAt: "" };
+  }
+  const { wanted, applied, failure } = parts.daemon.state();
+  if (applied !== wanted) {
+    return { name: "network", state: "failed", detail: `the kernel has not confirmed ${wanted}: ${failure?.why ?? "being applied"}`, checkedAt };
+  }
+  return { name: "network", state: "enforced", detail: parts.network, checkedAt };
+}
+
+function notBuilt(name: string, health: SensorHealth | undefined, on: boolean, checkedAt: string): Control {
+  if (health?.state === "absent") return { name, state: "absent", detail: health.why, checkedAt };
+  const control = watched(name, health, checkedAt);
+  return { ...control, detail: switched(`${control.detail}; USB is watched, not enforced, in this version`, on) };
+}
+
+function switched(detail: string, on: boolean): string {
+  return on ? `${detail}; its switch is on and has no effect` : detail;
+}
+
+function watched(name: string, health: SensorHealth | undefined, checkedAt: string): Control {
+  if (!health) return { name, state: "absent", detail: "no sensor", checkedAt: "" };
+  switch (health.state) {
+    case "watching":
+      return { name, state: "observed", detail: health.via, checkedAt };
+    case "blind":
+      return { name, state: "failed", detail: `blind: ${health.why}`, checkedAt };
+    case "absent":
+      return { name, state: "absent", detail: health.why, checkedAt };
+  }
+}
+
+function logControl(log: AuditLog): Control {
+  const ok = log.state() === "writing";
+  const detail = ok ? "hash-chained, sealed and synced with every batch" : "cannot be written: nothing is allowed";
+  return { name: "log", state: ok ? "enforced" : "failed", detail, checkedAt: log.head().sealedAt };
+}
+
+function drops(enforcer: Enforcer): Readonly<Record<string, number>> {
+  if (enforcer.how === "observed") return {};
+  const seen = enforcer.check();
+  return seen.same ? seen.drops : {};
+}
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString();
+}

@@ -1,0 +1,38 @@
+import { describe, expect, test } from "vitest";
+import { MODES } from "../../daemon/core/mode.ts";
+import { type History, startIn } from "../../daemon/core/start.ts";
+
+const clean = (wanted: (typeof MODES)[number]): History => ({ kind: "clean", wanted, epoch: 7, frozen: "" });
+
+describe("startIn", () => {
+  test.each([
+    ["a first start takes the configured mode", { kind: "none" }, null, "RESTRICTED", "initial"],
+    ["a first start takes the mode asked for", { kind: "none" }, "OPEN", "OPEN", "initial"],
+    ["a clean stop is resumed", clean("AIRGAP"), null, "AIRGAP", "resumed"],
+    ["the command line may tighten a resumed mode", clean("OPEN"), "AIRGAP", "AIRGAP", "resumed"],
+    ["the command line never loosens a resumed mode", clean("AIRGAP"), "OPEN", "AIRGAP", "resumed"],
+    ["LOCKDOWN outlives a clean stop", clean("LOCKDOWN"), "OPEN", "LOCKDOWN", "resumed"],
+    ["a crash is LOCKDOWN", { kind: "crash", wanted: "OPEN", epoch: 3, frozen: "", lastAt: "x" }, "OPEN", "LOCKDOWN", "crash"],
+    ["a log that does not verify is LOCKDOWN", { kind: "broken", why: "x" }, "OPEN", "LOCKDOWN", "tampered"],
+    ["a log that cannot be read is LOCKDOWN", { kind: "unreadable", why: "x" }, "OPEN", "LOCKDOWN", "unreadable"],
+  ] as const)("%s", (_name, history, asked, mode, cause) => {
+    const start = startIn(history, asked, "RESTRICTED");
+    expect({ mode: start.mode, cause: start.cause.kind }).toEqual({ mode, cause });
+  });
+
+  test("nothing but a first start or a clean stop is ever looser than LOCKDOWN", () => {
+    const histories: History[] = [
+      { kind: "crash", wanted: "OPEN", epoch: 1, frozen: "", lastAt: "" },
+      { kind: "broken", why: "" },
+      { kind: "unreadable", why: "" },
+    ];
+    for (const history of histories) {
+      for (const asked of [null, ...MODES]) expect(startIn(history, asked, "OPEN").mode).toBe("LOCKDOWN");
+    }
+  });
+
+  test("a freeze outlives a restart", () => {
+    expect(startIn({ kind: "clean", wanted: "OPEN", epoch: 1, frozen: "jumped" }, null, "OPEN").frozen).toBe("jumped");
+    expect(startIn({ kind: "crash", wanted: "OPEN", epoch: 1, frozen: "jumped", lastAt: "" }, null, "OPEN").frozen).toBe("jumped");
+  });
+});
