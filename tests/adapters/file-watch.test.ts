@@ -240,10 +240,14 @@ describe("a tree", () => {
   test("signals itself and its files when its root is deleted, and again when it is back", async () => {
     await watching(["t/"]);
     fs.renameSync(join(root, "t"), join(root, "away"));
-    await expect.poll(() => changesOf("t").includes("deleted") && changesOf("t/sub/f").includes("deleted"), patience).toBe(true);
+    await expect
+      .poll(() => changesOf("t").includes("deleted") && changesOf("t/sub/f").includes("deleted"), patience)
+      .toBe(true);
     fs.mkdirSync(join(root, "t"));
     write("t/f");
-    await expect.poll(() => changesOf("t").includes("created") && changesOf("t/f").includes("created"), patience).toBe(true);
+    await expect
+      .poll(() => changesOf("t").includes("created") && changesOf("t/f").includes("created"), patience)
+      .toBe(true);
   });
 
   test("a directory's own metadata is signalled on the directory, not on a name below it", async () => {
@@ -334,9 +338,12 @@ describe("our own files", () => {
     });
     write("config", "changed");
     write("program/new.ts");
-    await expect.poll(
-      () => changesOf("config").includes("modified") && changesOf("program/new.ts").includes("created"),
-    , patience).toBe(true);
+    await expect
+      .poll(
+        () => changesOf("config").includes("modified") && changesOf("program/new.ts").includes("created"),
+        patience,
+      )
+      .toBe(true);
     const parts = signals.map((signal) => [signal.kind, signal.facts["part"]].join(" "));
     expect(new Set(parts)).toEqual(new Set(["self.changed config", "self.changed program"]));
   });
