@@ -65,7 +65,12 @@ export function createBaseline(parts: BaselineParts): Baseline {
     accepted = states;
     parts.append({
       kind: "baseline.set",
-      data: { digest: baselineDigest(states), files: states.length, why, changes: changes.slice(0, MAX_CHANGES_RECORDED) },
+      data: {
+        digest: baselineDigest(states),
+        files: states.length,
+        why,
+        changes: changes.slice(0, MAX_CHANGES_RECORDED),
+      },
     });
   }
 
@@ -78,7 +83,13 @@ export function createBaseline(parts: BaselineParts): Baseline {
     const stored = load(before.digest);
     if ("why" in stored) {
       recordGap(before, [`the baseline: ${stored.why}`], 1);
-      return [{ kind: "self.changed", facts: { path: parts.store.path, part: "baseline", change: stored.why }, seenNs: parts.seenNs() }];
+      return [
+        {
+          kind: "self.changed",
+          facts: { path: parts.store.path, part: "baseline", change: stored.why },
+          seenNs: parts.seenNs(),
+        },
+      ];
     }
     accepted = stored.states;
     const differences = diffStates(stored.states, found, before.sameBoot ? "compare" : "ignore");
@@ -101,16 +112,27 @@ export function createBaseline(parts: BaselineParts): Baseline {
   function recordGap(before: Before, changes: readonly string[], count: number): void {
     parts.append({
       kind: "gap",
-      data: { since: before.lastAt, ended: before.kind, count, changes: changes.slice(0, MAX_CHANGES_RECORDED) },
+      data: {
+        since: before.lastAt,
+        ended: before.kind,
+        count,
+        changes: changes.slice(0, MAX_CHANGES_RECORDED),
+      },
     });
   }
 
   function tripsAcrossStop(signal: Signal, mode: Mode): boolean {
-    return match(parts.tripwires, signal, mode).some((wire) => wire.action.kind === "trip" && wire.acrossStop === "trip");
+    return match(parts.tripwires, signal, mode).some(
+      (wire) => wire.action.kind === "trip" && wire.acrossStop === "trip",
+    );
   }
 
   /** What no tripwire minds is accepted; the rest stays a difference until a person accepts it. */
-  function renewFrom(found: readonly FileState[], differences: readonly FileDifference[], tripping: readonly Signal[]): void {
+  function renewFrom(
+    found: readonly FileState[],
+    differences: readonly FileDifference[],
+    tripping: readonly Signal[],
+  ): void {
     const minded = new Set(tripping.map((signal) => signal.facts["path"]));
     const fine = differences.filter((difference) => !minded.has(difference.path));
     if (fine.length > 0) adopt(found, new Set(fine.map((d) => d.path)), "changed across a clean stop");
@@ -129,12 +151,14 @@ export function createBaseline(parts: BaselineParts): Baseline {
     const found = await parts.snapshot();
     if (accepted === null) return;
     const changed = diffStates(accepted, found, "compare").filter((difference) => paths.has(difference.path));
-    if (changed.length > 0) adopt(found, new Set(changed.map((d) => d.path)), "changed where it is only noted");
+    if (changed.length > 0)
+      adopt(found, new Set(changed.map((d) => d.path)), "changed where it is only noted");
   }
 
   async function compare(): Promise<Comparison> {
     const states = await parts.snapshot();
-    if (accepted === null) return { changes: ["the baseline cannot be read: everything counts as changed"], states };
+    if (accepted === null)
+      return { changes: ["the baseline cannot be read: everything counts as changed"], states };
     // Content, owner and mode count here, not the inode: a file put back as it was is as it was.
     const differences = diffStates(accepted, states, "ignore");
     differing.clear();

@@ -49,7 +49,7 @@ export type Daemon = {
   /** Once a heartbeat: the deadlines, the kernel's dead-man, the log, the service manager's watchdog. */
   tick(): void;
   /** A clean stop, recorded first. Resolves when everything is on disk and the kernel keeps the rules without us. */
-  stop(why: string): Promise<void>;
+  stop(why: string): Promise<"recorded" | "not-recorded">;
   state(): State;
   assurance(): Assurance;
   /** RFC 3339: since when the mode is wanted. */
@@ -60,7 +60,11 @@ export type Daemon = {
   stopping(): boolean;
 };
 
-export function createDaemon(parts: Parts, start: Start, firedBefore: Readonly<Record<string, number>>): Daemon {
+export function createDaemon(
+  parts: Parts,
+  start: Start,
+  firedBefore: Readonly<Record<string, number>>,
+): Daemon {
   const { config, clock, log, enforcer, opLog } = parts;
   const settings = {
     coolDownMs: config.ceremony.coolDownMs,
@@ -90,7 +94,10 @@ export function createDaemon(parts: Parts, start: Start, firedBefore: Readonly<R
     if (result.state.wanted !== state.wanted) sinceMs = clock.wallMs();
     state = result.state;
     const outcome = result.enforce ? enforcer.apply(result.enforce.mode) : null;
-    const told = result.repeat && input?.kind === "trip" && !repeats.first(repeatKey(input), nowMs()) ? [] : result.records;
+    const told =
+      result.repeat && input?.kind === "trip" && !repeats.first(repeatKey(input), nowMs())
+        ? []
+        : result.records;
     const receipts = told.map(append);
     const durable = Promise.all(receipts.map((receipt) => receipt.durable));
     durable.catch(() => undefined); // every failure is answered by whoever waits, and by log.onFailed
@@ -151,7 +158,10 @@ export function createDaemon(parts: Parts, start: Start, firedBefore: Readonly<R
   /** Armed in the mode we want or in the one the kernel still holds: between the two, both count. */
   function armed(signal: Signal): readonly Tripwire[] {
     const now = match(parts.tripwires, signal, state.wanted);
-    const held = state.applied === null || state.applied === state.wanted ? [] : match(parts.tripwires, signal, state.applied);
+    const held =
+      state.applied === null || state.applied === state.wanted
+        ? []
+        : match(parts.tripwires, signal, state.applied);
     return [...new Set([...now, ...held])];
   }
 
@@ -197,7 +207,8 @@ export function createDaemon(parts: Parts, start: Start, firedBefore: Readonly<R
   function sensorsRestored(): void {
     for (const sensor of parts.sensors) {
       const isBlind = sensor.health().state === "blind";
-      if (!isBlind && blindNow.delete(sensor.name)) append({ kind: "sensor.restored", data: { sensor: sensor.name } });
+      if (!isBlind && blindNow.delete(sensor.name))
+        append({ kind: "sensor.restored", data: { sensor: sensor.name } });
     }
   }
 
@@ -206,7 +217,12 @@ export function createDaemon(parts: Parts, start: Start, firedBefore: Readonly<R
     if (enforcer.how !== "kernel" || state.applied !== state.wanted) return;
     const beat = enforcer.heartbeat();
     if (beat.ok) rulesCheckedMs = clock.wallMs();
-    else submit({ kind: "rules.changed", facts: { what: beat.what, detail: beat.detail }, seenNs: clock.monoNs() });
+    else
+      submit({
+        kind: "rules.changed",
+        facts: { what: beat.what, detail: beat.detail },
+        seenNs: clock.monoNs(),
+      });
   }
 
   function seal(): void {
@@ -217,7 +233,10 @@ export function createDaemon(parts: Parts, start: Start, firedBefore: Readonly<R
   async function begin(started: Data, before: Before): Promise<void> {
     if (start.frozen !== "") state = { ...state, frozen: { why: start.frozen, sinceMs: nowMs() } };
     const { kind, why } = start.cause;
-    append({ kind: "daemon.started", data: { ...started, wanted: state.wanted, epoch: state.epoch, cause: kind, why, frozen: start.frozen } });
+    append({
+      kind: "daemon.started",
+      data: { ...started, wanted: state.wanted, epoch: state.epoch, cause: kind, why, frozen: start.frozen },
+    });
     carryOut(reorder(state), null);
     const found = await parts.baseline.begin(before);
     await Promise.all(parts.sensors.map((sensor) => sensor.start((signal) => submitLive(signal))));
@@ -229,19 +248,26 @@ export function createDaemon(parts: Parts, start: Start, firedBefore: Readonly<R
     if (!stopping) submit(signal);
   }
 
-  async function stop(why: string): Promise<void> {
-    if (stopping) return;
+  async function stop(why: string): Promise<"recorded" | "not-recorded"> {
+    if (stopping) return "not-recorded";
     stopping = true;
     parts.notifier.stopping();
     dispatch({ kind: "stop", why });
     for (const entry of repeats.drainAll()) append(repeatRecord(entry));
     const { wanted, epoch, frozen } = state;
-    const stopped = append({ kind: "daemon.stopped", data: { wanted, epoch, why, frozen: frozen?.why ?? "" } });
-    const recorded = await stopped.durable.then(() => true, () => false);
+    const stopped = append({
+      kind: "daemon.stopped",
+      data: { wanted, epoch, why, frozen: frozen?.why ?? "" },
+    });
+    const recorded = await stopped.durable.then(
+      () => true,
+      () => false,
+    );
     // Only a recorded stop may leave rules that nobody renews; otherwise the dead-man closes, and the next start is LOCKDOWN.
     if (recorded && state.applied === wanted) enforcer.settle(wanted);
     await Promise.all(parts.sensors.map((sensor) => sensor.stop()));
     await log.close();
+    return recorded ? "recorded" : "not-recorded";
   }
 
   function assurance(): Assurance {

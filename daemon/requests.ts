@@ -57,7 +57,10 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   "ceremony.confirm": { role: "operator", handle: ceremonyConfirm },
   "ceremony.cancel": { role: "operator", handle: ceremonyCancel },
   "clock.clear": { role: "operator", handle: clockClear },
-  "events.list": { role: "readonly", handle: (office, { params }) => ({ events: office.feed.list(params.limit) }) },
+  "events.list": {
+    role: "readonly",
+    handle: (office, { params }) => ({ events: office.feed.list(params.limit) }),
+  },
   "events.subscribe": { role: "readonly", handle: subscribe },
   "tripwire.list": { role: "readonly", handle: tripwireList },
   check: { role: "readonly", handle: check },
@@ -74,7 +77,9 @@ class Refusal extends Error {
 }
 
 /** What came of a request: the reply without its id. */
-export type Reply = { readonly ok: true; readonly data: object } | { readonly ok: false; readonly problem: Problem };
+export type Reply =
+  | { readonly ok: true; readonly data: object }
+  | { readonly ok: false; readonly problem: Problem };
 
 /**
  * Answers one request of a connection: verb, role, parameters, then the verb's work. Never rejects: whatever goes
@@ -94,23 +99,40 @@ function isVerb(verb: string): verb is Verb {
   return Object.hasOwn(VERBS, verb);
 }
 
-async function dispatchVerb<V extends Verb>(office: Office, connection: Connection, verb: V, raw: unknown): Promise<object> {
+async function dispatchVerb<V extends Verb>(
+  office: Office,
+  connection: Connection,
+  verb: V,
+  raw: unknown,
+): Promise<object> {
   const row = VERBS[verb] as unknown as Row<V>;
   const held = roleOf(connection.peer, office.roles, office.ownUid);
   if (!mayAct(held, row.role)) {
     recordRefusal(office, connection.peer, verb);
-    throw new Refusal("role-required", `${verb} takes the role ${row.role}; uid ${connection.peer.uid} holds ${held}`);
+    throw new Refusal(
+      "role-required",
+      `${verb} takes the role ${row.role}; uid ${connection.peer.uid} holds ${held}`,
+    );
   }
   const params = PARAMS[verb].safeParse(raw);
   if (!params.success) throw new Refusal("request-invalid", issues(params.error));
   if (office.daemon.stopping()) throw new Refusal("stopping", "the daemon is stopping");
   const person = personOf(office, connection.peer);
-  return row.handle(office, { params: params.data as z.output<(typeof PARAMS)[V]>, peer: connection.peer, person, connection });
+  return row.handle(office, {
+    params: params.data as z.output<(typeof PARAMS)[V]>,
+    peer: connection.peer,
+    person,
+    connection,
+  });
 }
 
 /** Who asks, by what the kernel says; the terminal is looked up, never taken from the caller. */
 function personOf(office: Office, peer: Peer): Person {
-  return { uid: peer.uid, name: office.facts.userName(peer.uid), terminal: office.facts.terminalOf(peer.pid) ?? "" };
+  return {
+    uid: peer.uid,
+    name: office.facts.userName(peer.uid),
+    terminal: office.facts.terminalOf(peer.pid) ?? "",
+  };
 }
 
 function recordRefusal(office: Office, peer: Peer, verb: string): void {
@@ -147,7 +169,10 @@ async function done(outcome: Outcome): Promise<boolean> {
   return given.kind === "done" && given.changed;
 }
 
-async function ceremonyBegin(office: Office, { params, person }: Call<"ceremony.begin">): Promise<CeremonyReply> {
+async function ceremonyBegin(
+  office: Office,
+  { params, person }: Call<"ceremony.begin">,
+): Promise<CeremonyReply> {
   const code = Array.from({ length: 3 }, () => String(randomInt(1_000)).padStart(3, "0")).join("-");
   const id = randomUUID().slice(0, 8);
   const outcome = await office.daemon.ask((request) => ({
@@ -164,7 +189,10 @@ async function ceremonyBegin(office: Office, { params, person }: Call<"ceremony.
   return { id, code, coolDownMs, lifeMs, people, changes };
 }
 
-async function ceremonyConfirm(office: Office, { params, person }: Call<"ceremony.confirm">): Promise<ModeReply> {
+async function ceremonyConfirm(
+  office: Office,
+  { params, person }: Call<"ceremony.confirm">,
+): Promise<ModeReply> {
   const seen = await office.baseline.compare();
   if (seen.changes.length > 0 && !params.acceptChanges) {
     throw new Refusal("ceremony-changes", `these differ from the baseline: ${seen.changes.join("; ")}`);
@@ -182,11 +210,19 @@ async function ceremonyConfirm(office: Office, { params, person }: Call<"ceremon
 }
 
 async function ceremonyCancel(office: Office, { person }: Call<"ceremony.cancel">): Promise<ModeReply> {
-  return modeReply(office, await office.daemon.ask((request) => ({ kind: "ceremony-cancel", request, by: person })));
+  return modeReply(
+    office,
+    await office.daemon.ask((request) => ({ kind: "ceremony-cancel", request, by: person })),
+  );
 }
 
 async function clockClear(office: Office, { params, person }: Call<"clock.clear">): Promise<ModeReply> {
-  const outcome = await office.daemon.ask((request) => ({ kind: "unfreeze", request, by: person, reason: params.reason }));
+  const outcome = await office.daemon.ask((request) => ({
+    kind: "unfreeze",
+    request,
+    by: person,
+    reason: params.reason,
+  }));
   return modeReply(office, outcome);
 }
 
@@ -217,20 +253,38 @@ function tripwireList(office: Office): TripwireList {
 /** Decides on the state of this instant, and answers when the decision is on disk. What cannot be recorded is denied. */
 async function check(office: Office, { params, peer }: Call<"check">): Promise<Decision> {
   const { wanted, applied } = office.daemon.state();
-  const view: View = { wanted, applied, assurance: office.daemon.assurance(), trustedInterfaces: office.config.network.trustedInterfaces };
+  const view: View = {
+    wanted,
+    applied,
+    assurance: office.daemon.assurance(),
+    trustedInterfaces: office.config.network.trustedInterfaces,
+  };
   const verdict = decide(view, params);
   const receipt = office.daemon.record({ kind: "decision", data: decisionData(peer, params, verdict) });
   const correlationId = String(receipt.seq);
   try {
     await receipt.durable;
   } catch {
-    return { ...verdict, decision: false, reason: ["log-unavailable"], wouldAllow: "", askPerson: false, correlationId };
+    return {
+      ...verdict,
+      decision: false,
+      reason: ["log-unavailable"],
+      wouldAllow: "",
+      askPerson: false,
+      correlationId,
+    };
   }
   return { ...verdict, correlationId };
 }
 
-function decisionData(peer: Peer, params: Call<"check">["params"], verdict: Omit<Decision, "correlationId">): Data {
-  const properties = Object.fromEntries(Object.entries(params.resource.properties).filter(([, value]) => value !== undefined));
+function decisionData(
+  peer: Peer,
+  params: Call<"check">["params"],
+  verdict: Omit<Decision, "correlationId">,
+): Data {
+  const properties = Object.fromEntries(
+    Object.entries(params.resource.properties).filter(([, value]) => value !== undefined),
+  );
   return {
     subject: { type: "uid", id: String(peer.uid), pid: peer.pid },
     action: params.action.name,

@@ -44,9 +44,21 @@ export function statusOf(parts: StatusParts): Status {
     controls: controls(parts, checkedAt),
     sensors: parts.sensors.map((sensor) => ({ name: sensor.name, ...sensor.health() })),
     drops: drops(parts.enforcer),
-    log: { dir: parts.logDir, size: head.size, root: head.root, sealedAt: head.sealedAt, vkey: parts.vkey, state: log.state() },
+    log: {
+      dir: parts.logDir,
+      size: head.size,
+      root: head.root,
+      sealedAt: head.sealedAt,
+      vkey: parts.vkey,
+      state: log.state(),
+    },
     changedFiles: parts.baseline.pendingChanges(),
-    daemon: { version: parts.version, pid: process.pid, startedAt: iso(parts.startedAtMs), boot: parts.clock.bootId() },
+    daemon: {
+      version: parts.version,
+      pid: process.pid,
+      startedAt: iso(parts.startedAtMs),
+      boot: parts.clock.bootId(),
+    },
     ceremony: state.ceremony && {
       id: state.ceremony.id,
       by: state.ceremony.by.name,
@@ -60,7 +72,12 @@ function controls(parts: StatusParts, checkedAt: string): readonly Control[] {
   return [
     network(parts),
     notBuilt("usb", sensor("usb"), parts.switches.usb, checkedAt),
-    { name: "process", state: "absent", detail: switched("process isolation is not built yet", parts.switches.process), checkedAt },
+    {
+      name: "process",
+      state: "absent",
+      detail: switched("process isolation is not built yet", parts.switches.process),
+      checkedAt,
+    },
     logControl(parts.log),
     watched("files", sensor("files"), checkedAt),
     watched("clock", sensor("clock"), checkedAt),
@@ -70,11 +87,21 @@ function controls(parts: StatusParts, checkedAt: string): readonly Control[] {
 function network(parts: StatusParts): Control {
   const checkedAt = parts.daemon.rulesCheckedAt();
   if (parts.enforcer.how === "observed") {
-    return { name: "network", state: "observed", detail: `log-only; missing: ${parts.obstacles.join("; ")}`, checkedAt: "" };
+    return {
+      name: "network",
+      state: "observed",
+      detail: `log-only; missing: ${parts.obstacles.join("; ")}`,
+      checkedAt: "",
+    };
   }
   const { wanted, applied, failure } = parts.daemon.state();
   if (applied !== wanted) {
-    return { name: "network", state: "failed", detail: `the kernel has not confirmed ${wanted}: ${failure?.why ?? "being applied"}`, checkedAt };
+    return {
+      name: "network",
+      state: "failed",
+      detail: `the kernel has not confirmed ${wanted}: ${failure?.why ?? "being applied"}`,
+      checkedAt,
+    };
   }
   return { name: "network", state: "enforced", detail: parts.network, checkedAt };
 }
@@ -82,7 +109,10 @@ function network(parts: StatusParts): Control {
 function notBuilt(name: string, health: SensorHealth | undefined, on: boolean, checkedAt: string): Control {
   if (health?.state === "absent") return { name, state: "absent", detail: health.why, checkedAt };
   const control = watched(name, health, checkedAt);
-  return { ...control, detail: switched(`${control.detail}; USB is watched, not enforced, in this version`, on) };
+  return {
+    ...control,
+    detail: switched(`${control.detail}; USB is watched, not enforced, in this version`, on),
+  };
 }
 
 function switched(detail: string, on: boolean): string {
@@ -103,14 +133,16 @@ function watched(name: string, health: SensorHealth | undefined, checkedAt: stri
 
 function logControl(log: AuditLog): Control {
   const ok = log.state() === "writing";
-  const detail = ok ? "hash-chained, sealed and synced with every batch" : "cannot be written: nothing is allowed";
+  const detail = ok
+    ? "hash-chained, sealed and synced with every batch"
+    : "cannot be written: nothing is allowed";
   return { name: "log", state: ok ? "enforced" : "failed", detail, checkedAt: log.head().sealedAt };
 }
 
 function drops(enforcer: Enforcer): Readonly<Record<string, number>> {
   if (enforcer.how === "observed") return {};
   const seen = enforcer.check();
-  return seen.same ? seen.drops : {};
+  return seen?.same ? seen.drops : {};
 }
 
 function iso(ms: number): string {

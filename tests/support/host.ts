@@ -1,0 +1,253 @@
+import { generateKeyPairSync, sign } from "node:crypto";
+import { expect } from "vitest";
+import { renderVkey } from "../../daemon/audit/checkpoint.ts";
+import { emptyTail, openLog } from "../../daemon/audit/log.ts";
+import type { LogRecord } from "../../daemon/audit/record.ts";
+import { verifyLog } from "../../daemon/audit/verify.ts";
+import { createBaseline } from "../../daemon/baseline.ts";
+import { type Config, ConfigSchema } from "../../daemon/core/config.ts";
+import { type FileState, missingState } from "../../daemon/core/fingerprint.ts";
+import type { Mode } from "../../daemon/core/mode.ts";
+import type { Facts, Signal, SignalKind } from "../../daemon/core/signal.ts";
+import type { Start } from "../../daemon/core/start.ts";
+import type { Person } from "../../daemon/core/state.ts";
+import type { Tripwire } from "../../daemon/core/tripwire.ts";
+import { createDaemon } from "../../daemon/daemon.ts";
+import { createEnforcer } from "../../daemon/enforce.ts";
+import type { LogStore, SensorHealth, SignalSource } from "../../daemon/ports.ts";
+import { FakeFirewall } from "./fake-firewall.ts";
+
+export const ANA: Person = { uid: 1000, name: "ana", terminal: "pts/0" };
+
+/** A log in memory whose writes can be held, fail, or fail after they took effect. */
+export class FakeStore implements LogStore {
+  bytes = Buffer.alloc(0);
+  behaviour: "works" | "fails" | "fails-after" | "holds" = "works";
+  closed = false;
+  private held: (() => void)[] = [];
+
+  async write(chunk: Buffer): Promise<void> {
+    const copy = Buffer.from(chunk);
+    if (this.behaviour === "holds") await new Promise<void>((resolve) => this.held.push(resolve));
+    if (this.behaviour === "fails") throw new Error("ENOSPC");
+    this.bytes = Buffer.concat([this.bytes, copy]);
+    if (this.behaviour === "fails-after") throw new Error("EIO");
+  }
+
+  release(): void {
+    this.behaviour = "works";
+    for (const resolve of this.held.splice(0)) resolve();
+  }
+
+  damage(): null {
+    return null;
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+}
+
+export class FakeSensor implements SignalSource {
+  readonly name: SignalSource["name"];
+  state: SensorHealth = { state: "watching", via: "fake" };
+  stopped = false;
+
+  constructor(name: SignalSource["name"]) {
+    this.name = name;
+  }
+
+  async start(): Promise<void> {}
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+  }
+
+  health(): SensorHealth {
+    return this.state;
+  }
+}
+
+export class FakeClock {
+  monoMs = 1_000;
+  realMs = Date.UTC(2026, 0, 1);
+
+  wallMs = (): number => this.realMs;
+  monoNs = (): bigint => BigInt(Math.round(this.monoMs * 1e6));
+  bootMs = (): number => this.monoMs;
+  bootId = (): string => "00000000-0000-0000-0000-000000000000";
+
+  pass(ms: number): void {
+    this.monoMs += ms;
+    this.realMs += ms;
+  }
+}
+
+export type Host = Awaited<ReturnType<typeof startHost>>;
+
+type HostOptions = {
+  readonly mode?: Mode;
+  readonly start?: Start;
+  readonly tripwires?: readonly Tripwire[];
+  readonly config?: Parameters<typeof ConfigSchema.parse>[0];
+  readonly enforcing?: false;
+};
+
+export const trip = (id: string, on: SignalKind, over: Partial<Tripwire> = {}): Tripwire => ({
+  id,
+  on,
+  match: {},
+  armed: ["OPEN", "RESTRICTED", "TRUSTED", "AIRGAP", "COLDROOM", "LOCKDOWN"],
+  action: { kind: "trip", to: "LOCKDOWN" },
+  whenBlind: "degrade",
+  acrossStop: "trip",
+  ...over,
+});
+
+/** The whole daemon on fakes: the real loop, log, baseline, enforcer and machine. */
+export async function startHost(options: HostOptions = {}) {
+  const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+  const raw = Buffer.from(publicKey.export({ format: "der", type: "spki" })).subarray(-32);
+  const vkey = renderVkey("test-host", raw);
+  const clock = new FakeClock();
+  const store = new FakeStore();
+  const firewall = new FakeFirewall();
+  const records: LogRecord[] = [];
+  const told: string[] = [];
+  const files = new Map<string, FileState>();
+  const saved: { states: readonly FileState[] } = { states: [] };
+  const config: Config = ConfigSchema.parse({
+    ceremony: { coolDownMs: 1_000 },
+    ...(options.config as object),
+  });
+  const tripwires = options.tripwires ?? [
+    trip("link", "network.link"),
+    trip("files", "file.changed"),
+    trip("rules", "rules.changed"),
+    trip("log", "log.damaged"),
+  ];
+  const sensors = [new FakeSensor("network"), new FakeSensor("files")] as const;
+  const damaged: { tell: (detail: string) => void } = { tell: () => undefined };
+  const log = openLog({
+    store,
+    signer: { vkey, sign: (message) => sign(null, message, privateKey) },
+    head: { remember: () => undefined },
+    clock,
+    tail: emptyTail(),
+    origin: "test-host",
+    onRecord: (record) => records.push(record),
+    onFailed: () => damaged.tell("write failed"),
+  });
+  const baseline = createBaseline({
+    snapshot: async () => [...files.values()],
+    store: {
+      path: "/state/baseline.json",
+      load: () => ({ kind: "states", states: saved.states }),
+      save: (states) => {
+        saved.states = states;
+      },
+    },
+    self: [],
+    tripwires,
+    append: (entry) => void log.append(entry),
+    seenNs: clock.monoNs,
+  });
+  const enforcer = createEnforcer({
+    firewall: options.enforcing === false ? null : firewall,
+    network: config.network,
+    timeoutMs: 2_000,
+  });
+  const quiet = {
+    info: () => undefined,
+    warn: () => undefined,
+    error: (_fields: object, message: string) => void told.push(message),
+  };
+  const start: Start = options.start ?? {
+    mode: options.mode ?? "RESTRICTED",
+    cause: { kind: "initial", why: "test" },
+    epoch: 0,
+    frozen: "",
+  };
+  const notified: string[] = [];
+  const daemon = createDaemon(
+    {
+      config,
+      tripwires,
+      clock,
+      log,
+      logDamage: () => store.damage(),
+      enforcer,
+      baseline,
+      sensors,
+      opLog: quiet,
+      notifier: {
+        ready: () => undefined,
+        watchdog: () => void notified.push("watchdog"),
+        stopping: () => void notified.push("stopping"),
+        status: () => undefined,
+      },
+    },
+    start,
+    {},
+  );
+  damaged.tell = (detail) => daemon.submit(signalOf("log.damaged", { what: "write-failed", detail }));
+  files.set("/etc/watched", fileState("/etc/watched", "one"));
+  await daemon.begin(
+    { version: "test" },
+    { kind: "first", mode: start.mode, digest: "", lastAt: "", sameBoot: true },
+  );
+  await settled();
+
+  return {
+    daemon,
+    baseline,
+    clock,
+    store,
+    firewall,
+    log,
+    records,
+    told,
+    files,
+    saved,
+    sensors,
+    notified,
+    kinds: () => records.map((record) => record.kind).filter((kind) => kind !== "seal"),
+    last: (kind: string) => records.findLast((record) => record.kind === kind),
+    set: (to: Mode, forMs: number | null = null) =>
+      daemon.ask((request) => ({ kind: "set-mode", request, to, by: ANA, reason: "test", forMs })),
+    signal: (kind: SignalKind, facts: Facts) => daemon.submit(signalOf(kind, facts)),
+    /** What must hold after every flow: the log verifies, and what is reported applied is what the kernel holds. */
+    async checkInvariants(): Promise<void> {
+      await settled();
+      const verdict = await verifyLog(chunks(store.bytes), { vkey });
+      expect(verdict.bad).toBeNull();
+      const { wanted, applied } = daemon.state();
+      if (options.enforcing !== false && applied !== null) expect(firewall.mode).toBe(applied);
+      if (store.behaviour === "works" && log.state() === "writing") expect(verdict.state.wanted).toBe(wanted);
+    },
+  };
+
+  function signalOf(kind: SignalKind, facts: Facts): Signal {
+    return { kind, facts, seenNs: clock.monoNs() };
+  }
+}
+
+export function fileState(path: string, content: string): FileState {
+  return {
+    ...missingState(path),
+    kind: "file",
+    sha256: content,
+    size: content.length,
+    mode: 0o600,
+    inode: "1:1",
+  };
+}
+
+/** Everything that was going to happen by itself has happened. */
+export async function settled(): Promise<void> {
+  for (let turn = 0; turn < 12; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+async function* chunks(bytes: Buffer): AsyncGenerator<{ file: string; bytes: Buffer }> {
+  yield { file: "00000000000000000000.jsonl", bytes };
+}
