@@ -1,0 +1,109 @@
+import { describe, expect, test } from "vitest";
+import { MODES } from "../daemon/core/mode.ts";
+import { createEnforcer } from "../daemon/enforce.ts";
+import { type Behaviour, FakeFirewall } from "./support/fake-firewall.ts";
+
+const network = { trustedInterfaces: ["wg0"], deny: ["192.0.2.0/24"] };
+
+function setUp() {
+  const firewall = new FakeFirewall();
+  return { firewall, enforcer: createEnforcer({ firewall, network, timeoutMs: 2_000 }) };
+}
+
+describe("apply", () => {
+  test.each(MODES)("%s is confirmed by what the kernel holds", (mode) => {
+    const { firewall, enforcer } = setUp();
+    expect(enforcer.apply(mode)).toEqual({ ok: true, how: "kernel" });
+    expect(firewall.mode).toBe(mode);
+    expect(enforcer.check()).toMatchObject({ same: true });
+    expect(enforcer.heartbeat()).toEqual({ ok: true });
+  });
+
+  test.each<Behaviour>(["refuses", "fails-after", "half", "lies"])(
+    "a firewall that %s is never taken for enforced, and gets no heartbeat",
+    (behaviour) => {
+      const { firewall, enforcer } = setUp();
+      enforcer.apply("OPEN");
+      firewall.behaviour = behaviour;
+      expect(enforcer.apply("LOCKDOWN")).toMatchObject({ ok: false });
+      expect(enforcer.check()).toBeNull();
+      const scripts = firewall.scripts.length;
+      expect(enforcer.heartbeat()).toMatchObject({ ok: false, what: "failed" });
+      expect(firewall.scripts).toHaveLength(scripts);
+      firewall.behaviour = "works";
+      expect(enforcer.apply("LOCKDOWN")).toEqual({ ok: true, how: "kernel" });
+    },
+  );
+
+  test.each<Behaviour>(["refuses", "lies"])(
+    "a firewall that %s at first leaves nothing confirmed",
+    (behaviour) => {
+      const { firewall, enforcer } = setUp();
+      firewall.behaviour = behaviour;
+      expect(enforcer.apply("AIRGAP")).toMatchObject({ ok: false });
+      expect(enforcer.check()).toBeNull();
+    },
+  );
+
+  test("rules that cannot be read back are not enforced", () => {
+    const { firewall, enforcer } = setUp();
+    firewall.listFails = true;
+    expect(enforcer.apply("AIRGAP")).toMatchObject({ ok: false });
+  });
+
+  test("the cause is told once and in full", () => {
+    const { firewall, enforcer } = setUp();
+    firewall.behaviour = "refuses";
+    expect(enforcer.apply("AIRGAP")).toEqual({ ok: false, why: "loading rules: Operation not permitted" });
+  });
+});
+
+describe("heartbeat and check", () => {
+  test.each([
+    ["missing", null],
+    ["differs", (table: string) => table.replace("chain mode_in {", "chain mode_in {\naccept")],
+    ["dead-man", (table: string) => table.replace("{ ipv4 timeout 2000ms,", "{ ipv4,")],
+    ["differs", () => "nonsense {"],
+  ] as const)("rules changed by somebody else (%s) are told, and not kept alive", (what, change) => {
+    const { firewall, enforcer } = setUp();
+    enforcer.apply("AIRGAP");
+    firewall.table = change === null ? null : change(firewall.table ?? "");
+    const scripts = firewall.scripts.length;
+    expect(enforcer.check()).toMatchObject({ same: false, what });
+    expect(enforcer.heartbeat()).toMatchObject({ ok: false, what });
+    expect(firewall.scripts).toHaveLength(scripts);
+  });
+
+  test("a heartbeat that nft refuses is told", () => {
+    const { firewall, enforcer } = setUp();
+    enforcer.apply("AIRGAP");
+    firewall.behaviour = "refuses";
+    expect(enforcer.heartbeat()).toMatchObject({ ok: false, what: "failed" });
+  });
+
+  test("before the first mode there is nothing to compare and nothing to keep alive", () => {
+    const { enforcer } = setUp();
+    expect(enforcer.check()).toBeNull();
+    expect(enforcer.heartbeat()).toMatchObject({ ok: false });
+  });
+});
+
+describe("settle", () => {
+  test("leaves the same mode without the dead-man, and a heartbeat then only checks", () => {
+    const { firewall, enforcer } = setUp();
+    enforcer.apply("TRUSTED");
+    expect(enforcer.settle("TRUSTED")).toEqual({ ok: true, how: "kernel" });
+    expect(firewall.mode).toBe("TRUSTED");
+    expect(firewall.table).not.toContain("alive");
+    expect(enforcer.heartbeat()).toEqual({ ok: true });
+    expect(enforcer.check()).toMatchObject({ same: true });
+  });
+});
+
+test("without a firewall everything is observed, never enforced", () => {
+  const enforcer = createEnforcer({ firewall: null, network, timeoutMs: 2_000 });
+  expect(enforcer.how).toBe("observed");
+  expect(enforcer.apply("LOCKDOWN")).toEqual({ ok: true, how: "observed" });
+  expect(enforcer.heartbeat()).toEqual({ ok: true });
+  expect(enforcer.check()).toEqual({ same: true, drops: {} });
+});
