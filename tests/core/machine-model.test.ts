@@ -161,6 +161,14 @@ function holds(was: World, before: World, after: World, move: Move, result: Step
   }
   if (move.input?.kind === "trip" && rank(to.wanted) < rank(move.input.to))
     throw new Error(`a trip did not tighten: ${where}`);
+  if (move.input?.kind === "trip" && to.epoch !== from.epoch + 1)
+    throw new Error(`a trip bumped no epoch: ${where}`);
+  if (move.input?.kind === "ceremony-confirm" && result.awaits !== null) {
+    const begun = from.ceremony;
+    const early = begun === null || was.nowMs < begun.readyAtMs || was.nowMs >= begun.expiresAtMs;
+    if (early || move.input.codeDigest !== CODE)
+      throw new Error(`a ceremony ended early or with a wrong code: ${where}`);
+  }
   if (move.input?.kind === "trip" && (to.loosening || to.ceremony))
     throw new Error(`a loosening outlived a trip: ${where}`);
   if (to.applied !== null && to.applied !== after.confirmed)
