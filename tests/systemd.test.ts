@@ -1,0 +1,198 @@
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { tableBelow } from "./support/dependency-rules.ts";
+import { isOnHost } from "./support/setup.ts";
+import {
+  allowedCalls,
+  exposureOf,
+  PROJECT,
+  readUnit,
+  systemdVersion,
+  unitNames,
+  valuesOf,
+  verifyUnits,
+  withUnits,
+} from "./support/units.ts";
+
+const VERSION = systemdVersion();
+const PAGE = readFileSync(join(PROJECT, "docs/OPERATIONS.md"), "utf8");
+const RECORDED = tableBelow(PAGE, "How tight the units are");
+const RECORDED_VERSION = Number(/systemd (\d+)/.exec(PAGE)?.[1]);
+const ROOT = process.getuid?.() === 0;
+const NODE_UNITS = ["boundary-daemon.service", "boundary-early.service"];
+
+describe("the unit files", () => {
+  test.each(unitNames())("%s: what belongs in [Unit] is in [Unit]", (name) => {
+    const unit = readUnit(name);
+    expect(valuesOf(unit, "Service", "StartLimitIntervalSec")).toEqual([]);
+    expect(valuesOf(unit, "Service", "OnFailure")).toEqual([]);
+  });
+
+  test.each(NODE_UNITS)("%s: CAP_NET_ADMIN and no other capability, as a user of its own", (name) => {
+    const unit = readUnit(name);
+    expect(valuesOf(unit, "Service", "AmbientCapabilities")).toEqual(["CAP_NET_ADMIN"]);
+    expect(valuesOf(unit, "Service", "CapabilityBoundingSet")).toEqual(["CAP_NET_ADMIN"]);
+    expect(valuesOf(unit, "Service", "User")).toEqual(["boundary"]);
+    expect(valuesOf(unit, "Service", "NoNewPrivileges")).toEqual(["yes"]);
+  });
+
+  test.each(NODE_UNITS)("%s: nothing that aborts V8, and no code from text", (name) => {
+    const unit = readUnit(name);
+    expect(valuesOf(unit, "Service", "MemoryDenyWriteExecute")).toEqual([]);
+    for (const key of ["ExecStart", "ExecStopPost"]) {
+      for (const line of valuesOf(unit, "Service", key)) {
+        expect(line).toContain(" --disallow-code-generation-from-strings ");
+      }
+    }
+  });
+
+  test("a crash is followed by closing, by a restart, and when that does not help by a lockdown without Node", () => {
+    const unit = readUnit("boundary-daemon.service");
+    expect(valuesOf(unit, "Service", "ExecStopPost")[0]).toMatch(/ --close$/);
+    expect(valuesOf(unit, "Service", "Restart")).toEqual(["on-failure"]);
+    expect(valuesOf(unit, "Unit", "StartLimitIntervalSec")).not.toEqual([]);
+    expect(valuesOf(unit, "Unit", "OnFailure")).toEqual(["boundary-lockdown.service"]);
+    expect(valuesOf(readUnit("boundary-early.service"), "Unit", "OnFailure")).toEqual([
+      "boundary-lockdown.service",
+    ]);
+    expect(valuesOf(readUnit("boundary-lockdown.service"), "Service", "ExecStart")[0]).not.toContain("node");
+  });
+
+  test("the directories have the modes that are promised", () => {
+    const unit = readUnit("boundary-daemon.service");
+    const modes = ["Runtime", "State", "Logs", "Configuration"].map((kind) =>
+      valuesOf(unit, "Service", `${kind}DirectoryMode`).join(),
+    );
+    expect(modes).toEqual(["0755", "0700", "0700", "0700"]);
+  });
+});
+
+describe.skipIf(VERSION === null)("systemd-analyze (needs systemd)", () => {
+  test("verify has nothing to say", () => {
+    expect(verifyUnits()).toBe("");
+  });
+
+  test("verify would say something: a setting that does not exist, a program that is not there", () => {
+    withUnits((directory) => {
+      const path = join(directory, "boundary-broken.service");
+      writeFileSync(path, "[Service]\nExecStart=/nonexistent/program\nNoSuchSetting=yes\n");
+      const ran = spawnSync("systemd-analyze", ["verify", "--man=no", path], { encoding: "utf8" });
+      expect(ran.stderr).toContain("NoSuchSetting");
+      expect(ran.stderr).toContain("/nonexistent/program");
+    });
+  });
+
+  test("every unit has its score on record", () => {
+    expect(new Set(RECORDED.map(([name]) => name))).toEqual(new Set(unitNames()));
+  });
+
+  test.skipIf(VERSION !== RECORDED_VERSION).each(unitNames())(
+    "%s scores no worse than docs/OPERATIONS.md says (compared on the same systemd only)",
+    (name) => {
+      const recorded = Number(RECORDED.find(([unit]) => unit === name)?.[1]);
+      expect(recorded).toBeGreaterThan(0);
+      expect(exposureOf(name)).toBeLessThanOrEqual(recorded);
+    },
+  );
+});
+
+describe.skipIf(VERSION === null || !ROOT)("sysusers and tmpfiles (need systemd and root)", () => {
+  let root: string;
+  beforeAll(() => {
+    root = mkdtempSync(join(tmpdir(), "boundary-root-"));
+    for (const dir of ["etc", "usr/lib", "var/lib", "var/log"])
+      mkdirSync(join(root, dir), { recursive: true });
+  });
+  afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+  test("make the user, the group and the directories, for nobody else to read", () => {
+    const sysusers = join(PROJECT, "systemd/boundary-daemon.sysusers.conf");
+    const tmpfiles = join(PROJECT, "systemd/boundary-daemon.tmpfiles.conf");
+    const user = spawnSync("systemd-sysusers", [`--root=${root}`, sysusers], { encoding: "utf8" });
+    expect(user).toMatchObject({ status: 0 });
+    const uid = Number(/^boundary:[^:]*:(\d+):/m.exec(readFileSync(join(root, "etc/passwd"), "utf8"))?.[1]);
+    expect(uid).toBeGreaterThan(0);
+    const made = spawnSync("systemd-tmpfiles", ["--create", `--root=${root}`, tmpfiles], {
+      encoding: "utf8",
+    });
+    expect(made).toMatchObject({ status: 0, stderr: "" });
+    for (const dir of ["etc/boundary-daemon", "var/lib/boundary-daemon", "var/log/boundary-daemon"]) {
+      const { mode, uid: owner } = statSync(join(root, dir));
+      expect([dir, (mode & 0o7777).toString(8), owner]).toEqual([dir, "700", uid]);
+    }
+  });
+});
+
+const TRACED = VERSION !== null && ROOT && isOnHost("strace") && isOnHost("libnftables.so.1") && canUnshare();
+
+describe.skipIf(!TRACED)(
+  "the sandbox (needs root, strace, systemd and nftables)",
+  { timeout: 60_000 },
+  () => {
+    const unit = readUnit("boundary-daemon.service");
+    let calls: ReadonlySet<string>;
+    let families: ReadonlySet<string>;
+
+    beforeAll(() => {
+      const directory = mkdtempSync(join(tmpdir(), "boundary-strace-"));
+      try {
+        const trace = join(directory, "trace");
+        const ran = spawnSync(
+          "unshare",
+          [
+            "-n",
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            trace,
+            join(PROJECT, "node_modules/.bin/node"),
+            "--disallow-code-generation-from-strings",
+            join(PROJECT, "tests/support/typical-calls.ts"),
+          ],
+          { encoding: "utf8", timeout: 50_000 },
+        );
+        if (ran.stdout !== "done\n") throw new Error(`typical-calls: ${ran.stdout}${ran.stderr}`);
+        const text = readFileSync(trace, "utf8");
+        calls = new Set([...text.matchAll(/^\d+ +([a-z_0-9]+)\(/gm)].map((hit) => hit[1] ?? ""));
+        families = new Set([...text.matchAll(/ socket\((AF_[A-Z0-9]+)/g)].map((hit) => hit[1] ?? ""));
+      } finally {
+        rmSync(directory, { recursive: true, force: true });
+      }
+    });
+
+    test("lets through every system call of Node, koffi, libnftables, nft and ip", () => {
+      const allowed = allowedCalls(unit);
+      expect(calls.size).toBeGreaterThan(30);
+      expect(calls).toContain("inotify_add_watch");
+      expect([...calls].filter((name) => !allowed.has(name))).toEqual([]);
+    });
+
+    test("lets through every address family they use", () => {
+      const allowed = valuesOf(unit, "Service", "RestrictAddressFamilies").join(" ").split(" ");
+      expect(families).toContain("AF_NETLINK");
+      expect([...families].filter((name) => !allowed.includes(name))).toEqual([]);
+    });
+
+    test("an ordinary user with the ambient capability loads the last resort, which drops even loopback", () => {
+      const script = `
+      ip link set lo up
+      timeout 1 bash -c 'exec 3<>/dev/tcp/127.0.0.1/9' 2>/dev/null; echo "before $?"
+      setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs \\
+        --inh-caps -all,+net_admin --ambient-caps -all,+net_admin --bounding-set -all,+net_admin \\
+        nft -f ${PROJECT}/systemd/lockdown.nft; echo "loaded $?"
+      timeout 1 bash -c 'exec 3<>/dev/tcp/127.0.0.1/9' 2>/dev/null; echo "after $?"
+    `;
+      const ran = spawnSync("unshare", ["-n", "bash", "-c", script], { encoding: "utf8", timeout: 20_000 });
+      // nobody listens there: refused at once while open, no answer until the time is up when closed
+      expect(ran.stdout.trim().split("\n")).toEqual(["before 1", "loaded 0", "after 124"]);
+    });
+  },
+);
+
+function canUnshare(): boolean {
+  return spawnSync("unshare", ["-n", "true"]).status === 0;
+}
