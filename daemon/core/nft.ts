@@ -76,17 +76,21 @@ function aliveElements(timeoutMs: number): string {
 function setsOf(posture: Posture, network: Network): string[] {
   switch (posture.network) {
     case "minus-denied":
-      return [
-        ...set("deny4", "ipv4_addr", "interval", deniedElements(network, 4)),
-        ...set("deny6", "ipv6_addr", "interval", deniedElements(network, 6)),
-      ];
+      return denySets(network);
     case "trusted-only":
-      return set("trusted", "ifname", null, quoted(network.trustedInterfaces));
+      return [...denySets(network), ...set("trusted", "ifname", null, quoted(network.trustedInterfaces))];
     case "as-host":
     case "loopback":
     case "nothing":
       return [];
   }
+}
+
+function denySets(network: Network): string[] {
+  return [
+    ...set("deny4", "ipv4_addr", "interval", deniedElements(network, 4)),
+    ...set("deny6", "ipv6_addr", "interval", deniedElements(network, 6)),
+  ];
 }
 
 function set(name: string, type: string, flags: string | null, elements: string | null): string[] {
@@ -130,9 +134,9 @@ function rulesIn(posture: Posture): string[] {
     case "as-host":
       return ["accept"];
     case "minus-denied":
-      return [...denied("saddr", refuse), "accept"];
+      return ['iif "lo" accept', ...denied("saddr", refuse), "accept"];
     case "trusted-only":
-      return ['iif "lo" accept', "iifname @trusted accept", refuse];
+      return ['iif "lo" accept', ...denied("saddr", refuse), "iifname @trusted accept", refuse];
     case "loopback":
       // by interface, never by address: 127.0.0.1 and ::1 can be forged on the wire
       return ['iif "lo" accept', refuse];
@@ -148,9 +152,9 @@ function rulesOut(posture: Posture): string[] {
     case "as-host":
       return ["accept"];
     case "minus-denied":
-      return [...denied("daddr", refuse), "accept"];
+      return ['oif "lo" accept', ...denied("daddr", refuse), "accept"];
     case "trusted-only":
-      return ['oif "lo" accept', "oifname @trusted accept", refuse];
+      return ['oif "lo" accept', ...denied("daddr", refuse), "oifname @trusted accept", refuse];
     case "loopback":
       return ['oif "lo" accept', refuse];
     case "nothing":
@@ -166,14 +170,22 @@ function rulesForward(posture: Posture): string[] {
     case "minus-denied":
       return [...denied("saddr", refuse), ...denied("daddr", refuse), "accept"];
     case "trusted-only":
-      return ["iifname @trusted oifname @trusted accept", refuse];
+      return [
+        ...denied("saddr", refuse),
+        ...denied("daddr", refuse),
+        "iifname @trusted oifname @trusted accept",
+        refuse,
+      ];
     case "loopback":
     case "nothing":
       return [refuse];
   }
 }
 
-/** The far end is what is denied: our own address may lie in a denied network. */
+/**
+ * The far end is what is denied: our own address may lie in a denied network. TRUSTED denies what RESTRICTED does and
+ * loopback passes in both, since a stricter mode must never let through what a looser one refuses.
+ */
 function denied(end: "saddr" | "daddr", refuse: string): string[] {
   return [`ip ${end} @deny4 ${refuse}`, `ip6 ${end} @deny6 ${refuse}`];
 }

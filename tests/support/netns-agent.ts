@@ -1,0 +1,106 @@
+import { createSocket } from "node:dgram";
+import { readFileSync } from "node:fs";
+import { connect, createServer, type Socket } from "node:net";
+import { createInterface } from "node:readline";
+import { openLibnftables } from "../../daemon/adapters/libnftables.ts";
+import { openNftProgram } from "../../daemon/adapters/nft-program.ts";
+import { createRulesWatch } from "../../daemon/adapters/rules-watch.ts";
+import type { Config } from "../../daemon/core/config.ts";
+import type { Mode } from "../../daemon/core/mode.ts";
+import type { Signal } from "../../daemon/core/signal.ts";
+import { createEnforcer, type Enforcer } from "../../daemon/enforce.ts";
+import type { SignalSource } from "../../daemon/ports.ts";
+
+/**
+ * Runs inside a namespace and does what it is told: one JSON request a line on stdin, one JSON reply a line on stdout.
+ * It sends and receives packets, and holds the code under test (the library works in its process' namespace).
+ */
+const received: string[] = [];
+const echoed: string[] = [];
+const flows: Socket[] = [];
+const signals: Signal[] = [];
+let enforcer: Enforcer | null = null;
+let watch: SignalSource | null = null;
+
+type Family = 4 | 6;
+
+const ACTIONS = {
+  listenUdp: ({ family, address, port }: { family: Family; address: string; port: number }) =>
+    new Promise<void>((resolve) => {
+      const socket = createSocket({ type: `udp${family}`, ipv6Only: family === 6 });
+      socket.on("message", (message) => received.push(message.toString()));
+      socket.bind(port, address, resolve);
+    }),
+  /** "sent", or the errno's name: a dropped packet is EPERM to its own sender. */
+  sendUdp: ({ family, to, port, token }: { family: Family; to: string; port: number; token: string }) =>
+    new Promise<string>((resolve) => {
+      const socket = createSocket(`udp${family}`);
+      socket.send(token, port, to, (error) => {
+        socket.close();
+        resolve(error === null ? "sent" : error.message);
+      });
+    }),
+  received: () => received,
+  listenTcp: ({ address, port }: { address: string; port: number }) =>
+    new Promise<void>((resolve) => {
+      createServer((socket) => socket.on("error", () => {}).pipe(socket)).listen(port, address, resolve);
+    }),
+  connectTcp: ({ to, port }: { to: string; port: number }) =>
+    new Promise<number>((resolve, reject) => {
+      const socket = connect(port, to, () => resolve(flows.push(socket) - 1));
+      socket.on("error", reject);
+      socket.on("data", (chunk) => echoed.push(chunk.toString()));
+    }),
+  sendTcp: ({ flow, token }: { flow: number; token: string }) => flows[flow]?.write(token),
+  echoed: () => echoed.join(""),
+
+  enforce: (settings: { network: Config["network"]; timeoutMs: number; via?: "nft" }) => {
+    const firewall = settings.via === "nft" ? openNftProgram() : openLibnftables();
+    if ("unavailable" in firewall) throw new Error(firewall.unavailable);
+    enforcer = createEnforcer({ firewall, ...settings });
+    return firewall.via;
+  },
+  apply: ({ mode }: { mode: Mode }) => enforcer?.apply(mode),
+  settle: ({ mode }: { mode: Mode }) => enforcer?.settle(mode),
+  heartbeat: () => enforcer?.heartbeat(),
+  check: () => enforcer?.check(),
+
+  watch: async ({ timeoutMs }: { timeoutMs: number }) => {
+    watch = createRulesWatch({ check: () => enforcer?.check() ?? null, timeoutMs });
+    await watch.start((signal) => signals.push(signal));
+    return watch.health();
+  },
+  health: () => watch?.health(),
+  unwatch: () => watch?.stop(),
+  /** The signals since the last call. */
+  signals: () => signals.splice(0).map(({ kind, facts }) => ({ kind, ...facts })),
+  children: () =>
+    readFileSync(`/proc/self/task/${process.pid}/children`, "utf8")
+      .trim()
+      .split(" ")
+      .filter(Boolean)
+      .map(Number),
+} as const;
+
+export type Actions = typeof ACTIONS;
+
+createInterface({ input: process.stdin })
+  .on("line", (line) => void answer(JSON.parse(line) as { id: number; action: keyof Actions; args: never }))
+  .on("close", () => process.exit(0));
+
+async function answer({
+  id,
+  action,
+  args,
+}: {
+  id: number;
+  action: keyof Actions;
+  args: never;
+}): Promise<void> {
+  try {
+    const value: unknown = await ACTIONS[action](args);
+    process.stdout.write(`${JSON.stringify({ id, value: value ?? null })}\n`);
+  } catch (error) {
+    process.stdout.write(`${JSON.stringify({ id, error: String(error) })}\n`);
+  }
+}

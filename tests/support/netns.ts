@@ -1,0 +1,82 @@
+import { execFileSync } from "node:child_process";
+import { findProgram } from "../../daemon/adapters/run.ts";
+
+/** Why system tests cannot run here, or "" when they can. Goes into the name of what is skipped. */
+export const NO_NETNS = missing();
+
+/** Namespaces made by this process, so that names are unique and everything is removed in the end. */
+const made = new Set<string>();
+let count = 0;
+
+export type Netns = {
+  readonly name: string;
+  /** Runs a program inside and gives its stdout; throws when it fails. */
+  exec(program: string, ...args: readonly string[]): string;
+};
+
+/** A new network namespace with loopback up. */
+export function createNetns(label: string): Netns {
+  count += 1;
+  const name = `bd-${process.pid}-${count}-${label}`;
+  ip("netns", "add", name);
+  made.add(name);
+  const netns: Netns = {
+    name,
+    exec: (program, ...args) => ip("netns", "exec", name, program, ...args),
+  };
+  netns.exec("ip", "link", "set", "lo", "up");
+  return netns;
+}
+
+/** A veth pair between two namespaces, up, with addresses that can be used at once (no duplicate address detection). */
+export function connect(a: NetnsEnd, b: NetnsEnd): void {
+  ip("link", "add", a.link, "netns", a.netns.name, "type", "veth", "peer", b.link, "netns", b.netns.name);
+  for (const end of [a, b]) {
+    for (const address of end.addresses) {
+      end.netns.exec(
+        "ip",
+        "addr",
+        "add",
+        address,
+        "dev",
+        end.link,
+        ...(address.includes(":") ? ["nodad"] : []),
+      );
+    }
+    end.netns.exec("ip", "link", "set", end.link, "up");
+  }
+}
+
+export type NetnsEnd = {
+  readonly netns: Netns;
+  readonly link: string;
+  readonly addresses: readonly string[];
+};
+
+/** Sets a sysctl inside: ("net/ipv4/ip_forward", "1"). */
+export function setSysctl(netns: Netns, path: string, value: string): void {
+  netns.exec("sh", "-c", 'echo "$1" > "/proc/sys/$2"', "sh", value, path);
+}
+
+/** Removes every namespace made here, and with them their links. Processes inside must have been ended before. */
+export function removeNetns(): void {
+  for (const name of made) {
+    try {
+      ip("netns", "del", name);
+    } finally {
+      made.delete(name);
+    }
+  }
+}
+
+process.on("exit", removeNetns); // also when a test run is cut short
+
+function ip(...args: readonly string[]): string {
+  return execFileSync("/usr/sbin/ip", args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+}
+
+function missing(): string {
+  if (process.getuid?.() !== 0) return "needs root";
+  const absent = ["ip", "nft"].filter((name) => findProgram(name) === null);
+  return absent.length > 0 ? `needs ${absent.join(" and ")}` : "";
+}
