@@ -1,0 +1,13 @@
+import { ERROR_HINTS, type ErrorCode } from "../core/errors.ts";
+import type { Problem } from "./messages.ts";
+
+/** RFC 9457 problem details for a code. `detail` says what happened this time; title and hint come from the code. */
+export function problem(code: ErrorCode, detail: string): Problem {
+  return {
+    type: `urn:boundary:error:${code}`,
+    title: code.replaceAll("-", " "),
+    code,
+    detail,
+    hint: ERROR_HINTS[code],
+  };
+}
