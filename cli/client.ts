@@ -1,0 +1,228 @@
+import { connect, type Socket } from "node:net";
+import type { input } from "zod";
+import { BoundaryError } from "../daemon/core/errors.ts";
+import { createFrameReader, type Frame, renderFrame } from "../daemon/protocol/frame.ts";
+import type {
+  CeremonyReply,
+  Decision,
+  Event,
+  EventList,
+  KeyReply,
+  ModeReply,
+  PARAMS,
+  Problem,
+  Status,
+  TripwireList,
+  Verb,
+} from "../daemon/protocol/messages.ts";
+
+/** What each verb answers. */
+export type Replies = {
+  status: Status;
+  "mode.set": ModeReply;
+  "ceremony.begin": CeremonyReply;
+  "ceremony.confirm": ModeReply;
+  "ceremony.cancel": object;
+  "clock.clear": object;
+  "events.list": EventList;
+  "events.subscribe": object;
+  "tripwire.list": TripwireList;
+  check: Decision;
+  "key.show": KeyReply;
+};
+
+export type Params<V extends Verb> = input<(typeof PARAMS)[V]>;
+export type Outcome<T> =
+  | { readonly ok: true; readonly data: T }
+  | { readonly ok: false; readonly problem: Problem };
+
+export type Client = {
+  /**
+   * Asks one thing. Rejects with BoundaryError: "no-daemon" when the connection ends first, "deadline",
+   * "reply-invalid" when what comes back is not ours.
+   */
+  call<V extends Verb>(verb: V, params: Params<V>, deadlineMs?: number): Promise<Outcome<Replies[V]>>;
+  /** Every event from now on; ask for them with events.subscribe. */
+  onEvent(then: (event: Event) => void): void;
+  /** Settles when the connection ends: resolves after close(), rejects with the BoundaryError otherwise. */
+  readonly ended: Promise<void>;
+  close(): void;
+};
+
+/** Replies may be longer than what the daemon takes in; this bounds what a false daemon can make us hold. */
+const MAX_REPLY_BYTES = 8_388_608;
+const MAX_DEPTH = 64;
+const CONNECT_DEADLINE_MS = 3_000;
+const CALL_DEADLINE_MS = 5_000;
+
+type Kind = "string" | "number" | "boolean" | "object";
+
+/** The fields without which a reply cannot be shown, and what typeof says of them. */
+const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], Kind>>> } = {
+  status: {
+    mode: "object",
+    assurance: "string",
+    controls: "object",
+    sensors: "object",
+    log: "object",
+    daemon: "object",
+  },
+  "mode.set": { wanted: "string", assurance: "string", changed: "boolean" },
+  "ceremony.begin": {
+    id: "string",
+    code: "string",
+    coolDownMs: "number",
+    people: "number",
+    changes: "object",
+  },
+  "ceremony.confirm": { wanted: "string", assurance: "string" },
+  "ceremony.cancel": {},
+  "clock.clear": {},
+  "events.list": { events: "object" },
+  "events.subscribe": {},
+  "tripwire.list": { tripwires: "object" },
+  check: { decision: "boolean", reason: "object", mode: "string", assurance: "string" },
+  "key.show": { vkey: "string", size: "number", note: "string" },
+};
+
+/** Connects to a control socket. Throws BoundaryError "no-daemon", or "role-required" when we may not connect. */
+export async function connectControl(path: string): Promise<Client> {
+  const socket = await open(path);
+  const reader = createFrameReader({ maxBytes: MAX_REPLY_BYTES, maxDepth: MAX_DEPTH });
+  const waiting = new Map<string, (settled: Outcome<object> | BoundaryError) => void>();
+  const listeners: ((event: Event) => void)[] = [];
+  const { promise: ended, resolve, reject } = Promise.withResolvers<void>();
+  ended.catch(() => undefined); // whoever calls hears of it through the call
+  let nextId = 1;
+  let over: BoundaryError | "closed" | null = null;
+
+  function finish(why: BoundaryError | "closed"): void {
+    if (over !== null) return;
+    over = why;
+    socket.destroy();
+    const told = why === "closed" ? new BoundaryError("no-daemon", "the connection was closed") : why;
+    for (const settle of waiting.values()) settle(told);
+    waiting.clear();
+    if (why === "closed") resolve();
+    else reject(why);
+  }
+
+  function take(frame: Frame): void {
+    const heard = parseFromDaemon(frame);
+    if (heard.kind === "garbage") {
+      finish(new BoundaryError("reply-invalid", `reading from ${path}: ${heard.why}`));
+    } else if (heard.kind === "event") {
+      for (const listener of listeners) listener(heard.event);
+    } else if (heard.id === "" && !heard.outcome.ok) {
+      // without an id: the daemon refuses the connection, or a frame as a whole
+      refuseAll(heard.outcome);
+    } else {
+      waiting.get(heard.id)?.(heard.outcome);
+      waiting.delete(heard.id);
+    }
+  }
+
+  function refuseAll(outcome: Outcome<object>): void {
+    for (const settle of waiting.values()) settle(outcome);
+    waiting.clear();
+  }
+
+  function call<V extends Verb>(verb: V, params: Params<V>, deadlineMs = CALL_DEADLINE_MS) {
+    return new Promise<Outcome<Replies[V]>>((done, fail) => {
+      if (over !== null)
+        return fail(over === "closed" ? new BoundaryError("no-daemon", "the connection was closed") : over);
+      const id = String(nextId++);
+      const timer = setTimeout(() => {
+        waiting.delete(id);
+        fail(
+          new BoundaryError(
+            "deadline",
+            `no answer to ${verb} in ${deadlineMs} ms; it may still be carried out`,
+          ),
+        );
+      }, deadlineMs);
+      waiting.set(id, (settled) => {
+        clearTimeout(timer);
+        if (settled instanceof BoundaryError) return fail(settled);
+        const wrong = settled.ok ? wrongField(verb, settled.data) : null;
+        if (wrong === null) return done(settled as Outcome<Replies[V]>);
+        const doing = `reading the reply to ${verb}: its ${wrong} is missing or wrong`;
+        fail(new BoundaryError("reply-invalid", doing));
+      });
+      socket.write(renderFrame("request", { id, verb, params }));
+    });
+  }
+
+  socket.on("data", (chunk: Buffer) => {
+    for (const frame of reader.push(chunk)) if (over === null) take(frame);
+  });
+  socket.on("error", () => undefined); // "close" follows, and says enough
+  socket.on("close", () => finish(new BoundaryError("no-daemon", `the connection to ${path} was lost`)));
+  return { call, onEvent: (then) => void listeners.push(then), ended, close: () => finish("closed") };
+}
+
+function open(path: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path });
+    const timer = setTimeout(() => fail(new Error("it does not accept")), CONNECT_DEADLINE_MS);
+    const fail = (cause: NodeJS.ErrnoException): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      const denied = cause.code === "EACCES" || cause.code === "EPERM";
+      const doing = denied ? `you may not connect to ${path}` : `no daemon answers at ${path}`;
+      reject(new BoundaryError(denied ? "role-required" : "no-daemon", doing, { cause }));
+    };
+    socket.once("error", fail);
+    socket.once("connect", () => {
+      clearTimeout(timer);
+      socket.off("error", fail);
+      resolve(socket);
+    });
+  });
+}
+
+function wrongField(verb: Verb, data: object): string | null {
+  const kinds: Readonly<Record<string, Kind>> = NEEDED[verb];
+  const wrong = Object.keys(kinds).find((name) => {
+    const value: unknown = Object.hasOwn(data, name) ? Reflect.get(data, name) : undefined;
+    return typeof value !== kinds[name] || value === null;
+  });
+  return wrong ?? null;
+}
+
+type FromDaemon =
+  | { readonly kind: "reply"; readonly id: string; readonly outcome: Outcome<object> }
+  | { readonly kind: "event"; readonly event: Event }
+  | { readonly kind: "garbage"; readonly why: string };
+
+function parseFromDaemon(frame: Frame): FromDaemon {
+  if (frame.kind === "bad") return { kind: "garbage", why: frame.code };
+  const data = frame.data;
+  if (!isObject(data)) return { kind: "garbage", why: "data is no object" };
+  if (frame.type === "event") {
+    const { seq, at, kind } = data;
+    const shaped = typeof seq === "number" && typeof at === "string" && typeof kind === "string";
+    return shaped && isObject(data["data"])
+      ? { kind: "event", event: { seq, at, kind, data: data["data"] } }
+      : { kind: "garbage", why: "an event without seq, at, kind or data" };
+  }
+  const { id, ok } = data;
+  if (frame.type !== "reply" || typeof id !== "string")
+    return { kind: "garbage", why: "no reply, and no event" };
+  if (ok === true && isObject(data["data"]))
+    return { kind: "reply", id, outcome: { ok, data: data["data"] } };
+  if (ok === false && isProblem(data["problem"])) {
+    return { kind: "reply", id, outcome: { ok, problem: data["problem"] } };
+  }
+  return { kind: "garbage", why: "a reply without data or problem" };
+}
+
+function isProblem(value: unknown): value is Problem {
+  return (
+    isObject(value) && ["title", "code", "detail", "hint"].every((name) => typeof value[name] === "string")
+  );
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

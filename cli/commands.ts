@@ -1,0 +1,36 @@
+import type { CliCommand } from "./command.ts";
+
+/** A top-level word. Its module is loaded when the word is used, or when all are shown. */
+export type Row = {
+  readonly word: string;
+  readonly describe: string;
+  readonly load: () => Promise<{ readonly command: CliCommand }>;
+};
+
+/** Every command, in the order of the help. */
+export const ROWS: readonly Row[] = [
+  row(
+    "status",
+    "Show the mode, the controls behind it, the sensors and the log",
+    () => import("./commands/status.ts"),
+  ),
+  row("mode", "Show or change the mode", () => import("./commands/mode.ts")),
+  row("ceremony", "Leave LOCKDOWN", () => import("./commands/ceremony.ts")),
+  row("watch", "Follow what happens, live, until Ctrl-C", () => import("./commands/watch.ts")),
+  row("events", "Show the newest records, oldest first", () => import("./commands/events.ts")),
+  row("tripwire", "Look at the tripwires", () => import("./commands/tripwire.ts")),
+  row("check", "Ask whether something is allowed now", () => import("./commands/check.ts")),
+  row(
+    "verify-log",
+    "Verify a log offline, with the public key alone",
+    () => import("./commands/verify-log.ts"),
+  ),
+  row("key", "Show the log's public key, or its head", () => import("./commands/key.ts")),
+  row("clock", "Deal with a clock that moved", () => import("./commands/clock.ts")),
+  row("doctor", "Say what this host can enforce, and what is missing", () => import("./commands/doctor.ts")),
+  row("completion", "Print the shell's completion script", () => import("./commands/completion.ts")),
+];
+
+function row(word: string, describe: string, load: Row["load"]): Row {
+  return { word, describe, load };
+}

@@ -1,0 +1,112 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { CeremonyReply } from "../../daemon/protocol/messages.ts";
+import { askAndShow, dataOr, withDaemon } from "../ask.ts";
+import type { Client } from "../client.ts";
+import { type Common, define, defineBare, group } from "../command.ts";
+import { type ExitCode, usageError } from "../exit.ts";
+import { describeMode } from "../mode-text.ts";
+import { plain, printJson, printLines } from "../output.ts";
+import { askLine, isInteractive } from "../terminal.ts";
+
+const begin = define({
+  usage: "begin",
+  describe: "Begin the way out of LOCKDOWN; on a terminal, wait for the cool-down and confirm",
+  examples: [['boundaryctl ceremony begin --reason "looked at the cable: it was me"', "out of LOCKDOWN"]],
+  options: (yargs) =>
+    yargs.option("reason", {
+      type: "string",
+      demandOption: true,
+      requiresArg: true,
+      describe: "Goes into the log",
+    }),
+  run: (args) => {
+    if (args.reason.trim() === "") throw usageError("--reason is empty: say why");
+    return withDaemon(args, (client) => hold(args, client, args.reason));
+  },
+});
+
+async function hold(common: Common, client: Client, reason: string): Promise<ExitCode> {
+  const found = dataOr(common, await client.call("ceremony.begin", { reason }));
+  if ("code" in found) return found.code;
+  const ceremony = found.data;
+  if (common.json) printJson(ceremony);
+  else printLines(renderCeremony(ceremony));
+  if (common.json || !isInteractive() || ceremony.people > 1) return 0;
+  await countDown(ceremony.coolDownMs);
+  const code = await askLine("type the code to leave LOCKDOWN, or press Ctrl-C: ");
+  if (code === null) return 1;
+  const acceptChanges =
+    ceremony.changes.length > 0 && (await askLine('type "accept" to accept the changes: ')) === "accept";
+  const outcome = dataOr(common, await client.call("ceremony.confirm", { code, acceptChanges }));
+  if ("code" in outcome) return outcome.code;
+  printLines(describeMode(outcome.data));
+  return outcome.data.assurance === "failed" ? 1 : 0;
+}
+
+/** What `ceremony begin` shows, safe for a terminal. */
+export function renderCeremony(ceremony: CeremonyReply): readonly string[] {
+  const coolDownS = Math.ceil(ceremony.coolDownMs / 1_000);
+  const lifeS = Math.floor(ceremony.lifeMs / 1_000);
+  const accept = ceremony.changes.length > 0 ? " --accept-changes" : "";
+  const code = plain(ceremony.code);
+  return [
+    `ceremony   ${plain(ceremony.id)}`,
+    `code       ${code}   (once, good for ${lifeS} s after a cool-down of ${coolDownS} s)`,
+    ...(ceremony.people > 1 ? ["people     another person has to confirm"] : []),
+    ...ceremony.changes.map((change) => `changed    ${plain(change)}`),
+    ...(ceremony.changes.length > 0
+      ? ["           restore these, or confirm that they are right"]
+      : ["changed    nothing"]),
+    `confirm    boundaryctl ceremony confirm ${code}${accept}`,
+  ];
+}
+
+async function countDown(ms: number): Promise<void> {
+  const endMs = performance.now() + ms;
+  for (let leftMs = ms; leftMs > 0; leftMs = endMs - performance.now()) {
+    process.stdout.write(`\rcool-down: ${Math.ceil(leftMs / 1_000)} s   `);
+    await sleep(Math.min(leftMs, 1_000));
+  }
+  process.stdout.write("\rcool-down: over \n");
+}
+
+const confirm = define({
+  usage: "confirm <code>",
+  describe: "Confirm a ceremony after its cool-down (a second person, or a script)",
+  examples: [["boundaryctl ceremony confirm 123-456-789", "leave LOCKDOWN, into RESTRICTED"]],
+  options: (yargs) =>
+    yargs
+      .positional("code", { type: "string", demandOption: true, describe: "What `ceremony begin` printed" })
+      .option("accept-changes", {
+        type: "boolean",
+        default: false,
+        describe: "The changed files are right as they are",
+      }),
+  run: (args) =>
+    askAndShow(
+      args,
+      { verb: "ceremony.confirm", params: { code: args.code, acceptChanges: args.acceptChanges } },
+      { render: describeMode, exitCode: (reply) => (reply.assurance === "failed" ? 1 : 0) },
+    ),
+});
+
+const cancel = defineBare({
+  usage: "cancel",
+  describe: "Give up the ceremony under way",
+  examples: [["boundaryctl ceremony cancel", "stay in LOCKDOWN"]],
+  run: (args) =>
+    askAndShow(
+      args,
+      { verb: "ceremony.cancel", params: {} },
+      { render: () => ["the ceremony is cancelled"] },
+    ),
+});
+
+/** `boundaryctl ceremony begin|confirm|cancel`. */
+export const command = group({
+  usage: "ceremony",
+  describe: "Leave LOCKDOWN",
+  examples: [['boundaryctl ceremony begin --reason "false alarm"', "begin"]],
+  children: [begin, confirm, cancel],
+  alone: null,
+});

@@ -1,0 +1,65 @@
+import type { KeyReply } from "../../daemon/protocol/messages.ts";
+import { dataOr, withDaemon } from "../ask.ts";
+import { type Common, define, defineBare, group } from "../command.ts";
+import { type ExitCode, usageError } from "../exit.ts";
+import { headOfNote } from "../head.ts";
+import { plain, printJson, printLines } from "../output.ts";
+import { readOwnVkey } from "../own-state.ts";
+
+const show = define({
+  usage: "show",
+  describe: "Print the public key that verifies the log",
+  examples: [
+    ["boundaryctl key show", "ask the daemon"],
+    ["boundaryctl key show --state-dir /var/lib/boundary-daemon", "without one (root only)"],
+  ],
+  options: (yargs) =>
+    yargs.option("state-dir", {
+      type: "string",
+      requiresArg: true,
+      describe: "Read it there instead of asking",
+    }),
+  run: async (args) => {
+    if (args.stateDir !== undefined) return showVkey(args, ownVkey(args.stateDir));
+    return withReply(args, (reply) => showVkey(args, reply.vkey));
+  },
+});
+
+const head = defineBare({
+  usage: "head",
+  describe: "Print the log's size and root, to be kept elsewhere; a log cut shorter than this is noticed",
+  examples: [["boundaryctl key head | lpr", "for verify-log --head, on paper"]],
+  run: (args) =>
+    withReply(args, (reply) => {
+      const { size, root } = headOfNote(reply.note);
+      if (args.json) printJson({ size, root, vkey: reply.vkey, note: reply.note });
+      else printLines([`${size} ${root}`]);
+      return 0;
+    }),
+});
+
+async function withReply(common: Common, then: (reply: KeyReply) => ExitCode): Promise<ExitCode> {
+  const found = dataOr(common, await withDaemon(common, (client) => client.call("key.show", {})));
+  return "code" in found ? found.code : then(found.data);
+}
+
+function showVkey(common: Common, vkey: string): ExitCode {
+  if (common.json) printJson({ vkey });
+  else printLines([plain(vkey)]);
+  return 0;
+}
+
+function ownVkey(stateDir: string): string {
+  const vkey = readOwnVkey(stateDir);
+  if (vkey === null) throw usageError(`there is no key in ${stateDir}`);
+  return vkey;
+}
+
+/** `boundaryctl key show|head`. */
+export const command = group({
+  usage: "key",
+  describe: "Show the log's public key, or its head",
+  examples: [["boundaryctl key show", "what verify-log --key takes"]],
+  children: [show, head],
+  alone: null,
+});

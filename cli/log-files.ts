@@ -1,0 +1,53 @@
+import { constants, type Dirent, promises as fs } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import type { Chunk } from "../daemon/audit/split.ts";
+import { BoundaryError } from "../daemon/core/errors.ts";
+
+const SEGMENT = /^[0-9]{20}\.jsonl$/;
+const READ_BYTES = 1_048_576;
+
+/**
+ * The bytes of a log: a directory's segments in order, or one file, each as far as it went when it was opened (a
+ * daemon may be writing). Yields nothing where there is none. Throws BoundaryError("log-unsafe") when it cannot be read.
+ */
+export async function* readLogFiles(path: string): AsyncGenerator<Chunk> {
+  try {
+    const found = await list(path);
+    for (const file of found.files) yield* readSegment(found.directory, file);
+  } catch (cause) {
+    throw new BoundaryError("log-unsafe", `reading the log ${path}`, { cause });
+  }
+}
+
+async function list(path: string): Promise<{ directory: string; files: readonly string[] }> {
+  let entries: readonly Dirent[];
+  try {
+    entries = await fs.readdir(path, { withFileTypes: true });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return { directory: path, files: [] };
+    if (code === "ENOTDIR") return { directory: dirname(path), files: [basename(path)] };
+    throw error;
+  }
+  const files = entries.map((entry) => entry.name).filter((name) => SEGMENT.test(name));
+  return { directory: path, files: files.toSorted() };
+}
+
+async function* readSegment(directory: string, file: string): AsyncGenerator<Chunk> {
+  const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+  const handle = await fs.open(join(directory, file), flags);
+  try {
+    const stat = await handle.stat();
+    if (!stat.isFile()) throw new Error(`${file} is no regular file`);
+    for (let at = 0; at < stat.size; ) {
+      // a buffer for each chunk: the verifier may keep one while the next is read
+      const buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, stat.size - at));
+      const { bytesRead } = await handle.read(buffer, 0, buffer.length, at);
+      if (bytesRead === 0) return; // cut while we read: the verdict says what is missing
+      at += bytesRead;
+      yield { file, bytes: buffer.subarray(0, bytesRead) };
+    }
+  } finally {
+    await handle.close();
+  }
+}

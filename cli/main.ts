@@ -1,0 +1,71 @@
+#!/usr/bin/env -S node --disallow-code-generation-from-strings
+import { BoundaryError, renderErrorChain } from "../daemon/core/errors.ts";
+import { problem } from "../daemon/protocol/problem.ts";
+import { type CliCommand, type Common, wordOf } from "./command.ts";
+import { ROWS } from "./commands.ts";
+import { type ExitCode, exitCodeOf } from "./exit.ts";
+import { printProblem } from "./output.ts";
+
+const argv = process.argv.slice(2);
+
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  // `boundaryctl events | head` is no failure
+  process.exit(error.code === "EPIPE" ? process.exitCode : 1);
+});
+await settle(async () => {
+  const bare = await findBare();
+  if (bare !== null) return bare();
+  const { parseAndRun } = await import("./parse.ts");
+  let code: ExitCode = 0;
+  await parseAndRun(argv, async (work) => {
+    code = await work();
+  });
+  return code;
+});
+
+/**
+ * The common calls (`status`, `mode get`, `tripwire list`) take nothing but --json and --runtime-dir. They run
+ * without loading yargs, which costs more time than the answer. Anything else at all goes through yargs.
+ */
+async function findBare(): Promise<(() => Promise<ExitCode>) | null> {
+  const firstFlag = argv.findIndex((word) => word.startsWith("-"));
+  const words = firstFlag === -1 ? argv : argv.slice(0, firstFlag);
+  const common = parseCommon(argv.slice(words.length));
+  const row = ROWS.find((candidate) => candidate.word === words[0]);
+  if (common === null || row === undefined) return null;
+  const { command } = await row.load();
+  const run = commandAt(command, words.slice(1))?.runBare ?? null;
+  return run === null ? null : () => run(common);
+}
+
+function commandAt(command: CliCommand, words: readonly string[]): CliCommand | undefined {
+  if (words.length === 0) return command;
+  const child = command.children.find((candidate) => wordOf(candidate) === words[0]);
+  return child === undefined ? undefined : commandAt(child, words.slice(1));
+}
+
+function parseCommon(flags: readonly string[]): Common | null {
+  let common: Common = { json: false, runtimeDir: undefined };
+  for (let at = 0; at < flags.length; at++) {
+    const value = flags[at + 1];
+    if (flags[at] === "--json") {
+      common = { ...common, json: true };
+    } else if (flags[at] === "--runtime-dir" && value !== undefined && /^[^-]/.test(value)) {
+      common = { ...common, runtimeDir: value };
+      at++;
+    } else {
+      return null;
+    }
+  }
+  return common;
+}
+
+async function settle(work: () => Promise<ExitCode>): Promise<void> {
+  try {
+    process.exitCode = await work();
+  } catch (error) {
+    const code = error instanceof BoundaryError ? error.code : "internal";
+    printProblem(problem(code, renderErrorChain(error)), argv.includes("--json") ? "json" : "text");
+    process.exitCode = exitCodeOf(code);
+  }
+}

@@ -1,0 +1,138 @@
+import { describe, expect, test } from "vitest";
+import { renderCeremony } from "../../cli/commands/ceremony.ts";
+import { renderCompletion } from "../../cli/commands/completion.ts";
+import { ROWS } from "../../cli/commands.ts";
+import { parseDuration } from "../../cli/duration.ts";
+import { renderEvent } from "../../cli/event-text.ts";
+import { examine } from "../../cli/examine.ts";
+import { parseHeadLine } from "../../cli/head.ts";
+import type { HostFacts } from "../../cli/host-facts.ts";
+import { describeMode } from "../../cli/mode-text.ts";
+
+describe("durations", () => {
+  test.each([
+    ["1s", 1_000],
+    ["90s", 90_000],
+    ["10m", 600_000],
+    ["24h", 86_400_000],
+  ])("%s", (text, ms) => expect(parseDuration(text)).toBe(ms));
+
+  test.each(["", "0s", "10", "m", "-1m", "1.5h", "25h", "1d", "10 m", "1e3s", "٣s"])("%j is none", (text) =>
+    expect(() => parseDuration(text)).toThrow(expect.objectContaining({ code: "argument-invalid" })),
+  );
+});
+
+describe("what is said of a mode", () => {
+  const rows = [
+    ["enforced", "AIRGAP", true],
+    ["enforced", "OPEN", false],
+    ["enforced", null, false],
+    ["observed", "AIRGAP", false],
+    ["failed", "OPEN", false],
+    ["failed", null, false],
+  ] as const;
+  test.each(rows)(
+    "%s with %s applied: in force is said only when it is (%s)",
+    (assurance, applied, inForce) => {
+      const text = describeMode({ wanted: "AIRGAP", applied, assurance }).join("\n");
+      expect(text.includes("is in force")).toBe(inForce);
+    },
+  );
+});
+
+describe("heads", () => {
+  const hex = "ab".repeat(32);
+  const base64 = Buffer.from(hex, "hex").toString("base64");
+  test.each([
+    [`12 ${hex}`, { size: 12, root: hex }],
+    [`12 ${hex.toUpperCase()}\n`, { size: 12, root: hex }],
+    [`  12\t${base64}`, { size: 12, root: hex }],
+    ["12", null],
+    [`-1 ${hex}`, null],
+    [`12 ${hex}00`, null],
+    [`12 ${hex} more`, null],
+  ])("%j", (text, head) => expect(parseHeadLine(text)).toEqual(head));
+});
+
+const at = (path: string, mode: number): HostFacts["directories"] => ({
+  log: { path, fact: { kind: "directory", uid: 0, mode } },
+});
+
+describe("doctor", () => {
+  const good: HostFacts = {
+    nodeVersion: "v24.21.0",
+    uid: 0,
+    nftProgram: "/usr/sbin/nft",
+    nftLibrary: "/usr/lib/libnftables.so.1",
+    capabilities: 1n << 12n,
+    serviceUnit: null,
+    netns: "own",
+    usbBus: true,
+    inotifyWatches: 100_000,
+    inotifyInstances: 128,
+    systemd: true,
+    clocksource: "tsc",
+    groups: ["root", "boundary"],
+    directories: {
+      runtime: { path: "/run/b", fact: { kind: "directory", uid: 0, mode: 0o755 } },
+      log: { path: "/log", fact: { kind: "missing" } },
+    },
+  };
+  const rows: readonly [name: string, change: Partial<HostFacts>, missing: readonly string[]][] = [
+    ["all is there", {}, []],
+    ["an older Node", { nodeVersion: "v24.20.9" }, ["node"]],
+    ["a newer Node", { nodeVersion: "v26.0.0" }, []],
+    ["only the nft program", { nftLibrary: null }, []],
+    ["neither nft nor the library", { nftLibrary: null, nftProgram: null }, ["nftables"]],
+    ["no capability", { capabilities: 0n }, ["CAP_NET_ADMIN"]],
+    ["no capability, but a service", { capabilities: 0n, serviceUnit: "/etc/systemd/system/x" }, []],
+    ["capabilities unknown", { capabilities: null }, ["CAP_NET_ADMIN"]],
+    ["the host's own network namespace", { netns: "init" }, []],
+    ["no USB", { usbBus: false }, []],
+    ["no inotify", { inotifyWatches: null }, ["inotify"]],
+    ["no systemd, group or clock source", { systemd: false, groups: [], clocksource: null }, []],
+    ["a log that others may write to", { directories: at("/log", 0o777) }, ["log directory"]],
+    [
+      "a link in a directory's place",
+      { directories: { log: { path: "/log", fact: { kind: "other" } } } },
+      ["log directory"],
+    ],
+  ];
+  test.each(rows)("%s", (_name, change, missing) => {
+    const findings = examine({ ...good, ...change });
+    expect(findings.filter(({ state }) => state === "missing").map(({ name }) => name)).toEqual(missing);
+    expect(findings.filter(({ state, hint }) => state === "missing" && hint === "")).toEqual([]);
+  });
+});
+
+test("an event is one line, whatever its facts hold", () => {
+  const data = { path: "/etc/a\nfake #9", n: 3, list: ["x"], why: "two words", "k\u001b": "v" };
+  expect(renderEvent({ seq: 7, at: "2026-01-01T00:00:00.000Z", kind: "tripwire.fired", data })).toBe(
+    '2026-01-01T00:00:00.000Z  #7  tripwire.fired  path="/etc/a\\nfake #9"  n=3  list=["x"]  why="two words"  k\\u001b=v',
+  );
+});
+
+test("a ceremony shows the changes and how to accept them", () => {
+  const ceremony = {
+    id: "c1",
+    code: "123-456",
+    coolDownMs: 30_000,
+    lifeMs: 600_000,
+    people: 2,
+    changes: ["/etc/x differs"],
+  };
+  const text = renderCeremony(ceremony).join("\n");
+  for (const part of ["123-456 --accept-changes", "/etc/x differs", "30 s", "another person"])
+    expect(text).toContain(part);
+});
+
+test("every command is in the completion script, with its children", async () => {
+  const commands = await Promise.all(ROWS.map(async (row) => (await row.load()).command));
+  const script = renderCompletion(commands);
+  for (const word of ["verify-log", "begin confirm cancel", "get set", "LOCKDOWN"])
+    expect(script).toContain(word);
+});
+
+test("a row of the help and its module say the same word", async () => {
+  for (const row of ROWS) expect((await row.load()).command.usage.split(" ")[0]).toBe(row.word);
+});
