@@ -13,6 +13,8 @@ export const MAX_RECORD_BYTES = 65_535;
 export const RECORD_KINDS = [
   "log.genesis",
   "log.recovered",
+  /** Nothing happened: written so that an empty period has seals, and a missing seal is visible. Data is empty. */
+  "log.alive",
   "seal",
   "daemon.started",
   "daemon.stopped",

@@ -1,0 +1,274 @@
+import * as fs from "node:fs";
+import { join } from "node:path";
+import type { Chunk } from "../audit/split.ts";
+import { BoundaryError } from "../core/errors.ts";
+import { directoryFault, fileFault, type Look } from "../core/ownership.ts";
+import type { LogStore } from "../ports.ts";
+
+/**
+ * The log's files: segments `<first seq, 20 digits>.jsonl` in a directory of our own. Whoever writes here holds the
+ * directory's lock (log-lock.ts); reading needs none.
+ */
+const SEGMENT = /^\d{20}\.jsonl$/;
+const READ_BYTES = 1024 * 1024;
+const { O_APPEND, O_CREAT, O_DIRECTORY, O_DSYNC, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = fs.constants;
+// O_DSYNC makes each write durable as write + fdatasync would, in one turn of the thread pool instead of two
+// (measured: 0.18 against 0.25 ms for a small batch).
+const APPEND = O_WRONLY | O_APPEND | O_DSYNC | O_NOFOLLOW;
+
+/**
+ * Makes the directory (0700), or checks the one that is there: real, ours, writable by nobody else.
+ * Throws BoundaryError("log-unsafe").
+ */
+export function prepareLogDirectory(directory: string): void {
+  const doing = `preparing the log directory ${directory}`;
+  try {
+    fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const fault = directoryFault(lookAt(fs.lstatSync(directory)), ourUid());
+    if (fault) throw new BoundaryError("log-unsafe", `${doing}: it ${fault}`);
+  } catch (cause) {
+    throw asError("log-unsafe", doing, cause);
+  }
+}
+
+/** "00000000000000000000.jsonl" for the segment that begins with record 0. */
+export function segmentName(firstSeq: number): string {
+  return `${String(firstSeq).padStart(20, "0")}.jsonl`;
+}
+
+/** A new segment (0600), its name durable. An empty one, left by a crash, is taken over. Throws BoundaryError("log-unavailable"). */
+export function createSegment(directory: string, firstSeq: number): LogStore {
+  const file = segmentName(firstSeq);
+  try {
+    fs.closeSync(fs.openSync(join(directory, file), APPEND | O_CREAT | O_EXCL, 0o600));
+  } catch (cause) {
+    if (!isCode(cause, "EEXIST")) throw asError("log-unavailable", `creating ${file}`, cause);
+  }
+  const store = openSegment(directory, file, 0);
+  syncDirectory(directory);
+  return store;
+}
+
+/**
+ * Opens a segment to append to. `size`: the bytes that verification has read; any other size is refused
+ * (BoundaryError("log-broken")), as is a file that is not ours alone ("log-unsafe").
+ */
+export function openSegment(directory: string, file: string, size: number): LogStore {
+  const path = join(directory, checkedName(file));
+  let fd: number;
+  try {
+    fd = fs.openSync(path, APPEND);
+  } catch (cause) {
+    throw asError("log-unavailable", `opening ${file}`, cause);
+  }
+  try {
+    const stat = fs.fstatSync(fd);
+    const fault = fileFault(lookAt(stat), ourUid(), "secret");
+    if (fault) throw new BoundaryError("log-unsafe", `opening ${file}: it ${fault}`);
+    if (stat.size === size) return storeOn(fd, path, size);
+    throw new BoundaryError(
+      "log-broken",
+      `opening ${file}: ${stat.size} bytes, of which ${size} are verified`,
+    );
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
+}
+
+function storeOn(fd: number, path: string, sizeAtOpen: number): LogStore {
+  const { dev, ino } = fs.fstatSync(fd);
+  let size = sizeAtOpen; // what is certainly written
+  let underWay = 0;
+  return {
+    async write(chunk) {
+      underWay = chunk.length;
+      await writeAll((from) => writeOnce(fd, chunk, from), chunk.length);
+      size += chunk.length;
+      underWay = 0;
+    },
+    damage() {
+      const open = fs.fstatSync(fd);
+      if (open.size < size) return { what: "truncated", detail: `${open.size} bytes, ${size} were written` };
+      if (open.size > size + underWay)
+        return { what: "grown", detail: `${open.size} bytes, ${size} were written` };
+      const there = fs.lstatSync(path, { throwIfNoEntry: false });
+      if (!there) return { what: "replaced", detail: "the file is gone" };
+      if (there.dev !== dev || there.ino !== ino)
+        return { what: "replaced", detail: "another file has its name" };
+      return open.nlink === 1 ? null : { what: "replaced", detail: `the file has ${open.nlink} names` };
+    },
+    close: () => fs.closeSync(fd),
+  };
+}
+
+/** Writes until everything is written: one write may take only part. `once` writes from an offset and says how much it took. */
+export async function writeAll(once: (from: number) => Promise<number>, length: number): Promise<void> {
+  let written = 0;
+  while (written < length) {
+    const taken = await once(written).catch((error: unknown) => {
+      if (isCode(error, "EINTR")) return 0;
+      throw error;
+    });
+    written += taken;
+  }
+}
+
+function writeOnce(fd: number, chunk: Buffer, from: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    fs.write(fd, chunk, from, chunk.length - from, null, (error, taken) =>
+      error ? reject(error) : resolve(taken),
+    );
+  });
+}
+
+/**
+ * The bytes of all segments in order, as far as they go at the moment each is opened: a daemon may be writing.
+ * Yields nothing when there is no directory or no segment. Throws the system's error when something cannot be read.
+ */
+export async function* readLog(directory: string): AsyncGenerator<Chunk> {
+  for (const file of segmentsIn(directory)) yield* readSegment(directory, file);
+}
+
+async function* readSegment(directory: string, file: string): AsyncGenerator<Chunk> {
+  const handle = await fs.promises.open(join(directory, file), O_RDONLY | O_NOFOLLOW);
+  try {
+    const { size } = await handle.stat();
+    let reading = readAt(handle, 0, size);
+    let next = await reading;
+    for (let at = 0; next.length > 0; next = await reading) {
+      at += next.length;
+      reading = readAt(handle, at, size); // while the reader works on this one
+      reading.catch(() => undefined); // seen when awaited; a reader who stops before needs no more
+      yield { file, bytes: next };
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Whether there is a log. Throws the system's error when the directory cannot be read. */
+export function hasSegments(directory: string): boolean {
+  return segmentsIn(directory).length > 0;
+}
+
+/** Empty at the end, also when the file was cut while we read: the verdict says what is missing. */
+async function readAt(handle: fs.promises.FileHandle, at: number, size: number): Promise<Buffer> {
+  // A buffer for each: the reader may keep it while the next is read.
+  const buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, size - at));
+  const { bytesRead } = await handle.read(buffer, 0, buffer.length, at);
+  return buffer.subarray(0, bytesRead);
+}
+
+/** Segment names, in order. Other names are not the log's: locks, saved pieces, quarantined logs. */
+function segmentsIn(directory: string): readonly string[] {
+  try {
+    return fs
+      .readdirSync(directory)
+      .filter((name) => SEGMENT.test(name))
+      .sort();
+  } catch (error) {
+    if (isCode(error, "ENOENT")) return [];
+    throw error;
+  }
+}
+
+/**
+ * Cuts the last segment at a byte. What is cut is first saved, durably, as `torn-<seq>-<time>.bin`; returns that
+ * name. Throws BoundaryError("log-broken") when it is not the last segment, or the system's error.
+ */
+export function cutTail(
+  directory: string,
+  place: { readonly file: string; readonly byte: number; readonly seq: number },
+  atMs: number,
+): string {
+  if (segmentsIn(directory).at(-1) !== place.file) {
+    throw new BoundaryError("log-broken", `cutting ${place.file}: it is not the last segment`);
+  }
+  const fd = fs.openSync(join(directory, checkedName(place.file)), fs.constants.O_RDWR | O_NOFOLLOW);
+  try {
+    const piece = readFrom(fd, place.byte);
+    const savedAs = `torn-${String(place.seq).padStart(20, "0")}-${fileTime(atMs)}.bin`;
+    saveNew(directory, savedAs, piece);
+    fs.ftruncateSync(fd, place.byte);
+    fs.fsyncSync(fd);
+    return savedAs;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Moves all segments into `broken-<time>/` and returns its name. Nothing is deleted: they are evidence. */
+export function quarantine(directory: string, atMs: number): string {
+  const name = `broken-${fileTime(atMs)}`;
+  const target = join(directory, name);
+  fs.mkdirSync(target, { mode: 0o700 });
+  for (const file of segmentsIn(directory)) fs.renameSync(join(directory, file), join(target, file));
+  syncDirectory(target);
+  syncDirectory(directory);
+  return name;
+}
+
+function readFrom(fd: number, byte: number): Buffer {
+  const piece = Buffer.alloc(Math.max(0, fs.fstatSync(fd).size - byte));
+  let read = 0;
+  while (read < piece.length) {
+    const taken = fs.readSync(fd, piece, read, piece.length - read, byte + read);
+    if (taken === 0) throw new BoundaryError("log-broken", "reading what is to be cut: the file has shrunk");
+    read += taken;
+  }
+  return piece;
+}
+
+function saveNew(directory: string, name: string, bytes: Buffer): void {
+  const fd = fs.openSync(join(directory, name), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+  try {
+    fs.writeFileSync(fd, bytes);
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+  syncDirectory(directory);
+}
+
+function syncDirectory(directory: string): void {
+  const fd = fs.openSync(directory, O_RDONLY | O_DIRECTORY);
+  try {
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function checkedName(file: string): string {
+  if (SEGMENT.test(file)) return file;
+  throw new BoundaryError("log-broken", `${file} is not the name of a segment`);
+}
+
+/** "20260102T030405.678Z" */
+function fileTime(atMs: number): string {
+  return new Date(atMs).toISOString().replaceAll(/[-:]/g, "");
+}
+
+function lookAt(stat: fs.Stats): Look {
+  const kind = stat.isFile()
+    ? "file"
+    : stat.isDirectory()
+      ? "directory"
+      : stat.isSymbolicLink()
+        ? "symlink"
+        : "other";
+  return { kind, uid: stat.uid, mode: stat.mode & 0o7777, links: stat.nlink };
+}
+
+function ourUid(): number {
+  return process.geteuid?.() ?? -1;
+}
+
+function isCode(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
+}
+
+function asError(code: "log-unsafe" | "log-unavailable", doing: string, cause: unknown): BoundaryError {
+  return cause instanceof BoundaryError ? cause : new BoundaryError(code, doing, { cause });
+}

@@ -1,0 +1,110 @@
+import { MODES, type Mode } from "../core/mode.ts";
+import type { LogRecord, Value } from "./record.ts";
+
+/** What a log says of the daemon: the state that a start goes on from. */
+export type Fold = {
+  /** The last recorded mode; null before the first. LOCKDOWN when the record that names it cannot be read. */
+  readonly wanted: Mode | null;
+  readonly epoch: number;
+  /** Why loosening is frozen; "" when it is not. */
+  readonly frozen: string;
+  /** none: never started; clean: `daemon.stopped` is the last that happened; running: it did not stop cleanly. */
+  readonly stop: "none" | "clean" | "running";
+  /** RFC 3339; "" when there is no record. */
+  readonly lastAt: string;
+  readonly lastSeq: number;
+  readonly lastBoot: string;
+  /** Digest of the signed baseline of watched files; "" when none was set. */
+  readonly baselineDigest: string;
+  readonly firedByTripwire: Readonly<Record<string, number>>;
+  readonly started: number;
+  /** The last field that could not be read, "seq 12: epoch"; "" when all could. */
+  readonly unreadable: string;
+};
+
+/** More distinct names than this are counted under "other": the log may outlive many configurations. */
+const MAX_TRIPWIRES = 1024;
+
+export function emptyFold(): Fold {
+  return {
+    wanted: null,
+    epoch: 0,
+    frozen: "",
+    stop: "none",
+    lastAt: "",
+    lastSeq: -1,
+    lastBoot: "",
+    baselineDigest: "",
+    firedByTripwire: {},
+    started: 0,
+    unreadable: "",
+  };
+}
+
+/**
+ * Takes one more record, in the order of the log. Never throws: a known field with a value that cannot be is
+ * remembered as unreadable and means LOCKDOWN. Kinds it does not know change nothing but the last time.
+ */
+export function fold(state: Fold, record: LogRecord): Fold {
+  const next = seen(state, record);
+  switch (record.kind) {
+    case "daemon.started":
+      return withMode(
+        { ...next, stop: "running", started: state.started + 1 },
+        record,
+        record.data["frozen"] ?? "",
+      );
+    case "daemon.stopped":
+      return withMode({ ...next, stop: "clean" }, record, record.data["frozen"] ?? "");
+    case "clock.frozen":
+      return withMode(next, record, record.data["why"]);
+    case "clock.cleared":
+      return withMode(next, record, "");
+    case "mode.changed":
+    case "mode.lapsed":
+      return withMode(next, record, next.frozen);
+    case "tripwire.fired":
+      return withFired(withMode(next, record, next.frozen), record);
+    case "baseline.set":
+      return withBaseline(next, record);
+    default:
+      return next;
+  }
+}
+
+/** A seal and a sign of life belong to the stop that they follow; anything else after it means it was not the end. */
+function seen(state: Fold, record: LogRecord): Fold {
+  const quiet = record.kind === "seal" || record.kind === "log.alive";
+  const stop = state.stop === "clean" && !quiet ? "running" : state.stop;
+  return { ...state, stop, lastAt: record.at, lastSeq: record.seq, lastBoot: record.boot };
+}
+
+function withMode(state: Fold, record: LogRecord, frozen: Value | undefined): Fold {
+  const { wanted, epoch } = record.data;
+  const mode = MODES.find((each) => each === wanted);
+  if (mode === undefined) return unreadable(state, record, "wanted");
+  if (typeof epoch !== "number" || epoch < 0) return unreadable(state, record, "epoch");
+  if (typeof frozen !== "string") return unreadable(state, record, "frozen");
+  return { ...state, wanted: mode, epoch, frozen };
+}
+
+function withFired(state: Fold, record: LogRecord): Fold {
+  const name = record.data["tripwire"];
+  if (typeof name !== "string") return unreadable(state, record, "tripwire");
+  const counts = state.firedByTripwire;
+  const known = Object.hasOwn(counts, name);
+  const key = known || Object.keys(counts).length < MAX_TRIPWIRES ? name : "other";
+  const before = Object.hasOwn(counts, key) ? (counts[key] ?? 0) : 0;
+  return { ...state, firedByTripwire: { ...counts, [key]: before + 1 } };
+}
+
+function withBaseline(state: Fold, record: LogRecord): Fold {
+  const digest = record.data["digest"];
+  return typeof digest === "string"
+    ? { ...state, baselineDigest: digest }
+    : unreadable(state, record, "digest");
+}
+
+function unreadable(state: Fold, record: LogRecord, field: string): Fold {
+  return { ...state, wanted: "LOCKDOWN", unreadable: `seq ${record.seq}: ${field}` };
+}

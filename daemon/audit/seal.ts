@@ -1,0 +1,107 @@
+import {
+  type Checkpoint,
+  type Note,
+  parseCheckpoint,
+  parseNote,
+  type VerifierKey,
+  verifyNote,
+} from "./checkpoint.ts";
+import type { LogRecord } from "./record.ts";
+import type { Bad, BadCode, Place, Proven } from "./verdict.ts";
+
+export type SealForm =
+  | { readonly ok: true; readonly note: Note; readonly checkpoint: Checkpoint }
+  | { readonly ok: false; readonly code: BadCode; readonly what: string };
+
+/**
+ * Checks all of a seal but its signature: a note with our one signature, origin, size and root of the lines before
+ * it, and the time of the line before it (see log.ts for why it has none of its own).
+ */
+export function checkSeal(
+  seal: LogRecord,
+  before: LogRecord,
+  rootBefore: string,
+  verifier: VerifierKey,
+): SealForm {
+  const { note: text } = seal.data;
+  if (typeof text !== "string" || Object.keys(seal.data).length !== 1)
+    return fault("seal-form", "a seal holds one note");
+  const note = parseNote(text);
+  if (!note.ok) return fault("seal-form", note.why);
+  const [signature, ...others] = note.value.signatures;
+  if (!signature || others.length > 0) return fault("seal-form", "a seal's note has one signature");
+  const checkpoint = parseCheckpoint(note.value.text);
+  if (!checkpoint.ok) return fault("seal-form", checkpoint.why);
+  if (signature.name !== verifier.name || signature.keyId !== verifier.keyId) {
+    return fault("seal-key", `sealed with the key ${signature.name}+${signature.keyId}`);
+  }
+  if (checkpoint.value.origin !== verifier.name) return fault("seal-origin", "the seal is of another log");
+  if (checkpoint.value.size !== seal.seq) {
+    return fault(
+      "records-rewritten",
+      `the seal is of ${checkpoint.value.size} records and stands after ${seal.seq}`,
+    );
+  }
+  if (checkpoint.value.root !== rootBefore) {
+    return fault("records-rewritten", "the signed root is not that of the records before the seal");
+  }
+  const sameTime = seal.at === before.at && seal.mono === before.mono && seal.boot === before.boot;
+  if (!sameTime) return fault("seal-form", "the seal bears another time than the record before it");
+  return { ok: true, note: note.value, checkpoint: checkpoint.value };
+}
+
+export type WaitingSeal = { readonly note: Note; readonly place: Place; readonly proves: Proven };
+
+export type Signatures = {
+  /** Takes a seal whose form is good. A Bad: a signature is wrong, at the first place where one is. */
+  add(seal: WaitingSeal): Bad | null;
+  /** Checks what is still unchecked. */
+  settle(): Bad | null;
+  proven(): Proven | null;
+};
+
+/** Seals that wait for the check of one signature over them all. */
+const MAX_WAITING = 64;
+
+/**
+ * Checks signatures, most of them at once: every line, older seals included, is a leaf under a newer seal's root,
+ * so a good newest seal proves all of them. Only when it is not good is each checked by itself.
+ */
+export function createSignatures(verifier: VerifierKey): Signatures {
+  let waiting: WaitingSeal[] = [];
+  let proven: Proven | null = null;
+
+  function settle(): Bad | null {
+    const seals = waiting;
+    waiting = [];
+    const newest = seals.at(-1);
+    if (!newest) return null;
+    if (isGood(newest)) {
+      proven = newest.proves;
+      return null;
+    }
+    for (const seal of seals) {
+      if (!isGood(seal))
+        return { ...seal.place, code: "seal-signature", what: "the seal's signature is wrong" };
+      proven = seal.proves;
+    }
+    return null;
+  }
+
+  function isGood(seal: WaitingSeal): boolean {
+    return verifyNote(verifier, seal.note).ok;
+  }
+
+  return {
+    add(seal) {
+      waiting.push(seal);
+      return waiting.length >= MAX_WAITING ? settle() : null;
+    },
+    settle,
+    proven: () => proven,
+  };
+}
+
+function fault(code: BadCode, what: string): SealForm {
+  return { ok: false, code, what };
+}

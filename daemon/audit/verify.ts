@@ -1,0 +1,271 @@
+import { BoundaryError } from "../core/errors.ts";
+import { classify, type Seen } from "./anomaly.ts";
+import { parseCheckpoint, parseNote, parseVkey, type VerifierKey, verifyNote } from "./checkpoint.ts";
+import { emptyFold, fold } from "./fold.ts";
+import { readLine } from "./line.ts";
+import { MAX_BATCH_BYTES } from "./log.ts";
+import { append as appendLeaf, copyFrontier, EMPTY_ROOT, emptyFrontier, root } from "./merkle.ts";
+import { FIRST_PREV, type LogRecord } from "./record.ts";
+import { checkSeal, createSignatures } from "./seal.ts";
+import { type Chunk, createSplitter, type Line } from "./split.ts";
+import type { Bad, BadCode, Gap, Place, Verdict } from "./verdict.ts";
+
+export type Head = { readonly size: number; readonly root: string };
+
+export type VerifyOptions = {
+  /** The one key that counts. Nothing in the log is believed about keys. */
+  readonly vkey: string;
+  /** A head remembered outside the log: the log has to contain that tree. A string is a signed note. */
+  readonly head?: Head | string | undefined;
+  /** Every record as it is read, in order. It is not proven before the verdict says so. */
+  readonly onRecord?: (record: LogRecord) => void;
+};
+
+const MAX_GAPS = 1_000;
+const MAX_WARNINGS = 100;
+
+/**
+ * Verifies a log from its bytes, in one pass and constant memory. Throws BoundaryError("key-invalid") and
+ * ("head-invalid") when the key or the head given cannot be read; whatever is wrong with the log is the verdict.
+ */
+export async function verifyLog(chunks: AsyncIterable<Chunk>, options: VerifyOptions): Promise<Verdict> {
+  const verifier = readKey(options.vkey);
+  const verification = createVerification(verifier, options, readHead(options.head, verifier));
+  for await (const chunk of chunks) {
+    if (verification.feed(chunk) === "stop") break;
+  }
+  return verification.finish();
+}
+
+function readKey(vkey: string): VerifierKey {
+  const parsed = parseVkey(vkey);
+  if (!parsed.ok) throw new BoundaryError("key-invalid", `reading the key: ${parsed.why}`);
+  return parsed.value;
+}
+
+function readHead(head: Head | string | undefined, verifier: VerifierKey): Head | null {
+  if (head === undefined) return null;
+  if (typeof head !== "string") return checkedHead(head);
+  const note = parseNote(head);
+  if (!note.ok) throw new BoundaryError("head-invalid", `reading the head: ${note.why}`);
+  const text = verifyNote(verifier, note.value);
+  if (!text.ok) throw new BoundaryError("head-invalid", `checking the head: ${text.why}`);
+  const checkpoint = parseCheckpoint(text.value);
+  if (!checkpoint.ok) throw new BoundaryError("head-invalid", `reading the head: ${checkpoint.why}`);
+  if (checkpoint.value.origin !== verifier.name)
+    throw new BoundaryError("head-invalid", "the head is of another log");
+  return checkpoint.value;
+}
+
+function checkedHead(head: Head): Head {
+  if (Number.isSafeInteger(head.size) && head.size >= 0 && /^[0-9a-f]{64}$/.test(head.root)) return head;
+  throw new BoundaryError("head-invalid", "reading the head: a size and a root in hex");
+}
+
+function createVerification(verifier: VerifierKey, options: VerifyOptions, head: Head | null) {
+  const frontier = emptyFrontier();
+  const signatures = createSignatures(verifier);
+  const splitter = createSplitter(onLine);
+  const gaps: Gap[] = [];
+  const warnings: string[] = [];
+  let state = emptyFold();
+  let bad: Bad | null = null;
+  let last: Seen | null = null;
+  let odd: Seen | null = null; // a line that does not follow; the next one tells why
+  let seals = 0;
+  let firstAt = "";
+  let unsealed: { records: number; bytes: number; from: Place | null } = { records: 0, bytes: 0, from: null };
+  let headFault: Bad | null = null;
+  let somethingRead = false;
+
+  function feed(chunk: Chunk): "go-on" | "stop" {
+    if (chunk.bytes.length > 0) somethingRead = true;
+    const result = splitter.push(chunk);
+    if (typeof result !== "object") return result;
+    return stop({ ...result, seq: frontier.size, what: SPLIT_FAULTS[result.code] });
+  }
+
+  function onLine(line: Line): "go-on" | "stop" {
+    const place = { seq: frontier.size, file: line.file, byte: line.byte };
+    const seen = readSeen(line, place);
+    if (odd) return stop(classify(last, odd, "code" in seen ? null : seen, last?.record.kind === "seal"));
+    if ("code" in seen) return stop(seen);
+    const { record } = seen;
+    if (record.seq !== frontier.size || record.prev !== (last?.leaf ?? FIRST_PREV)) {
+      odd = { ...seen, place: { ...place, seq: record.seq } };
+      return "go-on";
+    }
+    return follows(seen, line);
+  }
+
+  /** A line with the right number, chained to the one before. */
+  function follows(seen: Seen, line: Line): "go-on" | "stop" {
+    const { record, place } = seen;
+    const fault = last ? null : genesisFault(record, verifier.name, options.vkey);
+    if (fault) return stop({ ...place, ...fault });
+    if (last?.place.file !== line.file && isMisnamed(line.file, record.seq)) {
+      return stop({
+        ...place,
+        code: "segment-misnamed",
+        what: `${line.file} begins with record ${record.seq}`,
+      });
+    }
+    checkHead(place);
+    notice(record);
+    return last && record.kind === "seal" ? seal(seen, last, line) : plain(seen, line);
+  }
+
+  function plain(seen: Seen, line: Line): "go-on" | "stop" {
+    take(seen);
+    unsealed = {
+      records: unsealed.records + 1,
+      bytes: unsealed.bytes + line.length + 1,
+      from: unsealed.from ?? seen.place,
+    };
+    if (unsealed.bytes <= MAX_BATCH_BYTES) return "go-on";
+    return stop({
+      ...(unsealed.from ?? seen.place),
+      code: "sealing-off",
+      what: "more records than one batch holds have no seal",
+    });
+  }
+
+  function seal(seen: Seen, before: Seen, line: Line): "go-on" | "stop" {
+    const rootBefore = root(frontier);
+    const form = checkSeal(seen.record, before.record, rootBefore, verifier);
+    if (!form.ok) {
+      // What was rewritten stands somewhere after the last good seal: its first line is the first unproven one.
+      const place = form.code === "records-rewritten" ? (unsealed.from ?? seen.place) : seen.place;
+      return stop({ ...place, code: form.code, what: `${form.what} (seal ${seen.record.seq})` });
+    }
+    const { seq, at } = seen.record;
+    take(seen);
+    seals++;
+    unsealed = { records: 0, bytes: 0, from: null };
+    const sealedHead = { size: seq, root: rootBefore, sealedAt: at, note: String(seen.record.data["note"]) };
+    const tail = { size: frontier.size, prev: seen.leaf, frontier: copyFrontier(frontier), head: sealedHead };
+    const proves = { seq, at, file: line.file, endByte: line.byte + line.length + 1, tail, state };
+    const fault = signatures.add({ note: form.note, place: seen.place, proves });
+    return fault ? stop(fault) : "go-on";
+  }
+
+  function take(seen: Seen): void {
+    if (!last) firstAt = seen.record.at;
+    appendLeaf(frontier, seen.leaf);
+    state = fold(state, seen.record);
+    last = seen;
+    options.onRecord?.(seen.record);
+  }
+
+  function notice(record: LogRecord): void {
+    if (last && record.at < last.record.at && warnings.length < MAX_WARNINGS) {
+      warnings.push(`the clock went back at record ${record.seq}: from ${last.record.at} to ${record.at}`);
+    }
+    if (record.kind === "gap" && gaps.length < MAX_GAPS)
+      gaps.push({ seq: record.seq, at: record.at, data: record.data });
+  }
+
+  function checkHead(place: Place): void {
+    if (!head || head.size !== frontier.size || root(frontier) === head.root) return;
+    headFault = {
+      ...place,
+      code: "head-mismatch",
+      what: `the first ${head.size} records are not those of the remembered head`,
+    };
+  }
+
+  /** A wrong signature before the fault is the first thing wrong. */
+  function stop(fault: Bad): "stop" {
+    bad = signatures.settle() ?? fault;
+    return "stop";
+  }
+
+  function endFault(): Bad | null {
+    if (bad) return bad;
+    if (odd)
+      return signatures.settle() ?? classify(last, odd, null, last?.record.kind === "seal" || covers(odd));
+    const fault = signatures.settle() ?? headFault;
+    if (fault) return fault;
+    const end = splitter.rest();
+    const proven = signatures.proven();
+    if (head && head.size > (proven?.tail.head.size ?? -1)) {
+      const seq = proven ? proven.seq + 1 : 0;
+      const at = { seq, file: proven?.file ?? end.file, byte: proven?.endByte ?? 0 };
+      return {
+        ...at,
+        code: "tail-cut",
+        what: `the remembered head has ${head.size} records, sealed here are ${seq}`,
+      };
+    }
+    if (!somethingRead) return { seq: 0, file: "", byte: 0, code: "log-empty", what: "there is no log" };
+    return null;
+  }
+
+  /** The last line is a seal over the lines as they are: if it is not chained to them, it is itself what was edited. */
+  function covers(seal: Seen): boolean {
+    if (!last || seal.record.kind !== "seal") return false;
+    return checkSeal(seal.record, last.record, root(frontier), verifier).ok;
+  }
+
+  function finish(): Verdict {
+    const fault = endFault();
+    const proven = signatures.proven();
+    const torn = leftOver();
+    return {
+      verdict: fault ? "broken" : torn.bytes > 0 ? "torn" : "sound",
+      records: frontier.size,
+      seals,
+      firstAt,
+      lastAt: last?.record.at ?? "",
+      size: proven?.tail.head.size ?? 0,
+      root: proven?.tail.head.root ?? EMPTY_ROOT,
+      bad: fault,
+      trustworthyUpTo: proven,
+      unsealed: torn,
+      gaps: gaps.filter((gap) => gap.seq <= (proven?.seq ?? -1)),
+      state: proven?.state ?? emptyFold(),
+      warnings,
+    };
+  }
+
+  function leftOver(): Verdict["unsealed"] {
+    const piece = splitter.rest();
+    if (piece.bytes === 0 || bad) return unsealed;
+    const from = unsealed.from ?? { seq: frontier.size, file: piece.file, byte: piece.byte };
+    return { records: unsealed.records, bytes: unsealed.bytes + piece.bytes, from };
+  }
+
+  return { feed, finish };
+}
+
+const SPLIT_FAULTS = {
+  "line-too-long": "a line is longer than a record may be",
+  "line-unfinished": "a file ends within a line, and another follows",
+} as const;
+
+function readSeen(line: Line, place: Place): Seen | Bad {
+  if (line.text === null) return { ...place, code: "not-utf8", what: "the line is not UTF-8" };
+  const read = readLine(line.text);
+  if (!read.ok) return { ...place, code: read.code, what: read.why };
+  return { record: read.record, leaf: line.leaf, place };
+}
+
+/** The first record names the log's format and key. The key is compared, never used. */
+function genesisFault(
+  record: LogRecord,
+  origin: string,
+  vkey: string,
+): { code: BadCode; what: string } | null {
+  const { data } = record;
+  if (record.kind !== "log.genesis" || data["format"] !== 1) {
+    return { code: "genesis-missing", what: "the log does not begin with a genesis record that we know" };
+  }
+  if (data["key"] === vkey && data["origin"] === origin) return null;
+  return { code: "wrong-key", what: "the log belongs to another key" };
+}
+
+/** Only names of our form are held to it: a copy may be called anything. */
+function isMisnamed(file: string, seq: number): boolean {
+  const found = /(?:^|\/)(\d{20})\.jsonl$/.exec(file);
+  return found !== null && Number(found[1]) !== seq;
+}

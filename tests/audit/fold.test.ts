@@ -1,0 +1,146 @@
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { emptyFold, fold } from "../../daemon/audit/fold.ts";
+import { type Data, FIRST_PREV, type LogRecord, RECORD_KINDS } from "../../daemon/audit/record.ts";
+
+function record(kind: string, data: Data = {}, seq = 7): LogRecord {
+  return {
+    v: 1,
+    seq,
+    at: `2026-01-02T03:04:05.00${seq % 10}Z`,
+    mono: "1",
+    boot: "b007",
+    kind,
+    data,
+    prev: FIRST_PREV,
+  };
+}
+const run = (...records: LogRecord[]) => records.reduce(fold, emptyFold());
+const started = record("daemon.started", { wanted: "RESTRICTED", epoch: 1 });
+const stopped = record("daemon.stopped", { wanted: "RESTRICTED", epoch: 2, frozen: "" });
+
+describe("fold", () => {
+  test.each([
+    ["daemon.started", { wanted: "OPEN", epoch: 3 }],
+    ["daemon.stopped", { wanted: "OPEN", epoch: 3 }],
+    ["mode.changed", { wanted: "OPEN", epoch: 3 }],
+    ["mode.lapsed", { wanted: "OPEN", epoch: 3 }],
+    ["tripwire.fired", { wanted: "OPEN", epoch: 3, tripwire: "t" }],
+    ["clock.frozen", { wanted: "OPEN", epoch: 3, why: "step" }],
+    ["clock.cleared", { wanted: "OPEN", epoch: 3 }],
+  ])("%s carries the mode and the epoch", (kind, data) => {
+    expect(run(started, record(kind, data))).toMatchObject({ wanted: "OPEN", epoch: 3, unreadable: "" });
+  });
+
+  test.each(["decision", "seal", "mode.applied", "gap", "something.new"])(
+    "%s does not, whatever it holds",
+    (kind) => {
+      expect(run(started, record(kind, { wanted: "OPEN", epoch: 3 }))).toMatchObject({
+        wanted: "RESTRICTED",
+        epoch: 1,
+      });
+    },
+  );
+
+  test("the last record wins: a trip after a loosening", () => {
+    const loosened = record("mode.changed", { wanted: "OPEN", epoch: 1 });
+    const fired = record("tripwire.fired", { wanted: "LOCKDOWN", epoch: 2, tripwire: "usb" });
+    expect(run(started, loosened, fired)).toMatchObject({ wanted: "LOCKDOWN", epoch: 2 });
+  });
+
+  test.each([
+    ["never started", [], "none"],
+    ["only a genesis", [record("log.genesis")], "none"],
+    ["running", [started], "running"],
+    ["stopped", [started, stopped], "clean"],
+    [
+      "stopped, then sealed and alive",
+      [started, stopped, record("seal"), record("log.alive"), record("seal")],
+      "clean",
+    ],
+    ["something after the stop", [started, stopped, record("decision")], "running"],
+    ["an unknown kind after the stop", [started, stopped, record("later.kind")], "running"],
+    ["stopped twice", [started, stopped, record("decision"), stopped], "clean"],
+    ["started again", [started, stopped, started], "running"],
+  ] as const)("stop: %s", (_name, records, stop) => {
+    expect(run(...records).stop).toBe(stop);
+  });
+
+  test("a freeze lasts over a stop and a start that carry it, until it is cleared", () => {
+    const frozen = record("clock.frozen", { wanted: "RESTRICTED", epoch: 1, why: "stepped" });
+    const stoppedFrozen = record("daemon.stopped", { wanted: "RESTRICTED", epoch: 1, frozen: "stepped" });
+    const startedFrozen = record("daemon.started", { wanted: "RESTRICTED", epoch: 1, frozen: "stepped" });
+    expect(run(started, frozen, record("mode.changed", { wanted: "AIRGAP", epoch: 2 })).frozen).toBe(
+      "stepped",
+    );
+    expect(run(started, frozen, stoppedFrozen, startedFrozen).frozen).toBe("stepped");
+    expect(run(frozen, record("clock.cleared", { wanted: "RESTRICTED", epoch: 1 })).frozen).toBe("");
+  });
+
+  test("counts starts and fired tripwires, by names of any kind", () => {
+    const fired = (tripwire: string) => record("tripwire.fired", { tripwire, wanted: "AIRGAP", epoch: 1 });
+    const state = run(started, fired("usb"), fired("__proto__"), fired("toString"), fired("usb"), started);
+    expect(state.started).toBe(2);
+    expect(Object.entries(state.firedByTripwire)).toEqual([
+      ["usb", 2],
+      ["__proto__", 1],
+      ["toString", 1],
+    ]);
+  });
+
+  test("keeps the newest baseline and the last record's place", () => {
+    const state = run(
+      record("baseline.set", { digest: "aa" }, 1),
+      record("baseline.set", { digest: "bb" }, 2),
+      record("x", {}, 3),
+    );
+    expect(state).toMatchObject({
+      baselineDigest: "bb",
+      lastSeq: 3,
+      lastBoot: "b007",
+      lastAt: "2026-01-02T03:04:05.003Z",
+    });
+  });
+
+  test.each([
+    ["an unknown mode", record("mode.changed", { wanted: "OPENISH", epoch: 1 })],
+    ["a mode in lower case", record("mode.changed", { wanted: "open", epoch: 1 })],
+    ["no mode", record("mode.changed", { epoch: 1 })],
+    ["no epoch", record("mode.changed", { wanted: "OPEN" })],
+    ["a negative epoch", record("mode.changed", { wanted: "OPEN", epoch: -1 })],
+    ["a freeze without a reason", record("clock.frozen", { wanted: "OPEN", epoch: 1 })],
+    ["a stop frozen by a number", record("daemon.stopped", { wanted: "OPEN", epoch: 1, frozen: 1 })],
+    ["a nameless tripwire", record("tripwire.fired", { wanted: "OPEN", epoch: 1 })],
+    ["a baseline without a digest", record("baseline.set", {})],
+  ])("%s means LOCKDOWN, and says where", (_name, bad) => {
+    const state = run(started, bad);
+    expect(state.wanted).toBe("LOCKDOWN");
+    expect(state.unreadable).toMatch(/^seq 7: /);
+  });
+
+  test("never throws, never changes its input, and always knows a mode it can act on", () => {
+    const value = fc.oneof(
+      fc.string(),
+      fc.integer(),
+      fc.constantFrom("OPEN", "LOCKDOWN"),
+      fc.constant([]),
+      fc.constant({}),
+    );
+    const data = fc.dictionary(
+      fc.constantFrom("wanted", "epoch", "frozen", "why", "tripwire", "digest", "__proto__"),
+      value,
+    );
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.constantFrom(...RECORD_KINDS), data), { maxLength: 12 }), (list) => {
+        let state = emptyFold();
+        for (const [kind, each] of list) {
+          const before = JSON.stringify(state);
+          const next = fold(state, record(kind, each));
+          expect(JSON.stringify(state)).toBe(before);
+          state = next;
+        }
+        expect([null, "OPEN", "LOCKDOWN"]).toContain(state.wanted);
+      }),
+    );
+  });
+});
