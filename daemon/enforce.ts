@@ -48,12 +48,15 @@ type Settings = {
 export function createEnforcer({ firewall, network, timeoutMs }: Settings): Enforcer {
   if (firewall === null) return OBSERVER;
   let confirmed: Listing | null = null;
+  const rendered = new Map<string, Rendered>();
 
   const load = (mode: Mode, dead: DeadMan): Applied => {
     confirmed = null; // whatever happens below, the old rules are not what we want any more
     try {
-      const script = renderRules(posture(mode), network, dead);
-      const wanted = parseRendered(script);
+      // kept: nothing they depend on changes, and a long deny list takes milliseconds to render
+      const key = `${mode} ${dead.kind}`;
+      const { script, wanted } = rendered.get(key) ?? render(mode, network, dead);
+      rendered.set(key, { script, wanted });
       firewall.run(script);
       const result = compareRules(wanted, read(firewall));
       if (!result.same) return { ok: false, why: `read back ${result.what}: ${result.detail}` };
@@ -93,6 +96,13 @@ const OBSERVER: Enforcer = {
   heartbeat: () => ({ ok: true }),
   check: () => ({ same: true, drops: {} }),
 };
+
+type Rendered = { readonly script: string; readonly wanted: Listing };
+
+function render(mode: Mode, network: Config["network"], dead: DeadMan): Rendered {
+  const script = renderRules(posture(mode), network, dead);
+  return { script, wanted: parseRendered(script) };
+}
 
 function read(firewall: Firewall): Listing | null {
   const text = firewall.list();

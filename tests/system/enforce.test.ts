@@ -80,13 +80,13 @@ describe.skipIf(NO_NETNS !== "")(`enforcement in a real kernel (${NO_NETNS || "n
       const result = await world.agents.host.call("check");
       return result?.same ? result.drops : {};
     };
-    expect(await drops()).toEqual({ refused_in: 0, refused_out: 0, refused_forward: 0, no_heartbeat: 0 });
+    const before = await drops(); // not always zero: neighbour discovery goes on by itself
     await probe(world, ["in from left", "out to left", "through to right"]);
     const after = await drops();
-    expect(after["refused_in"]).toBeGreaterThanOrEqual(2);
-    expect(after["refused_out"]).toBeGreaterThanOrEqual(2);
-    expect(after["refused_forward"]).toBeGreaterThanOrEqual(2);
-    expect(after["no_heartbeat"]).toBe(0);
+    expect(after["refused_in"]).toBeGreaterThanOrEqual((before["refused_in"] ?? 0) + 2);
+    expect(after["refused_out"]).toBeGreaterThanOrEqual((before["refused_out"] ?? 0) + 2);
+    expect(after["refused_forward"]).toBeGreaterThanOrEqual((before["refused_forward"] ?? 0) + 2);
+    expect(after["no_heartbeat"]).toBe(before["no_heartbeat"]);
   });
 
   test("AIRGAP cuts established TCP flows, and loopback's live", async () => {
@@ -171,14 +171,14 @@ describe.skipIf(NO_NETNS !== "")(`enforcement in a real kernel (${NO_NETNS || "n
     await host.call("apply", { mode: "AIRGAP" });
     const before = (await host.call("received")).length;
     const target = { family: 4, to: ADDRESS.hostLeft[4], port: PORT } as const;
-    let sent = false;
+    const progress = { sent: false };
     const sending = Promise.all(
       Array.from({ length: 2_000 }, (_, i) => left.call("sendUdp", { ...target, token: `between ${i}` })),
-    ).then(() => {
-      sent = true;
+    ).finally(() => {
+      progress.sent = true;
     });
     let refused = 0;
-    for (let i = 0; !sent; i++) {
+    for (let i = 0; !progress.sent; i++) {
       await host.call("apply", { mode: i % 2 === 0 ? "COLDROOM" : "AIRGAP" });
       const result = await host.call("check");
       refused += result?.same ? (result.drops["refused_in"] ?? 0) : 0;
