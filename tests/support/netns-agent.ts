@@ -5,6 +5,7 @@ import { createInterface } from "node:readline";
 import { openLibnftables } from "../../daemon/adapters/libnftables.ts";
 import { openNftProgram } from "../../daemon/adapters/nft-program.ts";
 import { createRulesWatch } from "../../daemon/adapters/rules-watch.ts";
+import { runSync } from "../../daemon/adapters/run.ts";
 import type { Config } from "../../daemon/core/config.ts";
 import type { Mode } from "../../daemon/core/mode.ts";
 import type { Signal } from "../../daemon/core/signal.ts";
@@ -72,6 +73,10 @@ const ACTIONS = {
   },
   health: () => watch?.health(),
   unwatch: () => watch?.stop(),
+  /** Runs nft as somebody else would, while the code under test cannot look: nothing else happens in here meanwhile. */
+  nft: ({ commands }: { commands: readonly string[] }) => {
+    for (const command of commands) runSync("nft", [command], { deadlineMs: 5_000, maxOutputBytes: 65_536 });
+  },
   /** The signals since the last call. */
   signals: () => signals.splice(0).map(({ kind, facts }) => ({ kind, ...facts })),
   children: () =>

@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { findProgram } from "../../daemon/adapters/run.ts";
 
 /** Why system tests cannot run here, or "" when they can. Goes into the name of what is skipped. */
@@ -16,6 +17,7 @@ export type Netns = {
 
 /** A new network namespace with loopback up. */
 export function createNetns(label: string): Netns {
+  if (count === 0) removeLeftOvers();
   count += 1;
   const name = `bd-${process.pid}-${count}-${label}`;
   ip("netns", "add", name);
@@ -70,6 +72,14 @@ export function removeNetns(): void {
 }
 
 process.on("exit", removeNetns); // also when a test run is cut short
+
+/** What a test run left that was killed: the names carry the pid of their maker. */
+function removeLeftOvers(): void {
+  for (const [name, pid] of ip("netns", "list").matchAll(/^bd-(\d+)-\d+-[a-z]+/gm)) {
+    if (!existsSync(`/proc/${pid}`))
+      execFileSync("/usr/sbin/ip", ["netns", "del", name], { stdio: "ignore" });
+  }
+}
 
 function ip(...args: readonly string[]): string {
   return execFileSync("/usr/sbin/ip", args, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });

@@ -57,14 +57,13 @@ describe.skipIf(NO_NETNS !== "")(`foreign changes to our rules (${NO_NETNS || "n
   });
 
   test("an endless element of alive is noticed also where a heartbeat has flushed it already", async () => {
-    netns.exec(
-      "nft",
-      "delete element inet boundary alive { ipv4 }; add element inet boundary alive { ipv4 };" +
-        "flush set inet boundary alive; add element inet boundary alive { ipv4 timeout 2s, ipv6 timeout 2s }",
-    );
-    // one transaction shows only its result; two show both
-    netns.exec("nft", "flush set inet boundary alive; add element inet boundary alive { ipv4 }");
-    netns.exec("nft", "flush set inet boundary alive; add element inet boundary alive { ipv4 timeout 2s }");
+    await agent.call("nft", {
+      commands: [
+        "flush set inet boundary alive; add element inet boundary alive { ipv4 }",
+        "flush set inet boundary alive; add element inet boundary alive { ipv4 timeout 2s }",
+      ],
+    });
+    expect(await agent.call("check")).toMatchObject({ same: true });
     expect(await signalled("rules.changed")).toBe(true);
     expect(signals.at(-1)).toMatchObject({ what: "dead-man" });
   });
