@@ -165,7 +165,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   });
   const sensors = [
     rules,
-    createNetworkSensor({ clock, inventoryMs: config.sensors.inventoryMs }),
+    createNetworkSensor({ clock, relistMs: config.sensors.inventoryMs }),
     files,
     createUsbSensor({ clock }),
     createClockSensor({ clock, limits: config.clock, everyMs: config.enforcement.heartbeatMs }),

@@ -1,0 +1,141 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { stringify } from "yaml";
+
+const MAIN = fileURLToPath(new URL("../../daemon/main.ts", import.meta.url));
+const READY_MS = 20_000;
+
+/** Directories of one daemon: what it keeps between its starts, and its socket. */
+export type DaemonHome = {
+  readonly path: string;
+  readonly logDir: string;
+  readonly stateDir: string;
+  readonly runtimeDir: string;
+  readonly configFile: string;
+  remove(): void;
+};
+
+export type DaemonProcess = {
+  readonly pid: number;
+  /** From the spawn to the line that says it is ready. */
+  readonly readyMs: number;
+  /** What it wrote to stderr, newest last. */
+  readonly lines: readonly string[];
+  /** SIGTERM; the exit code and how long it took. */
+  stop(): Promise<{ readonly code: number | null; readonly ms: number }>;
+  /** SIGKILL, and gone. */
+  kill(): Promise<void>;
+  signal(name: NodeJS.Signals): void;
+  readonly exited: Promise<number | null>;
+};
+
+const running = new Set<ChildProcess>();
+
+process.on("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
+/** A fresh home with a configuration (an object, written as YAML; text is written as it is). */
+export function createHome(config: object | string): DaemonHome {
+  const path = mkdtempSync(join(tmpdir(), "boundary-"));
+  chmodSync(path, 0o755);
+  mkdirSync(join(path, "etc"), { mode: 0o700 });
+  const configFile = join(path, "etc", "config.yaml");
+  writeFileSync(configFile, typeof config === "string" ? config : stringify(config), { mode: 0o600 });
+  return {
+    path,
+    logDir: join(path, "log"),
+    stateDir: join(path, "state"),
+    runtimeDir: join(path, "run"),
+    configFile,
+    remove: () => rmSync(path, { recursive: true, force: true }),
+  };
+}
+
+type StartOptions = {
+  /** Name of the network namespace to run in; without one, ours. */
+  readonly netns?: string;
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** What runs the daemon, in front of node: ["strace", "-f", …]. */
+  readonly wrapper?: readonly string[];
+  readonly main?: string;
+};
+
+export function daemonArguments(home: DaemonHome): readonly string[] {
+  const { configFile, logDir, stateDir, runtimeDir } = home;
+  return ["--config", configFile, "--log-dir", logDir, "--state-dir", stateDir, "--runtime-dir", runtimeDir];
+}
+
+/** Starts the real daemon as its own process. Rejects, with what it said, when it ends before it is ready. */
+export async function startDaemon(home: DaemonHome, options: StartOptions = {}): Promise<DaemonProcess> {
+  const begunMs = performance.now();
+  const child = spawnDaemon(home, options);
+  const lines: string[] = [];
+  const exited = new Promise<number | null>((resolve) => {
+    child.once("exit", (code) => {
+      running.delete(child);
+      resolve(code);
+    });
+  });
+  const readyMs = await new Promise<number>((resolve, reject) => {
+    const deadline = setTimeout(() => reject(new Error(`not ready in time:\n${lines.join("\n")}`)), READY_MS);
+    createInterface({ input: child.stderr as NodeJS.ReadableStream }).on("line", (line) => {
+      lines.push(line);
+      if (lines.length > 2_000) lines.shift();
+      if (!line.includes('"msg":"ready"')) return;
+      clearTimeout(deadline);
+      resolve(performance.now() - begunMs);
+    });
+    void exited.then((code) => {
+      clearTimeout(deadline);
+      // what it said last may come after its exit
+      setImmediate(() => reject(new Error(`ended with ${code}:\n${lines.join("\n")}`)));
+    });
+  });
+  return {
+    pid: child.pid ?? 0,
+    readyMs,
+    lines,
+    exited,
+    signal: (name) => void child.kill(name),
+    async stop() {
+      const askedMs = performance.now();
+      child.kill("SIGTERM");
+      return { code: await exited, ms: performance.now() - askedMs };
+    },
+    async kill() {
+      child.kill("SIGKILL");
+      await exited;
+    },
+  };
+}
+
+function spawnDaemon(
+  home: DaemonHome,
+  { netns, args = [], env = {}, wrapper = [], main = MAIN }: StartOptions,
+): ChildProcess {
+  const node = [
+    process.execPath,
+    "--disallow-code-generation-from-strings",
+    main,
+    ...daemonArguments(home),
+    ...args,
+  ];
+  // `ip netns exec` replaces itself by what it runs: the pid is the daemon's
+  const [program = "", ...rest] = [
+    ...(netns ? ["/usr/sbin/ip", "netns", "exec", netns] : []),
+    ...wrapper,
+    ...node,
+  ];
+  const child = spawn(program, rest, {
+    stdio: ["ignore", "ignore", "pipe"],
+    env: { PATH: process.env["PATH"] ?? "", HOME: home.path, ...env },
+  });
+  running.add(child);
+  return child;
+}
