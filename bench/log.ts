@@ -2,8 +2,8 @@ import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { loadOrCreateKey } from "../daemon/adapters/keys.ts";
 import { openHeadFile } from "../daemon/adapters/head-file.ts";
+import { loadOrCreateKey } from "../daemon/adapters/keys.ts";
 import { createSegment, prepareLogDirectory, readLog, segmentName } from "../daemon/adapters/log-file.ts";
 import { type AuditLog, emptyTail, openLog } from "../daemon/audit/log.ts";
 import type { Entry } from "../daemon/audit/record.ts";
@@ -90,7 +90,12 @@ async function verifyRow(inFlight: number): Promise<BenchRow> {
   });
 }
 
-type Run = { readonly ms: number; readonly vkey: string; readonly records: number; readonly chunks: readonly number[] };
+type Run = {
+  readonly ms: number;
+  readonly vkey: string;
+  readonly records: number;
+  readonly chunks: readonly number[];
+};
 
 async function run(directory: string, inFlight: number, count: number): Promise<Run> {
   const logDirectory = join(directory, "log");
@@ -124,12 +129,22 @@ async function callers(log: AuditLog, inFlight: number, count: number): Promise<
 
 /** A decision: about 300 bytes as a line. */
 function entry(number: number): Entry {
-  const data = { action: "recall", class: "SECRET", decision: "deny", mode: "RESTRICTED", rule: "class-ceiling", uid: number };
+  const data = {
+    action: "recall",
+    class: "SECRET",
+    decision: "deny",
+    mode: "RESTRICTED",
+    rule: "class-ceiling",
+    uid: number,
+  };
   return { kind: "decision", data };
 }
 
 async function writeUnsigned(directory: string, chunks: readonly number[]): Promise<number> {
-  const fd = fs.openSync(join(directory, "unsigned"), fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_APPEND);
+  const fd = fs.openSync(
+    join(directory, "unsigned"),
+    fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_APPEND,
+  );
   const bytes = Buffer.alloc(Math.max(...chunks), "a");
   const start = performance.now();
   for (const length of chunks) await writeAndSync(fd, bytes.subarray(0, length));
@@ -184,6 +199,8 @@ async function inTempDirectory<T>(work: (directory: string) => Promise<T>): Prom
 if (import.meta.main) {
   for (const row of [...(await benchAppend()), ...(await benchVerify())]) {
     const met = row.met ? "met" : "NOT met";
-    console.log(`${row.what}: ${row.value} ${row.unit}, ${row.ratio.toFixed(2)}× ${row.rival} (aim ${row.aim}: ${met})`);
+    console.log(
+      `${row.what}: ${row.value} ${row.unit}, ${row.ratio.toFixed(2)}× ${row.rival} (aim ${row.aim}: ${met})`,
+    );
   }
 }

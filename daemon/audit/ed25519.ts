@@ -7,8 +7,8 @@ import { createPublicKey, type KeyObject, verify } from "node:crypto";
  */
 export type PublicKey = { readonly raw: Buffer; readonly key: KeyObject };
 
-export const PUBLIC_KEY_BYTES = 32;
-export const SIGNATURE_BYTES = 64;
+const PUBLIC_KEY_BYTES = 32;
+const SIGNATURE_BYTES = 64;
 
 /** Reads a raw public key; null when it is not 32 bytes, not canonical, of small order or not on the curve. */
 export function readPublicKey(raw: Uint8Array): PublicKey | null {

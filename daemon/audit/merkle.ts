@@ -26,11 +26,6 @@ export function leafHash(line: Uint8Array): string {
   return hash("sha256", prefixed, "hex");
 }
 
-/** Leaf hash of bytes that already stand behind a 0x00: saves the copy where the caller owns the memory. */
-export function leafHashPrefixed(prefixed: Uint8Array): string {
-  return hash("sha256", prefixed, "hex");
-}
-
 /** Adds a leaf. Changes the frontier in place: it has one owner, who copies it to keep an older state. */
 export function append(frontier: Frontier, leaf: string): void {
   let node = leaf;

@@ -1,7 +1,7 @@
-import { BoundaryError } from "../core/errors.ts";
 import { classify, type Seen } from "./anomaly.ts";
-import { parseCheckpoint, parseNote, parseVkey, type VerifierKey, verifyNote } from "./checkpoint.ts";
+import type { VerifierKey } from "./checkpoint.ts";
 import { emptyFold, fold } from "./fold.ts";
+import { type KnownHead, readHead, readKey } from "./known.ts";
 import { readLine } from "./line.ts";
 import { MAX_BATCH_BYTES } from "./log.ts";
 import { append as appendLeaf, copyFrontier, EMPTY_ROOT, emptyFrontier, root } from "./merkle.ts";
@@ -10,7 +10,8 @@ import { checkSeal, createSignatures } from "./seal.ts";
 import { type Chunk, createSplitter, type Line } from "./split.ts";
 import type { Bad, BadCode, Gap, Place, Verdict } from "./verdict.ts";
 
-export type Head = { readonly size: number; readonly root: string };
+/** A head as the caller knows it. */
+export type Head = KnownHead;
 
 export type VerifyOptions = {
   /** The one key that counts. Nothing in the log is believed about keys. */
@@ -37,32 +38,7 @@ export async function verifyLog(chunks: AsyncIterable<Chunk>, options: VerifyOpt
   return verification.finish();
 }
 
-function readKey(vkey: string): VerifierKey {
-  const parsed = parseVkey(vkey);
-  if (!parsed.ok) throw new BoundaryError("key-invalid", `reading the key: ${parsed.why}`);
-  return parsed.value;
-}
-
-function readHead(head: Head | string | undefined, verifier: VerifierKey): Head | null {
-  if (head === undefined) return null;
-  if (typeof head !== "string") return checkedHead(head);
-  const note = parseNote(head);
-  if (!note.ok) throw new BoundaryError("head-invalid", `reading the head: ${note.why}`);
-  const text = verifyNote(verifier, note.value);
-  if (!text.ok) throw new BoundaryError("head-invalid", `checking the head: ${text.why}`);
-  const checkpoint = parseCheckpoint(text.value);
-  if (!checkpoint.ok) throw new BoundaryError("head-invalid", `reading the head: ${checkpoint.why}`);
-  if (checkpoint.value.origin !== verifier.name)
-    throw new BoundaryError("head-invalid", "the head is of another log");
-  return checkpoint.value;
-}
-
-function checkedHead(head: Head): Head {
-  if (Number.isSafeInteger(head.size) && head.size >= 0 && /^[0-9a-f]{64}$/.test(head.root)) return head;
-  throw new BoundaryError("head-invalid", "reading the head: a size and a root in hex");
-}
-
-function createVerification(verifier: VerifierKey, options: VerifyOptions, head: Head | null) {
+function createVerification(verifier: VerifierKey, options: VerifyOptions, head: KnownHead | null) {
   const frontier = emptyFrontier();
   const signatures = createSignatures(verifier);
   const splitter = createSplitter(onLine);
@@ -202,9 +178,9 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, head:
   }
 
   /** The last line is a seal over the lines as they are: if it is not chained to them, it is itself what was edited. */
-  function covers(seal: Seen): boolean {
-    if (!last || seal.record.kind !== "seal") return false;
-    return checkSeal(seal.record, last.record, root(frontier), verifier).ok;
+  function covers(end: Seen): boolean {
+    if (!last || end.record.kind !== "seal") return false;
+    return checkSeal(end.record, last.record, root(frontier), verifier).ok;
   }
 
   function finish(): Verdict {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { parseCheckpoint, parseNote, parseVkey, verifyNote } from "../../daemon/audit/checkpoint.ts";
-import { MAX_BATCH_BYTES, openLog } from "../../daemon/audit/log.ts";
+import { emptyTail, MAX_BATCH_BYTES, openLog } from "../../daemon/audit/log.ts";
 import { leafHash } from "../../daemon/audit/merkle.ts";
 import { FIRST_PREV, MAX_RECORD_BYTES } from "../../daemon/audit/record.ts";
 import { verifyLog } from "../../daemon/audit/verify.ts";
@@ -85,14 +85,14 @@ describe("the appender", () => {
       signer: testSigner(),
       head: { remember: () => void events.push("remembered") },
       clock: testClock(),
-      tail: (await import("../../daemon/audit/log.ts")).emptyTail(),
+      tail: emptyTail(),
       origin: ORIGIN,
       onRecord: (record) => events.push(record.kind),
       onFailed: () => events.push("failed"),
     });
-    log.append(decision("x")).durable.then(() => events.push("durable"));
+    const durable = log.append(decision("x")).durable.then(() => events.push("durable"));
     expect(events).toEqual([]);
-    await log.drain();
+    await durable;
     await log.close();
     expect(events).toEqual(["written", "remembered", "log.genesis", "decision", "seal", "durable"]);
   });
