@@ -43,5 +43,8 @@ function toEvent(record: LogRecord): { event: Event; bytes: number } {
   const { seq, at, kind } = record;
   const bytes = Buffer.byteLength(JSON.stringify(record.data)) + 200;
   if (bytes <= MAX_EVENT_BYTES) return { event: { seq, at, kind, data: record.data }, bytes };
-  return { event: { seq, at, kind, data: { omitted: `${bytes} bytes: read record ${seq} in the log` } }, bytes: 300 };
+  return {
+    event: { seq, at, kind, data: { omitted: `${bytes} bytes: read record ${seq} in the log` } },
+    bytes: 300,
+  };
 }

@@ -2,7 +2,6 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { type DestinationStream, pino } from "pino";
 import { openBaselineFile } from "./adapters/baseline-file.ts";
 import { createClock } from "./adapters/clock.ts";
 import { createClockSensor } from "./adapters/clock-watch.ts";
@@ -10,6 +9,7 @@ import { createDirectoryWatch } from "./adapters/directory-watch.ts";
 import { createFileReader } from "./adapters/file-state.ts";
 import { createFileSensor } from "./adapters/file-watch.ts";
 import { openHeadFile, readHead } from "./adapters/head-file.ts";
+import { createInventory } from "./adapters/inventory.ts";
 import { type ControlSocket, listenControl } from "./adapters/ipc.ts";
 import { loadKey, loadOrCreateKey, prepareStateDirectory } from "./adapters/keys.ts";
 import { openLibnftables } from "./adapters/libnftables.ts";
@@ -25,6 +25,7 @@ import {
 import { lockLogDirectory } from "./adapters/log-lock.ts";
 import { createNetworkSensor } from "./adapters/net-watch.ts";
 import { openNftProgram } from "./adapters/nft-program.ts";
+import { createOpLog } from "./adapters/op-log.ts";
 import { peerOf } from "./adapters/peer.ts";
 import { netPrivilege } from "./adapters/privilege.ts";
 import { createPeerFacts } from "./adapters/proc.ts";
@@ -62,10 +63,7 @@ const MAX_HASH_BYTES = 64 * 1024 * 1024;
 /** Another daemon has the socket or the log: the kernel's rules are its own, and not ours to close. */
 const NOT_OURS = new Set(["socket-in-use", "log-locked"]);
 
-const opLog = pino(
-  { base: null, level: process.env["BOUNDARY_LOG_LEVEL"] ?? "info" },
-  pino.destination({ dest: 2, sync: true }) as DestinationStream,
-);
+const opLog = createOpLog(process.env["BOUNDARY_LOG_LEVEL"] ?? "info");
 
 type Setup = {
   readonly options: Options;
@@ -179,6 +177,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     seenNs: clock.monoNs,
   });
   const notifier = createNotifier();
+  const inventory = createInventory({ everyMs: config.sensors.inventoryMs, wallMs: clock.wallMs });
   const daemon = createDaemon(
     {
       config,
@@ -200,7 +199,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   let control: ControlSocket | null = null;
   endWith(daemon, enforcer, async () => control?.stop());
 
-  const timer = setInterval(() => daemon.tick(), config.enforcement.heartbeatMs);
+  setInterval(() => daemon.tick(), config.enforcement.heartbeatMs);
   const office = {
     daemon,
     baseline,
@@ -227,6 +226,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         vkey: opened.key.signer.vkey,
         version: VERSION,
         startedAtMs,
+        inventory: inventory.latest,
       }),
   };
   await daemon.begin(
@@ -251,8 +251,8 @@ async function start(setup: Setup, host: Host): Promise<void> {
     onRequest: (connection, request, reply) => void answer(office, connection, request).then(reply),
     log: opLog,
   });
-  timer.refresh();
   notifier.ready();
+  inventory.start();
   opLog.info(
     {
       mode: begun.mode,
@@ -326,7 +326,7 @@ function closeKernel(enforcer: Enforcer): void {
 
 function endWith(daemon: Daemon, enforcer: Enforcer, stopControl: () => Promise<unknown>): void {
   const crash = (error: unknown) => {
-    opLog.fatal({ err: renderErrorChain(error) }, "crashed; the next start is LOCKDOWN");
+    opLog.error({ err: renderErrorChain(error) }, "crashed; the next start is LOCKDOWN");
     closeKernel(enforcer);
     process.exit(EXIT.failed);
   };
@@ -387,7 +387,7 @@ function readRoles(config: Config): {
   const { table, unknown } = resolveRoles(config.roles, users, groups);
   for (const name of unknown)
     opLog.warn({ name }, "the configuration gives a role to somebody who does not exist here");
-  return { table, group: table.operator.gids[0] ?? null };
+  return { table, group: table.operator.gids[0] ?? table.readonly.gids[0] ?? null };
 }
 
 function readSetup(options: Options): Setup {

@@ -1,3 +1,4 @@
+import { parseNote } from "./audit/checkpoint.ts";
 import type { Fold } from "./audit/fold.ts";
 import { emptyFold } from "./audit/fold.ts";
 import { emptyTail, type Tail } from "./audit/log.ts";
@@ -43,7 +44,7 @@ export type Opened = {
  * Throws when the disk cannot be read or written, or the key cannot be read: then there can be no daemon.
  */
 export async function openHistory(place: LogPlace): Promise<Opened> {
-  const head = place.head();
+  const head = headOf(place);
   const key = place.key();
   const exists = place.hasSegments();
   if (!key) {
@@ -73,11 +74,19 @@ export async function openHistory(place: LogPlace): Promise<Opened> {
   }
 }
 
+/** What is remembered, if it is a note at all: bytes that are none are as good as an unreadable file. */
+function headOf(place: Pick<LogPlace, "head">): ReturnType<LogPlace["head"]> {
+  const head = place.head();
+  return head.kind === "note" && !parseNote(head.note).ok
+    ? { kind: "unreadable", why: "it holds no signed note" }
+    : head;
+}
+
 /** What the log tells of the time before, without touching anything: for `--close`. A start would come to the same mode. */
 export async function readHistory(
   place: Omit<LogPlace, "quarantine" | "create" | "open" | "createKey">,
 ): Promise<History> {
-  const head = place.head();
+  const head = headOf(place);
   const key = place.key();
   if (!key) {
     const nothing = !place.hasSegments() && head.kind === "missing";

@@ -69,7 +69,8 @@ export function parseCommand(argv: readonly string[], env: Environment, uid: num
   if (values.help) return { kind: "help" };
   if (values.version) return { kind: "version" };
   const mode = values.mode === undefined ? null : parseMode(values.mode);
-  if (values.mode !== undefined && mode === null) return { kind: "usage", why: `there is no mode ${JSON.stringify(values.mode)}` };
+  if (values.mode !== undefined && mode === null)
+    return { kind: "usage", why: `there is no mode ${JSON.stringify(values.mode)}` };
   const places = defaultPlaces(env, uid);
   const options: Options = {
     configFile: values.config ?? places.config,
@@ -88,7 +89,10 @@ function parse(argv: readonly string[]) {
 }
 
 /** systemd's directories when it made them, the system's for root, the user's own (XDG base directories) otherwise. */
-function defaultPlaces(env: Environment, uid: number): { config: string; log: string; state: string; runtime: string } {
+function defaultPlaces(
+  env: Environment,
+  uid: number,
+): { config: string; log: string; state: string; runtime: string } {
   const home = env["HOME"] ?? "/";
   const own = `${env["XDG_STATE_HOME"] ?? `${home}/.local/state`}/boundary-daemon`;
   const system = uid === 0 || env["STATE_DIRECTORY"] !== undefined;

@@ -21,6 +21,7 @@ export type StatusParts = {
   readonly vkey: string;
   readonly version: string;
   readonly startedAtMs: number;
+  readonly inventory: () => object;
 };
 
 /** Everything a person or a program may want to know of the daemon, as it is at this instant. */
@@ -59,6 +60,7 @@ export function statusOf(parts: StatusParts): Status {
       startedAt: iso(parts.startedAtMs),
       boot: parts.clock.bootId(),
     },
+    inventory: parts.inventory(),
     ceremony: state.ceremony && {
       id: state.ceremony.id,
       by: state.ceremony.by.name,

@@ -126,6 +126,8 @@ export type Status = {
     readonly state: "writing" | "failed";
   };
   readonly changedFiles: readonly string[];
+  /** What the host is (system, network interfaces), or `missing` with the reason. For people: nothing depends on it. */
+  readonly inventory: object;
   readonly daemon: {
     readonly version: string;
     readonly pid: number;
