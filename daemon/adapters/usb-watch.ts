@@ -178,13 +178,16 @@ function readShort(path: string): string | null {
 }
 
 /**
- * The native emitter of `usb`, not its WebUSB object: that one raises an error that nobody can catch when the kernel
- * refuses (no /sys/bus/usb, no netlink socket allowed).
+ * The native emitter inside `usb`, which it leaves to subclasses. Its own addEventListener raises an error that nobody
+ * can catch when the kernel refuses (no /sys/bus/usb, no netlink socket allowed).
  */
 async function nusbHotplug(onChange: () => void): Promise<() => Promise<void>> {
   if (!existsSync("/sys/bus/usb")) throw new Error("/sys/bus/usb does not exist");
-  const { Emitter } = await import("usb/index.js");
-  const emitter = new Emitter();
+  const { WebUSB } = await import("usb");
+  class Native extends WebUSB {
+    readonly emitter = this.nativeEmitter;
+  }
+  const { emitter } = new Native();
   await emitter.addAttach(onChange);
   await emitter.addDetach(onChange);
   return async () => {

@@ -184,8 +184,8 @@ test.skipIf(existsSync("/sys/bus/usb"))(
 
 test("the native hot-plug emitter of usb loads under the daemon's flags, refuses catchably, and lets the process end", () => {
   const script = `
-    const { Emitter } = await import("usb/index.js");
-    const emitter = new Emitter();
+    const { WebUSB } = await import("usb");
+    const emitter = new (class extends WebUSB { emitter = this.nativeEmitter; })().emitter;
     try { await emitter.addAttach(() => {}); await emitter.addDetach(() => {}); } catch { console.log("refused"); }
     try { await emitter.removeAttach(); await emitter.removeDetach(); } catch { console.log("refused"); }
     console.log("end");
