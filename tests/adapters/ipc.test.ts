@@ -213,6 +213,18 @@ describe("limits", () => {
     await expectService();
   });
 
+  test("a refused client that writes before it reads still gets to read why", async () => {
+    await listen(echo, { limits: { ...LIMITS, maxConnections: 1 } });
+    await client();
+    const slow = await client();
+    slow.socket.pause();
+    await sleep(50);
+    const error = await new Promise((resolve) => slow.socket.write(renderFrame("request", {}), resolve));
+    expect(error ?? null).toBeNull();
+    slow.socket.resume();
+    expect(await slow.next()).toEqual(refusal("too-many-connections"));
+  });
+
   test("one user's connections end at the user's own limit", async () => {
     await listen(echo, { limits: { ...LIMITS, maxConnectionsPerUid: 2 } });
     const first = [await client(), await client()];
@@ -333,6 +345,18 @@ describe("replies", () => {
     expect(JSON.stringify(await one.next()).length).toBeGreaterThan(400_000);
     one.request("b", "x", 600_000);
     expect(await one.next()).toEqual(refusal("reply-too-large", "b"));
+  });
+
+  test("text of any language comes back as it was, also when a character is cut in two on its way", async () => {
+    await listen();
+    const one = await client();
+    const text = "Grüße, 世界 👍";
+    const frame = Buffer.from(renderFrame("request", { id: "ü", verb: "echo", params: text }));
+    for (const byte of frame) {
+      one.send(Buffer.of(byte));
+      await new Promise(setImmediate);
+    }
+    expect(await one.next()).toMatchObject({ data: { id: "ü", ok: true, data: { echo: text } } });
   });
 
   test("requests sent in one write are answered in their order", async () => {
