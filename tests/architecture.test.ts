@@ -103,6 +103,7 @@ const VIOLATIONS: readonly (readonly [path: string, source: string, problem: Reg
   ["cli/client.ts", 'import type { Clock } from "../daemon/ports.ts";', /may not import daemon\/ports/],
   ["cli/client.ts", 'import ipc from "node-ipc";', /may not import node-ipc/],
   ["cli/client.ts", 'import { exec } from "node:child_process";', /programs start/],
+  ["cli/client.ts", 'import { createRequire } from "node:module";', /only for enableCompileCache/],
   ["cli/client.ts", "export enum Exit { Done }", /enum/],
   ["cli/client.ts", "export const enum Exit { Done }", /enum/],
   ["cli/client.ts", "export default function main() {}", /default export/],

@@ -7,7 +7,8 @@ const PROJECT = join(import.meta.dirname, "../..");
 /** What the hooks need to find in a repository. */
 const COPIED = [
   ".githooks",
-  "tests/support",
+  "tests/support/credential-scan.ts",
+  "tests/support/credential-rules.ts",
   "package.json",
   "biome.json",
   ".oxlintrc.json",
