@@ -12,7 +12,12 @@ export async function appendForEver(directory: string): Promise<void> {
   const { log } = open(directory, found);
   for (let i = 0; ; i++) {
     const { seq, durable } = log.append(decision(`${"x".repeat(i % 3_000)}`));
-    durable.then(() => process.stdout.write(`${seq}\n`)).catch(() => process.exit(4));
+    void durable.then(
+      () =>
+        process.stdout.write(`${seq}
+`),
+      () => process.exit(4),
+    );
     if (i % 20 === 0) await durable;
   }
 }
