@@ -132,7 +132,6 @@ export const TABLE: readonly Row[] = [
       { what: "koffi", why: "kernel calls and libnftables, which Node has not" },
       { what: "chokidar", why: "file events" },
       { what: "usb", why: "hot-plug events" },
-      { what: "usb/index.js", why: "the same package, without what it does when it is loaded" },
       { what: "systeminformation", why: "the inventory" },
       { what: "pino", why: "the operational log" },
       { what: "zod", why: "what a file holds is unknown until parsed" },
