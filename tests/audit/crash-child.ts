@@ -11,7 +11,7 @@ export async function appendForEver(directory: string): Promise<void> {
   const found = await recover(directory);
   const { log } = open(directory, found);
   for (let i = 0; ; i++) {
-    const { seq, durable } = log.append(decision(`${"x".repeat(i % 3_000)}`));
+    const { seq, durable } = log.append(decision("x".repeat(i % 3_000)));
     void durable.then(
       () =>
         process.stdout.write(`${seq}
