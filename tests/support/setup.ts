@@ -100,9 +100,10 @@ function installHere(packages: readonly string[]): string | null {
     return `no apt-get on this host: install by its own means: ${packages.join(", ")}`;
   if (process.getuid?.() !== 0) return `not root, so nothing is installed. Type: sudo ${toType}`;
   console.log(`setup: installing ${packages.join(", ")} by apt-get`);
-  const updated = aptGet(["update", "-qq"], UPDATE_DEADLINE_MS);
+  const updated = aptGet(["update", "-qq", "-o", "APT::Update::Error-Mode=any"], UPDATE_DEADLINE_MS);
   // Packages are asked for one by one when all at once fails: one that cannot be had must not take the rest along.
-  const failed = aptInstall(packages) ? [] : packages.filter((name) => !aptInstall([name]));
+  const all = aptInstall(packages);
+  const failed = all ? [] : packages.length === 1 ? packages : packages.filter((name) => !aptInstall([name]));
   if (failed.length === 0) return null;
   return `could not install ${failed.join(", ")}${updated ? "" : " (apt-get update failed: no network?)"}. Type: ${toType}`;
 }
