@@ -5,7 +5,7 @@ import { openLibnftables } from "../daemon/adapters/libnftables.ts";
 import { openNftProgram } from "../daemon/adapters/nft-program.ts";
 import { createEnforcer, type Enforcer } from "../daemon/enforce.ts";
 import { createNetns, NO_NETNS, removeNetns } from "../tests/support/netns.ts";
-import type { BenchRow } from "./log.ts";
+import type { BenchRow } from "./row.ts";
 
 type Figure = {
   readonly name: string;

@@ -9,17 +9,7 @@ import { type AuditLog, emptyTail, openLog } from "../daemon/audit/log.ts";
 import type { Entry } from "../daemon/audit/record.ts";
 import { verifyLog } from "../daemon/audit/verify.ts";
 import type { Clock, LogStore } from "../daemon/ports.ts";
-
-/** One measured claim: `value` in `unit`, `ratio` against the rival measured in the same run (1 is as fast as it). */
-export type BenchRow = {
-  readonly what: string;
-  readonly value: number;
-  readonly unit: string;
-  readonly rival: string;
-  readonly ratio: number;
-  readonly aim: string;
-  readonly met: boolean | null;
-};
+import type { BenchRow } from "./row.ts";
 
 const APPENDS = 60_000;
 const VERIFIED = 300_000;
@@ -196,11 +186,4 @@ async function inTempDirectory<T>(work: (directory: string) => Promise<T>): Prom
   }
 }
 
-if (import.meta.main) {
-  for (const row of [...(await benchAppend()), ...(await benchVerify())]) {
-    const met = row.met ? "met" : "NOT met";
-    console.log(
-      `${row.what}: ${row.value} ${row.unit}, ${row.ratio.toFixed(2)}× ${row.rival} (aim ${row.aim}: ${met})`,
-    );
-  }
-}
+if (import.meta.main) console.table([...(await benchAppend()), ...(await benchVerify())]);

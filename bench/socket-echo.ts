@@ -95,3 +95,10 @@ function askAll(
     });
   });
 }
+
+/** The server as a process of its own, as the daemon is: `node bench/socket-echo.ts` prints its socket's path. */
+if (import.meta.main) {
+  const server = await startEchoServer();
+  console.log(server.path);
+  process.on("SIGTERM", () => void server.stop().then(() => process.exit(0)));
+}

@@ -200,11 +200,11 @@ function parseFromDaemon(frame: Frame): FromDaemon {
   const data = frame.data;
   if (!isObject(data)) return { kind: "garbage", why: "data is no object" };
   if (frame.type === "event") {
-    const { seq, at, kind } = data;
-    const shaped = typeof seq === "number" && typeof at === "string" && typeof kind === "string";
-    return shaped && isObject(data["data"])
-      ? { kind: "event", event: { seq, at, kind, data: data["data"] } }
-      : { kind: "garbage", why: "an event without seq, at, kind or data" };
+    const { seq, at, mono, kind } = data;
+    const timed = typeof at === "string" && typeof mono === "string";
+    return typeof seq === "number" && timed && typeof kind === "string" && isObject(data["data"])
+      ? { kind: "event", event: { seq, at, mono, kind, data: data["data"] } }
+      : { kind: "garbage", why: "an event without seq, at, mono, kind or data" };
   }
   const { id, ok } = data;
   if (frame.type !== "reply" || typeof id !== "string")

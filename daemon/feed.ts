@@ -40,11 +40,11 @@ export function createFeed(): Feed {
 }
 
 function toEvent(record: LogRecord): { event: Event; bytes: number } {
-  const { seq, at, kind } = record;
+  const { seq, at, mono, kind } = record;
   const bytes = Buffer.byteLength(JSON.stringify(record.data)) + 200;
-  if (bytes <= MAX_EVENT_BYTES) return { event: { seq, at, kind, data: record.data }, bytes };
+  if (bytes <= MAX_EVENT_BYTES) return { event: { seq, at, mono, kind, data: record.data }, bytes };
   return {
-    event: { seq, at, kind, data: { omitted: `${bytes} bytes: read record ${seq} in the log` } },
+    event: { seq, at, mono, kind, data: { omitted: `${bytes} bytes: read record ${seq} in the log` } },
     bytes: 300,
   };
 }

@@ -35,6 +35,8 @@ export type Problem = {
 export type Event = {
   readonly seq: number;
   readonly at: string;
+  /** CLOCK_MONOTONIC of the daemon's host, nanoseconds. */
+  readonly mono: string;
   readonly kind: string;
   readonly data: object;
 };

@@ -107,7 +107,9 @@ describe("doctor", () => {
 
 test("an event is one line, whatever its facts hold", () => {
   const data = { path: "/etc/a\nfake #9", n: 3, list: ["x"], why: "two words", "k\u001b": "v" };
-  expect(renderEvent({ seq: 7, at: "2026-01-01T00:00:00.000Z", kind: "tripwire.fired", data })).toBe(
+  expect(
+    renderEvent({ seq: 7, at: "2026-01-01T00:00:00.000Z", mono: "1", kind: "tripwire.fired", data }),
+  ).toBe(
     '2026-01-01T00:00:00.000Z  #7  tripwire.fired  path="/etc/a\\nfake #9"  n=3  list=["x"]  why="two words"  k\\u001b=v',
   );
 });

@@ -28,6 +28,7 @@ async function run(behaviours: Parameters<typeof fakeDaemon>[0], ...args: string
 const refusal = (code: ErrorCode): Behaviour => ({ problem: problem(code, `because of ${code}`) });
 
 const STATUS: Status = {
+  inventory: { missing: "not taken yet" },
   mode: {
     wanted: "AIRGAP",
     applied: "AIRGAP",
@@ -394,6 +395,7 @@ describe("watch", () => {
   const event = (seq: number) => ({
     seq,
     at: "2026-01-01T00:00:00.000Z",
+    mono: "1",
     kind: "tripwire.fired",
     data: { n: seq },
   });
