@@ -38,18 +38,49 @@ function readRecord(cursor: Cursor): LogRecord | null {
   const prev = skip(cursor, ',"prev":') ? readString(cursor) : null;
   const seq = skip(cursor, ',"seq":') ? readInteger(cursor) : null;
   if (!skip(cursor, END) || cursor.at !== cursor.text.length) return null;
-  if (at === null || !AT.test(at) || boot === null || !BOOT.test(boot) || data === null || !isObject(data))
+  if (at === null || !isTime(at) || boot === null || !isWord(boot, BOOT) || data === null || !isObject(data))
     return null;
-  if (kind === null || !KIND.test(kind) || mono === null || !MONO.test(mono)) return null;
+  if (kind === null || !isWord(kind, KIND) || mono === null || !isDecimal(mono)) return null;
   if (prev === null || seq === null || seq < 0) return null;
   return { v: RECORD_VERSION, seq, at, mono, boot, kind, data, prev };
 }
 
 const END = `,"v":${RECORD_VERSION}}`;
-const AT = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
-const BOOT = /^[0-9a-z-]{1,64}$/;
-const KIND = /^[a-z][a-z0-9.-]{0,63}$/;
-const MONO = /^(?:0|[1-9]\d{0,19})$/;
+
+// Character by character: four regular expressions took a tenth of the time of a verification.
+const BOOT = allowed("0123456789abcdefghijklmnopqrstuvwxyz-");
+const KIND = allowed("0123456789abcdefghijklmnopqrstuvwxyz.-");
+const DIGITS = allowed("0123456789");
+
+function allowed(characters: string): Uint8Array {
+  return Uint8Array.from({ length: 128 }, (_, code) =>
+    characters.includes(String.fromCharCode(code)) ? 1 : 0,
+  );
+}
+
+/** 1 to 64 of the characters. */
+function isWord(text: string, characters: Uint8Array): boolean {
+  if (text.length === 0 || text.length > 64) return false;
+  for (let i = 0; i < text.length; i++) if (characters[text.charCodeAt(i)] !== 1) return false;
+  return true;
+}
+
+/** At most 20 digits, no leading zero. */
+function isDecimal(text: string): boolean {
+  return text.length <= 20 && isWord(text, DIGITS) && (text === "0" || !text.startsWith("0"));
+}
+
+/** RFC 3339, UTC, milliseconds: as in the pattern, with a digit for each 0. */
+function isTime(text: string): boolean {
+  const pattern = "0000-00-00T00:00:00.000Z";
+  if (text.length !== pattern.length) return false;
+  for (let i = 0; i < pattern.length; i++) {
+    const code = text.charCodeAt(i);
+    const wanted = pattern.charCodeAt(i);
+    if (wanted === 0x30 ? DIGITS[code] !== 1 : code !== wanted) return false;
+  }
+  return true;
+}
 
 function skip(cursor: Cursor, literal: string): boolean {
   if (!cursor.text.startsWith(literal, cursor.at)) return false;
