@@ -73,6 +73,12 @@ function blind(): string[] {
 /** How long to wait for what must come. */
 const patience = { timeout: 15_000, interval: 5 };
 
+/** Watches, but a directory where nothing happens: like a file system that has no events. */
+function deafWatch(): typeof fs.watch {
+  const quiet = fs.mkdtempSync(join(root, "quiet-"));
+  return (() => fs.watch(quiet, { persistent: false })) as unknown as typeof fs.watch;
+}
+
 function write(path: string, text = "x"): void {
   fs.writeFileSync(join(root, path), text);
 }
@@ -166,8 +172,7 @@ describe("a watched file", () => {
   });
 
   test("a change that no event told is found by the re-hash, once", async () => {
-    const deaf = ((path: string) =>
-      fs.watch(path === "/" ? "/" : tmpdir(), { persistent: false })) as typeof fs.watch;
+    const deaf = deafWatch();
     await watching(["d/f"], { watch: deaf, rehashMs: 50, sweepMs: 60_000 });
     write("d/f", "second");
     await expect.poll(() => changesOf("d/f").length > 0, patience).toBe(true);
@@ -176,8 +181,7 @@ describe("a watched file", () => {
   });
 
   test("a directory that changes without an event is signalled, and makes the sensor blind for a while", async () => {
-    const deaf = ((path: string) =>
-      fs.watch(path === "/" ? "/" : tmpdir(), { persistent: false })) as typeof fs.watch;
+    const deaf = deafWatch();
     await watching(["d/f"], { watch: deaf });
     write("d/g");
     fs.unlinkSync(join(root, "d/g"));
