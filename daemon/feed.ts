@@ -16,20 +16,24 @@ const MAX_LIST_BYTES = 56 * 1024;
 const MAX_EVENT_BYTES = 8 * 1024;
 
 export function createFeed(): Feed {
-  const held: { readonly event: Event; readonly bytes: number }[] = [];
+  const held: LogRecord[] = [];
   const watchers = new Set<(event: Event) => boolean>();
   return {
     publish(record) {
       if (record.kind === "seal") return;
-      const entry = toEvent(record);
-      held.push(entry);
-      if (held.length > HELD) held.shift();
-      for (const watcher of watchers) if (!watcher(entry.event)) watchers.delete(watcher);
+      held.push(record);
+      if (held.length >= 2 * HELD) held.splice(0, HELD); // now and then, not with every record
+      if (watchers.size === 0) return;
+      const { event } = toEvent(record);
+      for (const watcher of watchers) if (!watcher(event)) watchers.delete(watcher);
     },
     list(limit) {
       let room = MAX_LIST_BYTES;
-      const newest = held.slice(-limit).toReversed();
-      const fitting = newest.filter((entry) => (room -= entry.bytes) >= 0);
+      const newest = held.slice(-Math.min(limit, HELD)).toReversed().map(toEvent);
+      const fitting = newest.filter((entry) => {
+        room -= entry.bytes;
+        return room >= 0;
+      });
       return fitting.map((entry) => entry.event).toReversed();
     },
     subscribe(watcher) {
@@ -43,8 +47,6 @@ function toEvent(record: LogRecord): { event: Event; bytes: number } {
   const { seq, at, mono, kind } = record;
   const bytes = Buffer.byteLength(JSON.stringify(record.data)) + 200;
   if (bytes <= MAX_EVENT_BYTES) return { event: { seq, at, mono, kind, data: record.data }, bytes };
-  return {
-    event: { seq, at, mono, kind, data: { omitted: `${bytes} bytes: read record ${seq} in the log` } },
-    bytes: 300,
-  };
+  const data = { omitted: `${bytes} bytes: read record ${seq} in the log` };
+  return { event: { seq, at, mono, kind, data }, bytes: 300 };
 }

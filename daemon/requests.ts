@@ -43,7 +43,8 @@ export type Office = {
 type Call<V extends Verb> = {
   readonly params: z.output<(typeof PARAMS)[V]>;
   readonly peer: Peer;
-  readonly person: Person;
+  /** Looked up when it is needed: it reads /proc, and most requests are decisions that need no name. */
+  readonly person: () => Person;
   readonly connection: Connection;
 };
 type Handler<V extends Verb> = (office: Office, call: Call<V>) => Promise<object> | object;
@@ -117,7 +118,7 @@ async function dispatchVerb<V extends Verb>(
   const params = PARAMS[verb].safeParse(raw);
   if (!params.success) throw new Refusal("request-invalid", issues(params.error));
   if (office.daemon.stopping()) throw new Refusal("stopping", "the daemon is stopping");
-  const person = personOf(office, connection.peer);
+  const person = () => personOf(office, connection.peer);
   return row.handle(office, {
     params: params.data as z.output<(typeof PARAMS)[V]>,
     peer: connection.peer,
@@ -144,7 +145,7 @@ async function setMode(office: Office, { params, person }: Call<"mode.set">): Pr
     kind: "set-mode",
     request,
     to: params.mode,
-    by: person,
+    by: person(),
     reason: params.reason,
     forMs: params.forMs ?? null,
   }));
@@ -180,7 +181,7 @@ async function ceremonyBegin(
     request,
     id,
     codeDigest: digest(code),
-    by: person,
+    by: person(),
     reason: params.reason,
   }));
   await done(outcome);
@@ -201,18 +202,18 @@ async function ceremonyConfirm(
     kind: "ceremony-confirm",
     request,
     codeDigest: digest(params.code.trim()),
-    by: person,
+    by: person(),
   }));
   const reply = await modeReply(office, outcome);
   // Exactly what the person was shown becomes the baseline, not what is there by now.
-  if (seen.changes.length > 0) await office.baseline.accept(seen, person.name);
+  if (seen.changes.length > 0) await office.baseline.accept(seen, person().name);
   return reply;
 }
 
 async function ceremonyCancel(office: Office, { person }: Call<"ceremony.cancel">): Promise<ModeReply> {
   return modeReply(
     office,
-    await office.daemon.ask((request) => ({ kind: "ceremony-cancel", request, by: person })),
+    await office.daemon.ask((request) => ({ kind: "ceremony-cancel", request, by: person() })),
   );
 }
 
@@ -220,7 +221,7 @@ async function clockClear(office: Office, { params, person }: Call<"clock.clear"
   const outcome = await office.daemon.ask((request) => ({
     kind: "unfreeze",
     request,
-    by: person,
+    by: person(),
     reason: params.reason,
   }));
   return modeReply(office, outcome);
