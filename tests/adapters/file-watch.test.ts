@@ -76,7 +76,7 @@ const patience = { timeout: 15_000, interval: 5 };
 /** Watches, but a directory where nothing happens: like a file system that has no events. */
 function deafWatch(): typeof fs.watch {
   const quiet = fs.mkdtempSync(join(root, "quiet-"));
-  return (() => fs.watch(quiet, { persistent: false })) as typeof fs.watch;
+  return () => fs.watch(quiet, { persistent: false });
 }
 
 function write(path: string, text = "x"): void {
