@@ -163,7 +163,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   });
   const sensors = [
     rules,
-    createNetworkSensor({ clock, relistMs: config.sensors.inventoryMs }),
+    createNetworkSensor({ clock, relistMs: config.sensors.relistMs }),
     files,
     createUsbSensor({ clock }),
     createClockSensor({ clock, limits: config.clock, everyMs: config.enforcement.heartbeatMs }),

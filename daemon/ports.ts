@@ -35,7 +35,8 @@ export interface Signer {
 
 /** Remembers the newest checkpoint outside the log, so that a cut tail is noticed. */
 export interface HeadStore {
-  remember(note: string): void;
+  /** Resolves when this note, or a newer one, is in place; rejects when it could not be written. */
+  remember(note: string): Promise<void>;
 }
 
 /** The kernel's packet filter, as far as our one table goes. Calls are synchronous: a transaction takes well under a millisecond. */

@@ -28,10 +28,14 @@ export function openBaselineFile(stateDir: string): BaselineStore {
       try {
         if (statSync(path).size > MAX_BYTES) return { kind: "unreadable", why: "is too large" };
         const parsed = StatesSchema.safeParse(JSON.parse(readFileSync(path, "utf8")));
-        return parsed.success ? { kind: "states", states: parsed.data } : { kind: "unreadable", why: "does not hold file states" };
+        return parsed.success
+          ? { kind: "states", states: parsed.data }
+          : { kind: "unreadable", why: "does not hold file states" };
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
-        return code === "ENOENT" ? { kind: "missing" } : { kind: "unreadable", why: `cannot be read (${code ?? "not JSON"})` };
+        return code === "ENOENT"
+          ? { kind: "missing" }
+          : { kind: "unreadable", why: `cannot be read (${code ?? "not JSON"})` };
       }
     },
     save(states) {
@@ -66,4 +70,3 @@ function replaceFile(path: string, text: string): void {
 function writeWhole(fd: number, bytes: Buffer): void {
   for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
 }
-

@@ -38,15 +38,15 @@ function readNote(fd: number): RememberedHead {
   const note = text.replace(/\0+$/, "");
   // Empty: made, and not written before a crash. The first batch had not been answered then.
   if (note === "") return { kind: "missing" };
-  return note.includes("\0")
-    ? { kind: "unreadable", why: "it is damaged" }
-    : { kind: "note", note };
+  return note.includes("\0") ? { kind: "unreadable", why: "it is damaged" } : { kind: "note", note };
 }
 
 /**
  * Opens the file to write heads into. Each is one write in place, not synced: after kill -9 the kernel still has it,
  * and power loss may bring back an older head, which a log that was synced first still extends. A sync here would
  * double the price of every batch to guard against an attacker who needs a power cut.
+ * Writes happen beside the loop (a journal that is committing holds even an unsynced write for a good while), one at
+ * a time, the newest note always next: for that moment a kill -9 leaves a head that is a batch or two old.
  * Throws BoundaryError("log-unavailable") when the file cannot be made or is not safe.
  */
 export function openHeadFile(stateDirectory: string): HeadStore & { close(): void } {
@@ -63,19 +63,41 @@ export function openHeadFile(stateDirectory: string): HeadStore & { close(): voi
     fs.closeSync(fd);
     throw new BoundaryError("log-unavailable", `${doing}: it ${fault}`);
   }
-  const block = Buffer.alloc(HEAD_BYTES);
+  let next: string | null = null;
+  let writing: Promise<void> | null = null;
+
+  async function writeNewest(): Promise<void> {
+    while (next !== null) {
+      const note = next;
+      next = null;
+      await writeBlock(fd, note);
+    }
+  }
+
   return {
     remember(note) {
-      const length = Buffer.byteLength(note, "utf8");
-      if (length > HEAD_BYTES)
-        throw new BoundaryError("internal", "remembering a head: the note is too long");
-      block.fill(0, block.write(note, 0, "utf8"));
-      if (fs.writeSync(fd, block, 0, HEAD_BYTES, 0) !== HEAD_BYTES) {
-        throw new BoundaryError("log-unavailable", "remembering a head: it was written in part");
-      }
+      next = note;
+      writing ??= writeNewest().finally(() => {
+        writing = null;
+      });
+      return writing;
     },
     close: () => fs.closeSync(fd),
   };
+}
+
+function writeBlock(fd: number, note: string): Promise<void> {
+  const block = Buffer.alloc(HEAD_BYTES);
+  if (Buffer.byteLength(note, "utf8") > HEAD_BYTES)
+    return Promise.reject(new BoundaryError("internal", "remembering a head: the note is too long"));
+  block.write(note, 0, "utf8");
+  return new Promise((resolve, reject) => {
+    fs.write(fd, block, 0, HEAD_BYTES, 0, (cause, written) => {
+      if (cause) reject(new BoundaryError("log-unavailable", "remembering a head", { cause }));
+      else if (written === HEAD_BYTES) resolve();
+      else reject(new BoundaryError("log-unavailable", "remembering a head: it was written in part"));
+    });
+  });
 }
 
 function faultOf(stat: fs.Stats): string | null {

@@ -97,6 +97,7 @@ export function openLog(parts: LogParts): AuditLog {
   let head = parts.tail.head;
   let state: "writing" | "failed" = "writing";
   let closing = false;
+  let remembered: Promise<void> = Promise.resolve();
   let pending = createBatch();
   let writing: Batch | null = null;
   let spare: Buffer | undefined;
@@ -170,11 +171,12 @@ export function openLog(parts: LogParts): AuditLog {
     batch.done.resolve(); // whoever waits runs after this function
     if (batch.bytes.length <= KEEP_BYTES) spare = batch.bytes;
     if (pending.records.length > 0) setImmediate(flush);
+    // These records are durable; but a head that is not remembered lets a cut tail pass.
+    remembered = parts.head.remember(sealed.note).catch(fail);
     try {
-      parts.head.remember(sealed.note);
       for (const record of batch.records) parts.onRecord?.(record);
     } catch (error) {
-      fail(error); // these records are durable; but a head that is not remembered lets a cut tail pass
+      fail(error);
     }
   }
 
@@ -209,6 +211,7 @@ export function openLog(parts: LogParts): AuditLog {
     async close() {
       closing = true;
       await drain().catch(() => undefined);
+      await remembered;
       store.close();
     },
   };

@@ -37,7 +37,12 @@ const OBSERVED_SUFFICES_UP_TO: MemoryClass = "SECRET";
 /** These need no isolation: any mode but LOCKDOWN grants them, whatever the assurance. */
 const NEEDS_NO_ISOLATION: readonly MemoryClass[] = ["PUBLIC", "INTERNAL"];
 
-type Ruling = { readonly allow: boolean; readonly rule: string; readonly instead: string; readonly askPerson: boolean };
+type Ruling = {
+  readonly allow: boolean;
+  readonly rule: string;
+  readonly instead: string;
+  readonly askPerson: boolean;
+};
 
 /**
  * The mode's ceilings (DESIGN section 2), before any policy: no policy can loosen them. A privilege is judged under
@@ -58,17 +63,24 @@ export function decide(view: View, request: Question): Verdict {
 }
 
 function rule(view: View, privilege: Mode, request: Question): Ruling {
-  if (privilege === "LOCKDOWN") return deny("mode.lockdown", "nothing, until a person ends LOCKDOWN by ceremony", true);
+  if (privilege === "LOCKDOWN")
+    return deny("mode.lockdown", "nothing, until a person ends LOCKDOWN by ceremony", true);
   const properties = request.resource.properties;
   switch (request.action.name) {
     case "recall":
-      return properties.class ? recall(view, properties.class) : deny("request.class-missing", "name resource.properties.class");
+      return properties.class
+        ? recall(view, properties.class)
+        : deny("request.class-missing", "name resource.properties.class");
     case "tool.run":
-      return properties.reach ? tool(view, privilege, properties) : deny("request.reach-missing", "name resource.properties.reach");
+      return properties.reach
+        ? tool(view, privilege, properties)
+        : deny("request.reach-missing", "name resource.properties.reach");
     case "model.call":
       return model(view, privilege, properties);
     case "io":
-      return properties.reach ? io(view, privilege, properties) : deny("request.reach-missing", "name resource.properties.reach");
+      return properties.reach
+        ? io(view, privilege, properties)
+        : deny("request.reach-missing", "name resource.properties.reach");
   }
 }
 
@@ -77,13 +89,20 @@ function recall(view: View, wantedClass: MemoryClass): Ruling {
   const least = leastModeOf(wantedClass);
   const needsIsolation = !NEEDS_NO_ISOLATION.includes(wantedClass);
   if (rank(isolation) < rank(least)) {
-    return deny("mode.memory-ceiling", `${wantedClass} takes ${least} or stricter; ${isolation} grants up to ${posture(isolation).memory ?? "nothing"}`, true);
+    return deny(
+      "mode.memory-ceiling",
+      `${wantedClass} takes ${least} or stricter; ${isolation} grants up to ${posture(isolation).memory ?? "nothing"}`,
+      true,
+    );
   }
   if (needsIsolation && view.assurance === "failed") {
     return deny("assurance.failed", "nothing that needs isolation, until the kernel has confirmed the mode");
   }
   if (view.assurance === "observed" && rank(least) > rank(leastModeOf(OBSERVED_SUFFICES_UP_TO))) {
-    return deny("assurance.observed", `${wantedClass} takes an enforced mode; observed suffices up to ${OBSERVED_SUFFICES_UP_TO}`);
+    return deny(
+      "assurance.observed",
+      `${wantedClass} takes an enforced mode; observed suffices up to ${OBSERVED_SUFFICES_UP_TO}`,
+    );
   }
   return allow("mode.memory-ceiling");
 }
@@ -93,19 +112,25 @@ function tool(view: View, privilege: Mode, properties: Properties): Ruling {
     case "none":
       return allow("mode.tools");
     case "file":
-      return posture(privilege).fileTools === "yes" ? allow("mode.file-tools") : deny("mode.file-tools", upTo("file-system tools", "AIRGAP"));
+      return posture(privilege).fileTools === "yes"
+        ? allow("mode.file-tools")
+        : deny("mode.file-tools", upTo("file-system tools", "AIRGAP"));
     case "network":
       return overNetwork(view, privilege, posture(privilege).networkTools, properties, "mode.network-tools");
     case "usb-storage":
     case "usb-input":
     case undefined:
-      return deny("mode.tools-unknown", "tools reach none, file or network; ask for io with usb-storage or usb-input");
+      return deny(
+        "mode.tools-unknown",
+        "tools reach none, file or network; ask for io with usb-storage or usb-input",
+      );
   }
 }
 
 function model(view: View, privilege: Mode, properties: Properties): Ruling {
   if (properties.location === "local") return allow("mode.models-local");
-  if (properties.location !== "external") return deny("request.location-missing", "name resource.properties.location");
+  if (properties.location !== "external")
+    return deny("request.location-missing", "name resource.properties.location");
   return overNetwork(view, privilege, posture(privilege).externalModels, properties, "mode.external-models");
 }
 
@@ -114,26 +139,41 @@ function io(view: View, privilege: Mode, properties: Properties): Ruling {
     case "none":
       return allow("mode.io");
     case "file":
-      return posture(privilege).fileTools === "yes" ? allow("mode.file-io") : deny("mode.file-io", upTo("file input and output", "AIRGAP"));
+      return posture(privilege).fileTools === "yes"
+        ? allow("mode.file-io")
+        : deny("mode.file-io", upTo("file input and output", "AIRGAP"));
     case "network":
       return overNetwork(view, privilege, posture(privilege).networkTools, properties, "mode.network-io");
     case "usb-storage":
-      return privilege === "OPEN" ? allow("mode.usb-storage") : deny("mode.usb-storage", upTo("USB storage", "OPEN"), true);
+      return privilege === "OPEN"
+        ? allow("mode.usb-storage")
+        : deny("mode.usb-storage", upTo("USB storage", "OPEN"), true);
     case "usb-input":
-      return rank(privilege) <= rank("TRUSTED") ? allow("mode.usb-input") : deny("mode.usb-input", upTo("new input devices", "TRUSTED"), true);
+      return rank(privilege) <= rank("TRUSTED")
+        ? allow("mode.usb-input")
+        : deny("mode.usb-input", upTo("new input devices", "TRUSTED"), true);
     case undefined:
       return deny("request.reach-missing", "name resource.properties.reach");
   }
 }
 
 /** Where a mode allows the network over trusted interfaces only, the interface has to be named and be one of them. */
-function overNetwork(view: View, privilege: Mode, grade: Posture["networkTools"], properties: Properties, id: string): Ruling {
+function overNetwork(
+  view: View,
+  privilege: Mode,
+  grade: Posture["networkTools"],
+  properties: Properties,
+  id: string,
+): Ruling {
   if (grade === "yes") return allow(id);
   if (grade === "no") return deny(id, `it in ${looserModes(privilege)}`, true);
   const { interface: name } = properties;
   if (name !== undefined && view.trustedInterfaces.includes(name)) return allow(`${id}.trusted-interface`);
   const names = view.trustedInterfaces.join(", ");
-  return deny(`${id}.trusted-interface`, names === "" ? "it over a trusted interface; none is configured" : `it over ${names}`);
+  return deny(
+    `${id}.trusted-interface`,
+    names === "" ? "it over a trusted interface; none is configured" : `it over ${names}`,
+  );
 }
 
 function looserModes(privilege: Mode): string {

@@ -144,8 +144,10 @@ export const ConfigSchema = z.strictObject({
     .strictObject({
       /** Every watched file is hashed again this often, whatever events came. */
       rehashMs: Ms(1_000, 86_400_000, 60_000),
-      /** The network inventory is taken this often. */
-      inventoryMs: Ms(1_000, 86_400_000, 60_000),
+      /** All links, addresses and routes are listed anew this often, whatever events came. */
+      relistMs: Ms(1_000, 86_400_000, 60_000),
+      /** The inventory of the host, for people, is taken this often: it costs some 70 ms of CPU each time. */
+      inventoryMs: Ms(10_000, 86_400_000, 300_000),
       /** Repeats of one cause within this time are counted, not recorded each. */
       repeatWindowMs: Ms(1_000, 86_400_000, 60_000),
     })

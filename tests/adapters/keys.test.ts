@@ -114,12 +114,12 @@ describe("the log's key", () => {
 });
 
 describe("the remembered head", () => {
-  test("is the newest note, whole, whatever was there before", () => {
+  test("is the newest note, whole, whatever was there before", async () => {
     expect(readHead(directory)).toEqual({ kind: "missing" });
     const head = openHeadFile(directory);
     expect(readHead(directory)).toEqual({ kind: "missing" });
     for (const note of ["a longer note\n— x\n", "short\n"]) {
-      head.remember(note);
+      await head.remember(note);
       expect(readHead(directory)).toEqual({ kind: "note", note });
     }
     head.close();
@@ -146,12 +146,19 @@ describe("the remembered head", () => {
       },
     ],
     ["half zeros", () => fs.writeFileSync(headFile, "\0\0note\n")],
-  ])("is unreadable, not missing, when it is %s", (_name, harm) => {
+  ])("is unreadable, not missing, when it is %s", async (_name, harm) => {
     const head = openHeadFile(directory);
-    head.remember("note\n");
+    await head.remember("note\n");
     head.close();
     harm();
     expect(readHead(directory).kind).toBe("unreadable");
+  });
+
+  test("of a hundred heads at once the newest is in place when the last is answered", async () => {
+    const head = openHeadFile(directory);
+    await Promise.all(Array.from({ length: 100 }, (_, n) => head.remember(`note ${n}\n`)));
+    expect(readHead(directory)).toEqual({ kind: "note", note: "note 99\n" });
+    head.close();
   });
 
   test("cannot be opened where it is not safe, and refuses a note that does not fit", async () => {

@@ -78,7 +78,12 @@ export function fakeStore(): FakeStore {
 
 export function fakeHead(): HeadStore & { notes: string[] } {
   const notes: string[] = [];
-  return { notes, remember: (note) => void notes.push(note) };
+  return {
+    notes,
+    async remember(note) {
+      notes.push(note);
+    },
+  };
 }
 
 export type FakeLog = {

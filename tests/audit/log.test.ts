@@ -83,7 +83,11 @@ describe("the appender", () => {
     const log = openLog({
       store: { ...store, write: (chunk) => write(chunk).then(() => void events.push("written")) },
       signer: testSigner(),
-      head: { remember: () => void events.push("remembered") },
+      head: {
+        async remember() {
+          events.push("remembered");
+        },
+      },
       clock: testClock(),
       tail: emptyTail(),
       origin: ORIGIN,
@@ -258,12 +262,11 @@ describe("when writing fails", () => {
   test("a head that cannot be remembered fails the log, but not the records that are on disk", async () => {
     const fake = fakeLog({
       head: {
-        remember: () => {
-          throw new Error("no space left on device");
-        },
+        remember: () => Promise.reject(new Error("no space left on device")),
       },
     });
     expect(await codeOf(() => fake.log.drain())).toBe("nothing thrown");
+    await new Promise(setImmediate);
     expect(fake.log.state()).toBe("failed");
     expect(fake.failures.length).toBe(1);
   });

@@ -131,7 +131,7 @@ export async function startHost(options: HostOptions = {}) {
   const log = openLog({
     store,
     signer: { vkey, sign: (message) => sign(null, message, privateKey) },
-    head: { remember: () => undefined },
+    head: { remember: async () => undefined },
     clock,
     tail: emptyTail(),
     origin: "test-host",
