@@ -1,5 +1,5 @@
 import type { Mode } from "./mode.ts";
-import { type Facts, SIGNAL_FACTS, type Signal, type SignalKind } from "./signal.ts";
+import type { Facts, Signal, SignalKind } from "./signal.ts";
 
 /**
  * A tripwire: which signals, in which modes, and what then. It can only note or tighten: no tripwire loosens.
@@ -63,11 +63,6 @@ export function watchedPaths(tripwires: readonly Tripwire[]): readonly string[] 
     .filter((wire) => wire.on === "file.changed")
     .flatMap((wire) => wire.match["path"]?.values ?? []);
   return [...new Set(paths)];
-}
-
-/** Names of facts a kind of signal has. */
-export function factNames(kind: SignalKind): readonly string[] {
-  return SIGNAL_FACTS[kind];
 }
 
 function factsMatch(matchers: Tripwire["match"], facts: Facts): boolean {

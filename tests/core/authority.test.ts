@@ -7,7 +7,10 @@ const view = (over: Partial<View> & { mode?: Mode } = {}): View => {
   const { mode = "OPEN", ...rest } = over;
   return { wanted: mode, applied: mode, assurance: "enforced", trustedInterfaces: [], ...rest };
 };
-const ask = (name: Question["action"]["name"], properties: Question["resource"]["properties"] = {}): Question => ({
+const ask = (
+  name: Question["action"]["name"],
+  properties: Question["resource"]["properties"] = {},
+): Question => ({
   action: { name },
   resource: { properties },
 });
@@ -20,11 +23,19 @@ const TABLE: readonly (readonly [string, Question, readonly Mode[]])[] = [
   ["SECRET", ask("recall", { class: "SECRET" }), ["TRUSTED", "AIRGAP", "COLDROOM"]],
   ["TOP_SECRET", ask("recall", { class: "TOP_SECRET" }), ["AIRGAP", "COLDROOM"]],
   ["CROWN_JEWEL", ask("recall", { class: "CROWN_JEWEL" }), ["COLDROOM"]],
-  ["a tool that reaches nothing", ask("tool.run", { reach: "none" }), ["OPEN", "RESTRICTED", "TRUSTED", "AIRGAP", "COLDROOM"]],
+  [
+    "a tool that reaches nothing",
+    ask("tool.run", { reach: "none" }),
+    ["OPEN", "RESTRICTED", "TRUSTED", "AIRGAP", "COLDROOM"],
+  ],
   ["a network tool", ask("tool.run", { reach: "network" }), ["OPEN", "RESTRICTED"]],
   ["a file-system tool", ask("tool.run", { reach: "file" }), ["OPEN", "RESTRICTED", "TRUSTED", "AIRGAP"]],
   ["an external model", ask("model.call", { location: "external" }), ["OPEN", "RESTRICTED"]],
-  ["a local model", ask("model.call", { location: "local" }), ["OPEN", "RESTRICTED", "TRUSTED", "AIRGAP", "COLDROOM"]],
+  [
+    "a local model",
+    ask("model.call", { location: "local" }),
+    ["OPEN", "RESTRICTED", "TRUSTED", "AIRGAP", "COLDROOM"],
+  ],
   ["network io", ask("io", { reach: "network" }), ["OPEN", "RESTRICTED"]],
   ["file io", ask("io", { reach: "file" }), ["OPEN", "RESTRICTED", "TRUSTED", "AIRGAP"]],
   ["USB storage", ask("io", { reach: "usb-storage" }), ["OPEN"]],
@@ -64,7 +75,9 @@ describe("decide", () => {
   test("with nothing confirmed everything is denied", () => {
     for (const mode of MODES) {
       for (const [, question] of TABLE) {
-        expect(decide(view({ wanted: mode, applied: null, assurance: "failed" }), question).decision).toBe(false);
+        expect(decide(view({ wanted: mode, applied: null, assurance: "failed" }), question).decision).toBe(
+          false,
+        );
       }
     }
   });
@@ -82,7 +95,11 @@ describe("decide", () => {
   test("TRUSTED lets the network pass over a named trusted interface only", () => {
     const over = (name?: string) => ask("tool.run", { reach: "network", interface: name });
     const trusted = view({ mode: "TRUSTED", trustedInterfaces: ["wg0"] });
-    expect([over("wg0"), over("eth0"), over()].map((q) => decide(trusted, q).decision)).toEqual([true, false, false]);
+    expect([over("wg0"), over("eth0"), over()].map((q) => decide(trusted, q).decision)).toEqual([
+      true,
+      false,
+      false,
+    ]);
     expect(decide(view({ mode: "AIRGAP", trustedInterfaces: ["wg0"] }), over("wg0")).decision).toBe(false);
   });
 

@@ -4,7 +4,11 @@ import { createRepeats } from "../../daemon/core/repeats.ts";
 describe("repeats", () => {
   test("the first of a cause is told, the rest are counted until the window ends", () => {
     const repeats = createRepeats(100);
-    expect([repeats.first("a", 0), repeats.first("a", 50), repeats.first("a", 99)]).toEqual([true, false, false]);
+    expect([repeats.first("a", 0), repeats.first("a", 50), repeats.first("a", 99)]).toEqual([
+      true,
+      false,
+      false,
+    ]);
     expect(repeats.drain(99)).toEqual([]);
     expect(repeats.drain(100)).toEqual([{ key: "a", count: 2 }]);
   });

@@ -12,9 +12,21 @@ describe("startIn", () => {
     ["the command line may tighten a resumed mode", clean("OPEN"), "AIRGAP", "AIRGAP", "resumed"],
     ["the command line never loosens a resumed mode", clean("AIRGAP"), "OPEN", "AIRGAP", "resumed"],
     ["LOCKDOWN outlives a clean stop", clean("LOCKDOWN"), "OPEN", "LOCKDOWN", "resumed"],
-    ["a crash is LOCKDOWN", { kind: "crash", wanted: "OPEN", epoch: 3, frozen: "", lastAt: "x" }, "OPEN", "LOCKDOWN", "crash"],
+    [
+      "a crash is LOCKDOWN",
+      { kind: "crash", wanted: "OPEN", epoch: 3, frozen: "", lastAt: "x" },
+      "OPEN",
+      "LOCKDOWN",
+      "crash",
+    ],
     ["a log that does not verify is LOCKDOWN", { kind: "broken", why: "x" }, "OPEN", "LOCKDOWN", "tampered"],
-    ["a log that cannot be read is LOCKDOWN", { kind: "unreadable", why: "x" }, "OPEN", "LOCKDOWN", "unreadable"],
+    [
+      "a log that cannot be read is LOCKDOWN",
+      { kind: "unreadable", why: "x" },
+      "OPEN",
+      "LOCKDOWN",
+      "unreadable",
+    ],
   ] as const)("%s", (_name, history, asked, mode, cause) => {
     const start = startIn(history, asked, "RESTRICTED");
     expect({ mode: start.mode, cause: start.cause.kind }).toEqual({ mode, cause });
@@ -32,7 +44,11 @@ describe("startIn", () => {
   });
 
   test("a freeze outlives a restart", () => {
-    expect(startIn({ kind: "clean", wanted: "OPEN", epoch: 1, frozen: "jumped" }, null, "OPEN").frozen).toBe("jumped");
-    expect(startIn({ kind: "crash", wanted: "OPEN", epoch: 1, frozen: "jumped", lastAt: "" }, null, "OPEN").frozen).toBe("jumped");
+    expect(startIn({ kind: "clean", wanted: "OPEN", epoch: 1, frozen: "jumped" }, null, "OPEN").frozen).toBe(
+      "jumped",
+    );
+    expect(
+      startIn({ kind: "crash", wanted: "OPEN", epoch: 1, frozen: "jumped", lastAt: "" }, null, "OPEN").frozen,
+    ).toBe("jumped");
   });
 });
