@@ -1,11 +1,10 @@
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { closeSync, fdatasyncSync, openSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { connectControl } from "../cli/client.ts";
 import { renderFrame } from "../daemon/protocol/frame.ts";
-import { boundaryctl } from "../tests/support/boundaryctl.ts";
 import {
   createHome,
   type DaemonHome,
@@ -16,6 +15,10 @@ import { delay } from "../tests/support/packets.ts";
 import type { BenchRow } from "./row.ts";
 import { measureRoundTrips, type Round } from "./socket-echo.ts";
 
+/** What is installed and measured is the built form. */
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const MAIN = join(ROOT, "dist/daemon/main.js");
+const CTL = join(ROOT, "dist/cli/main.js");
 const ECHO = fileURLToPath(new URL("./socket-echo.ts", import.meta.url));
 const CONFIG = { initialMode: "RESTRICTED", ceremony: { coolDownMs: 0, requireTerminal: false } };
 const IDLE_MS = 60_000;
@@ -32,10 +35,11 @@ const renderAsk = (n: number): string => renderFrame("request", { id: String(n),
 
 /** The whole daemon as a process, log-only: what a caller, an operator and the host's power bill see of it. */
 export async function benchDaemon(): Promise<readonly BenchRow[]> {
+  execFileSync("npm", ["run", "--silent", "build"], { cwd: ROOT, stdio: "inherit" });
   const home = createHome(CONFIG);
   try {
     const starts = await measureStarts(home);
-    const daemon = await startDaemon(home);
+    const daemon = await startDaemon(home, { main: MAIN });
     try {
       await leaveLockdown(home);
       return [
@@ -56,7 +60,7 @@ async function measureStarts(home: DaemonHome): Promise<readonly BenchRow[]> {
   const ready: number[] = [];
   const exit: number[] = [];
   for (let i = 0; i < STARTS; i++) {
-    const daemon = await startDaemon(home);
+    const daemon = await startDaemon(home, { main: MAIN });
     ready.push(daemon.readyMs);
     exit.push((await daemon.stop()).ms);
   }
@@ -194,9 +198,14 @@ function measureSync(home: DaemonHome): number {
 }
 
 async function measureStatus(home: DaemonHome): Promise<BenchRow> {
-  const ms = await medianOf(
-    11,
-    async () => void (await boundaryctl(["status", "--runtime-dir", home.runtimeDir])),
+  const ms = await medianOf(11, () =>
+    run(process.execPath, [
+      "--disallow-code-generation-from-strings",
+      CTL,
+      "status",
+      "--runtime-dir",
+      home.runtimeDir,
+    ]),
   );
   const bare = await medianOf(11, () => run(process.execPath, ["-e", "0"]));
   return ratioRow(

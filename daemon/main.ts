@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --disallow-code-generation-from-strings
+#!/usr/bin/env -S node --disallow-code-generation-from-strings --max-semi-space-size=1 --optimize-for-size
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -155,7 +155,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     clock,
     limits: { maxFiles: MAX_WATCHED_FILES },
     reader: createFileReader({ maxHashBytes: MAX_HASH_BYTES, hashConcurrency: 4 }),
-    directories: createDirectoryWatch({ maxDirectories: MAX_WATCHED_FILES, sweepMs: 1_000 }),
+    directories: createDirectoryWatch({ maxDirectories: MAX_WATCHED_FILES, sweepMs: 2_000 }),
   });
   const rules = createRulesWatch({
     check: enforcer.how === "kernel" ? enforcer.check : null,

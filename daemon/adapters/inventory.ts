@@ -1,26 +1,6 @@
-import { arch, release } from "node:os";
+import { Worker } from "node:worker_threads";
 import { renderErrorChain } from "../core/errors.ts";
-
-/** What the host is, for a person to look at. Facts, not evidence: the sensors do not depend on it. */
-export type Inventory = {
-  /** RFC 3339. */
-  readonly takenAt: string;
-  readonly system: {
-    readonly manufacturer: string;
-    readonly model: string;
-    readonly virtual: boolean;
-    readonly kernel: string;
-    readonly arch: string;
-  };
-  readonly interfaces: readonly {
-    readonly name: string;
-    readonly mac: string;
-    readonly state: string;
-    readonly type: string;
-    readonly virtual: boolean;
-    readonly speedMbit: number;
-  }[];
-};
+import type { Inventory } from "../core/inventory.ts";
 
 export type InventoryKeeper = {
   start(): void;
@@ -29,36 +9,43 @@ export type InventoryKeeper = {
   latest(): Inventory | { readonly missing: string };
 };
 
-const MAX_INTERFACES = 256;
+/** The same file beside this one: .ts in development, .js when built. */
+const WORKER = new URL(`./inventory-worker${import.meta.url.slice(-3)}`, import.meta.url);
+const DEADLINE_MS = 30_000;
+const HEAP_MB = 64;
 
 /**
- * Takes the inventory by `systeminformation`, at start and every `everyMs`. Of its calls we use two: system(), once,
- * and networkInterfaces(). Both start shells and small programs, ours and theirs
- * together 23 ms of CPU for the first, 67 ms for the second with two interfaces; neither opens a socket (strace). osInfo() is not used: it runs `hostname -f`, which asks DNS.
+ * Takes the inventory by `systeminformation`, at start and every `everyMs`, in a thread that lives only for it: its
+ * networkInterfaces() holds its thread for 100 ms (it starts shells and waits for them, some 70 ms of CPU). Of its
+ * calls we use that one and system(); neither opens a socket (strace). osInfo() is not used: it runs `hostname -f`,
+ * which asks DNS.
  */
 export function createInventory(options: {
   readonly everyMs: number;
   readonly wallMs: () => number;
 }): InventoryKeeper {
   let latest: Inventory | { missing: string } = { missing: "not taken yet" };
-  let system: Inventory["system"] | undefined;
   let timer: NodeJS.Timeout | undefined;
-  let taking: Promise<void> | undefined;
+  let worker: Worker | undefined;
+  let deadline: NodeJS.Timeout | undefined;
 
   function take(): void {
-    taking ??= takeOne()
-      .catch((error: unknown) => {
-        latest = { missing: renderErrorChain(error) };
-      })
-      .finally(() => {
-        taking = undefined;
-      });
-  }
-
-  async function takeOne(): Promise<void> {
-    system ??= await readSystem();
-    const interfaces = await readInterfaces();
-    latest = { takenAt: new Date(options.wallMs()).toISOString(), system, interfaces };
+    if (worker) return;
+    const started = new Worker(WORKER, { resourceLimits: { maxOldGenerationSizeMb: HEAP_MB }, execArgv: [] });
+    worker = started;
+    started.unref();
+    deadline = setTimeout(() => void started.terminate(), DEADLINE_MS);
+    deadline.unref();
+    started.once("message", (found: Omit<Inventory, "takenAt">) => {
+      latest = { takenAt: new Date(options.wallMs()).toISOString(), ...found };
+    });
+    started.once("error", (error) => {
+      latest = { missing: renderErrorChain(error) };
+    });
+    started.once("exit", () => {
+      clearTimeout(deadline);
+      worker = undefined;
+    });
   }
 
   return {
@@ -69,27 +56,8 @@ export function createInventory(options: {
     },
     stop: async () => {
       clearInterval(timer);
-      await taking;
+      await worker?.terminate();
     },
     latest: () => latest,
   };
-}
-
-async function readSystem(): Promise<Inventory["system"]> {
-  const { default: info } = await import("systeminformation"); // late: a start does not need it
-  const { manufacturer, model, virtual } = await info.system();
-  return { manufacturer, model, virtual, kernel: release(), arch: arch() };
-}
-
-async function readInterfaces(): Promise<Inventory["interfaces"]> {
-  const { default: info } = await import("systeminformation");
-  const found = await info.networkInterfaces();
-  return (Array.isArray(found) ? found : [found]).slice(0, MAX_INTERFACES).map((one) => ({
-    name: one.iface,
-    mac: one.mac,
-    state: one.operstate,
-    type: one.type,
-    virtual: one.virtual,
-    speedMbit: one.speed ?? 0,
-  }));
 }

@@ -7,6 +7,12 @@ import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
 
 const MAIN = fileURLToPath(new URL("../../daemon/main.ts", import.meta.url));
+/** As in the unit and in main.ts's first line. */
+const NODE_FLAGS = [
+  "--disallow-code-generation-from-strings",
+  "--max-semi-space-size=1",
+  "--optimize-for-size",
+];
 const READY_MS = 20_000;
 
 /** Directories of one daemon: what it keeps between its starts, and its socket. */
@@ -119,13 +125,7 @@ function spawnDaemon(
   home: DaemonHome,
   { netns, args = [], env = {}, wrapper = [], main = MAIN }: StartOptions,
 ): ChildProcess {
-  const node = [
-    process.execPath,
-    "--disallow-code-generation-from-strings",
-    main,
-    ...daemonArguments(home),
-    ...args,
-  ];
+  const node = [process.execPath, ...NODE_FLAGS, main, ...daemonArguments(home), ...args];
   // `ip netns exec` replaces itself by what it runs: the pid is the daemon's
   const [program = "", ...rest] = [
     ...(netns ? ["/usr/sbin/ip", "netns", "exec", netns] : []),
