@@ -72,6 +72,7 @@ export function createDaemon(
     people: config.ceremony.people,
     requireTerminal: config.ceremony.requireTerminal,
   };
+  const nowMs = () => Number(clock.monoNs() / 1_000n) / 1_000;
   const waiting = new Map<number, (outcome: Outcome) => void>();
   const repeats = createRepeats(config.sensors.repeatWindowMs);
   const fired = new Map(Object.entries(firedBefore));
@@ -81,9 +82,8 @@ export function createDaemon(
   let stopping = false;
   let rulesCheckedMs: number | null = null;
   let sealedMs = 0;
+  let tickedMs = nowMs();
   let sinceMs = clock.wallMs();
-
-  const nowMs = () => Number(clock.monoNs() / 1_000n) / 1_000;
 
   function dispatch(input: Input): void {
     carryOut(step(state, input, settings, nowMs()), input);
@@ -193,6 +193,7 @@ export function createDaemon(
   }
 
   function tick(): void {
+    stalled();
     dispatch({ kind: "tick" });
     heartbeat();
     const damage = parts.logDamage();
@@ -210,6 +211,15 @@ export function createDaemon(
       if (!isBlind && blindNow.delete(sensor.name))
         append({ kind: "sensor.restored", data: { sensor: sensor.name } });
     }
+  }
+
+  /** A loop that stood still watched nothing, and the kernel has closed meanwhile: the log says how long. */
+  function stalled(): void {
+    const stoodMs = Math.round(nowMs() - tickedMs);
+    tickedMs = nowMs();
+    if (stoodMs < config.enforcement.deadManMs) return;
+    const since = new Date(clock.wallMs() - stoodMs).toISOString();
+    append({ kind: "gap", data: { since, ended: "stall", milliseconds: stoodMs, count: 0, changes: [] } });
   }
 
   /** The kernel lives on only while what it holds is what we want: anything else is left to the dead-man. */

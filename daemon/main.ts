@@ -1,6 +1,6 @@
 #!/usr/bin/env -S node --disallow-code-generation-from-strings --max-semi-space-size=1 --optimize-for-size
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { openBaselineFile } from "./adapters/baseline-file.ts";
 import { createClock } from "./adapters/clock.ts";
@@ -273,6 +273,10 @@ async function close(setup: Setup): Promise<void> {
     process.stdout.write(`nothing to close: log-only; missing: ${obstacles.join("; ")}\n`);
     return;
   }
+  if (isTaken(options.logDir)) {
+    process.stdout.write("a daemon is running: its rules stay as they are\n");
+    return;
+  }
   const mode = await lastMode(options, config).catch((error: unknown) => {
     opLog.error({ err: renderErrorChain(error) }, "the last mode cannot be read");
     return "LOCKDOWN" as const;
@@ -280,6 +284,17 @@ async function close(setup: Setup): Promise<void> {
   const settled = enforcer.settle(mode);
   if (!settled.ok) throw new BoundaryError("nft-failed", `loading the rules of ${mode}: ${settled.why}`);
   process.stdout.write(`${mode} is in the kernel\n`);
+}
+
+/** Whether a living daemon has the log: then the kernel's rules are its own. */
+function isTaken(logDir: string): boolean {
+  if (!existsSync(logDir)) return false;
+  try {
+    lockLogDirectory(logDir).release();
+    return false;
+  } catch (error) {
+    return error instanceof BoundaryError && error.code === "log-locked";
+  }
 }
 
 async function lastMode(options: Options, config: Config): Promise<ReturnType<typeof startIn>["mode"]> {

@@ -308,6 +308,18 @@ describe("a clean stop", () => {
   });
 });
 
+describe("a loop that stood still", () => {
+  test("says in the log how long it watched nothing", async () => {
+    const host = await startHost();
+    host.daemon.tick();
+    host.clock.pass(7_000);
+    host.daemon.tick();
+    await settled();
+    expect(host.last("gap")?.data).toMatchObject({ ended: "stall", milliseconds: 7_000 });
+    await host.checkInvariants();
+  });
+});
+
 describe("the time of a start", () => {
   test("the kernel has the mode's rules before the start's record is on disk", async () => {
     const host = await startHost({
