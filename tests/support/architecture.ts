@@ -80,7 +80,6 @@ export const TABLE: readonly Row[] = [
     scope: "daemon/main.ts",
     may: [
       { what: "daemon/", why: "the composition root builds and wires everything" },
-      { what: "pino", why: "the operational log is made where everything is built" },
       { what: "node:*", why: "signals, exit codes and paths are the process's own" },
     ],
   },
