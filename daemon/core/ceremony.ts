@@ -47,9 +47,16 @@ export function ceremonyBegin(
   };
   return {
     ...quiet({ ...state, ceremony }),
-    records: [record],
+    records: [...replaced(state), record],
     answers: [{ request: input.request, answer: { kind: "begun", ceremony } }],
   };
+}
+
+function replaced(state: State): readonly Entry[] {
+  if (!state.ceremony) return [];
+  return [
+    { kind: "ceremony.cancelled", data: { ceremony: state.ceremony.id, why: "another one was begun" } },
+  ];
 }
 
 export function ceremonyConfirm(

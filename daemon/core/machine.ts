@@ -69,7 +69,7 @@ function trip(state: State, input: Extract<Input, { kind: "trip" }>): Step {
     cause: tightens ? { kind: "tripwire", why: `${input.tripwire}: ${input.why}` } : state.cause,
     loosening: null,
     ceremony: null,
-    deadline: tightens || loosensLater(state) ? null : state.deadline,
+    deadline: keptDeadline(state, to),
   };
   const record: Entry = {
     kind: "tripwire.fired",
@@ -83,8 +83,9 @@ function trip(state: State, input: Extract<Input, { kind: "trip" }>): Step {
     },
   };
   const answers = lapsed(state, "a tripwire fired before the loosening was durable");
-  if (tightens) return { ...order(next, [record]), answers };
-  return { ...quiet(next), records: [record], repeat: !cancels, answers };
+  const records = [record, ...stillFrozen(state, next)];
+  if (tightens) return { ...order(next, records), answers };
+  return { ...quiet(next), records, repeat: !cancels, answers };
 }
 
 function setMode(state: State, input: Extract<Input, { kind: "set-mode" }>, nowMs: number): Step {
@@ -96,38 +97,41 @@ function setMode(state: State, input: Extract<Input, { kind: "set-mode" }>, nowM
       "LOCKDOWN is left only by ceremony: it cannot be timed",
     );
   }
+  if (isLooser(input.to, state.wanted)) return loosenByPerson(state, input, nowMs);
   const same = input.to === state.wanted;
-  const deadline = input.forMs === null || same ? null : { atMs: nowMs + input.forMs, to: state.wanted };
-  if (isLooser(input.to, state.wanted)) return loosenByPerson(state, input, deadline);
+  // Staying where one is, when a tightening is set for later, calls that tightening off.
+  if (same && tightensLater(state)) return loosenByPerson(state, input, nowMs);
   if (same && state.loosening === null && state.deadline === null) {
     return { ...quiet(state), answers: [done(input.request, false)] };
   }
+  if (input.forMs !== null && tightensLater(state)) {
+    const why = `${state.wanted} is timed already: set a mode without a time first`;
+    return refuse(state, input.request, "argument-invalid", why);
+  }
+  const timed = input.forMs === null || same ? null : { atMs: nowMs + input.forMs, to: state.wanted };
   const cause: Cause = { kind: "person", why: input.reason };
-  const next = { ...tightened(state, input.to, cause), deadline };
+  const next = {
+    ...tightened(state, input.to, cause),
+    deadline: timed ?? (same ? null : keptDeadline(state, input.to)),
+  };
   const record = modeChanged(state.wanted, next, input.by.name, input.reason);
   const answers = [
     ...lapsed(state, `${input.by.name} tightened the mode meanwhile`),
     done(input.request, !same),
   ];
-  return { ...order(next, [record]), answers };
+  return { ...order(next, [record, ...stillFrozen(state, next)]), answers };
 }
 
-function loosenByPerson(
-  state: State,
-  input: Extract<Input, { kind: "set-mode" }>,
-  deadline: State["deadline"],
-): Step {
+function loosenByPerson(state: State, input: Extract<Input, { kind: "set-mode" }>, nowMs: number): Step {
   if (state.wanted === "LOCKDOWN") {
     return refuse(state, input.request, "ceremony-required", "LOCKDOWN is left only by ceremony");
   }
   const obstacle = loosenObstacle(state);
   if (obstacle) return refuse(state, input.request, obstacle.code, obstacle.why);
-  const change = {
-    kind: "mode",
-    to: input.to,
-    cause: { kind: "person", why: input.reason },
-    deadline,
-  } as const;
+  const cause: Cause = { kind: "person", why: input.reason };
+  const back = tightensLater(state) ? (state.deadline?.to ?? state.wanted) : state.wanted;
+  const deadline = input.forMs === null ? null : { atMs: nowMs + input.forMs, to: back };
+  const change = { kind: "mode", to: input.to, cause, deadline } as const;
   return promise(state, input.request, change, input.by.name, input.reason);
 }
 
@@ -138,19 +142,9 @@ function logged(state: State, number: number): Step {
   if (loosening.epoch !== state.epoch) return quiet(settled); // unreachable while every bump clears it; stays closed if not
   const { change, request } = loosening;
   if (change.kind === "unfreeze") {
-    const frozen = state.frozen?.sinceMs === change.frozenSinceMs ? null : state.frozen;
     return {
-      ...quiet({ ...settled, frozen }),
-      answers: answer(request, { kind: "done", changed: frozen === null }),
-    };
-  }
-  if (state.frozen) {
-    const { why } = state.frozen;
-    const record: Entry = { kind: "mode.lapsed", data: { wanted: state.wanted, epoch: state.epoch, why } };
-    return {
-      ...quiet(settled),
-      records: [record],
-      answers: answer(request, { kind: "refused", code: "clock-frozen", why }),
+      ...quiet({ ...settled, frozen: null }),
+      answers: answer(request, { kind: "done", changed: true }),
     };
   }
   const next: State = {
@@ -170,21 +164,20 @@ function logFailed(state: State, number: number): Step {
   return { ...quiet({ ...state, loosening: null }), answers };
 }
 
+/** Whatever was on its way to loosen lapses: whoever clears has to have seen the newest jump. */
 function freeze(state: State, input: Extract<Input, { kind: "freeze" }>, nowMs: number): Step {
-  // A second jump while frozen is recorded again: whoever clears has to have seen this one too.
-  const record: Entry = {
-    kind: "clock.frozen",
-    data: { why: input.why, wanted: state.wanted, epoch: state.epoch },
-  };
-  return { ...quiet({ ...state, frozen: { why: input.why, sinceMs: nowMs } }), records: [record] };
+  const epoch = state.epoch + 1;
+  const frozen = { why: input.why, sinceMs: nowMs };
+  const next: State = { ...state, epoch, frozen, loosening: null, ceremony: null };
+  const record: Entry = { kind: "clock.frozen", data: { why: input.why, wanted: state.wanted, epoch } };
+  return { ...quiet(next), records: [record], answers: lapsed(state, `loosening is frozen: ${input.why}`) };
 }
 
 function unfreeze(state: State, input: Extract<Input, { kind: "unfreeze" }>): Step {
   if (!state.frozen) return refuse(state, input.request, "clock-not-frozen", "loosening is not frozen");
   if (state.loosening)
     return refuse(state, input.request, "loosening-pending", "another loosening is under way");
-  const change = { kind: "unfreeze", frozenSinceMs: state.frozen.sinceMs } as const;
-  return promise(state, input.request, change, input.by.name, input.reason);
+  return promise(state, input.request, { kind: "unfreeze" }, input.by.name, input.reason);
 }
 
 function enforced(state: State, input: Extract<Input, { kind: "enforced" }>): Step {
@@ -234,7 +227,11 @@ function deadlineReached(state: State, to: Mode): Step {
   const cause: Cause = { kind: "deadline", why: `the time set for ${state.wanted} has run out` };
   if (!isLooser(to, state.wanted)) {
     const next: State = { ...tightened(state, to, cause), deadline: null };
-    return order(next, [modeChanged(state.wanted, next, "deadline", cause.why)]);
+    const answers = lapsed(state, cause.why);
+    return {
+      ...order(next, [modeChanged(state.wanted, next, "deadline", cause.why), ...stillFrozen(state, next)]),
+      answers,
+    };
   }
   if (loosenObstacle(state)) return quiet(state); // asked again at the next tick
   const change = { kind: "mode", to, cause, deadline: null } as const;
@@ -249,11 +246,32 @@ function stop(state: State, input: Extract<Input, { kind: "stop" }>): Step {
       ...tightened(state, deadline.to, { kind: "deadline", why: input.why }),
       deadline: null,
     };
-    return { ...order(next, [modeChanged(wanted, next, "stop", input.why)]), answers };
+    return {
+      ...order(next, [modeChanged(wanted, next, "stop", input.why), ...stillFrozen(state, next)]),
+      answers,
+    };
   }
   const next: State = { ...tightened(state, wanted, state.cause), deadline: null };
   const record: Entry = { kind: "mode.lapsed", data: { wanted, epoch: next.epoch, why: input.why } };
-  return { ...quiet(next), records: loosening ? [record] : [], answers };
+  return { ...quiet(next), records: loosening ? [record, ...stillFrozen(state, next)] : [], answers };
+}
+
+/** A tightening that is set for later. Only a loosening, logged first, may call it off. */
+function tightensLater(state: State): boolean {
+  return state.deadline !== null && isStricter(state.deadline.to, state.wanted);
+}
+
+/** What is left of the deadline when the mode becomes `to`: it stays when it will still tighten. */
+function keptDeadline(state: State, to: Mode): State["deadline"] {
+  if (state.deadline === null) return null;
+  if (isStricter(state.deadline.to, to)) return state.deadline;
+  return to === state.wanted && !loosensLater(state) ? state.deadline : null;
+}
+
+/** The record of a clearing that lapsed is on its way to the log: this one after it says that the freeze goes on. */
+function stillFrozen(before: State, next: State): readonly Entry[] {
+  if (before.loosening?.change.kind !== "unfreeze" || !next.frozen) return [];
+  return [{ kind: "clock.frozen", data: { why: next.frozen.why, wanted: next.wanted, epoch: next.epoch } }];
 }
 
 /** A deadline that would loosen: a trip takes it away. */

@@ -57,7 +57,7 @@ export type Loosening = {
         readonly cause: Cause;
         readonly deadline: State["deadline"];
       }
-    | { readonly kind: "unfreeze"; readonly frozenSinceMs: number };
+    | { readonly kind: "unfreeze" };
 };
 
 export type Ceremony = {

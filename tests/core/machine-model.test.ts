@@ -27,6 +27,8 @@ type World = {
   readonly tightenings: number;
   /** What the kernel last confirmed for the newest order, if it has; what `applied` may say. */
   readonly confirmed: Mode | null;
+  /** Whether a fold of the log would say that loosening is frozen. */
+  readonly foldedFrozen: boolean;
   /** The `wanted` of the newest record, as a fold of the log would have it; null once a record was lost. */
   readonly folded: Mode | null;
 };
@@ -117,6 +119,7 @@ function settle(world: World, input: Input, result: Step): World {
   const tightens =
     input.kind === "trip" ||
     input.kind === "stop" ||
+    input.kind === "freeze" ||
     (result.state.epoch !== world.state.epoch && result.records.length > 0);
   const tightenings = world.tightenings + (tightens ? 1 : 0);
   const recorded = result.records.flatMap((record) =>
@@ -132,6 +135,11 @@ function settle(world: World, input: Input, result: Step): World {
       result.enforce || input.kind === "unconfirmed" || input.kind === "enforce-failed"
         ? confirmedAfter(world, input, result)
         : world.confirmed,
+    foldedFrozen: result.records.reduce(
+      (frozen, record) =>
+        record.kind === "clock.frozen" ? true : record.kind === "clock.cleared" ? false : frozen,
+      world.foldedFrozen,
+    ),
     folded: world.folded === null ? null : (recorded.at(-1) ?? world.folded),
   };
 }
@@ -161,6 +169,8 @@ function holds(was: World, before: World, after: World, move: Move, result: Step
   }
   if (move.input?.kind === "trip" && rank(to.wanted) < rank(move.input.to))
     throw new Error(`a trip did not tighten: ${where}`);
+  if (move.input?.kind === "freeze" && to.loosening)
+    throw new Error(`a loosening outlived a freeze: ${where}`);
   if (move.input?.kind === "trip" && to.epoch !== from.epoch + 1)
     throw new Error(`a trip bumped no epoch: ${where}`);
   if (move.input?.kind === "ceremony-confirm" && result.awaits !== null) {
@@ -173,6 +183,18 @@ function holds(was: World, before: World, after: World, move: Move, result: Step
     throw new Error(`a loosening outlived a trip: ${where}`);
   if (to.applied !== null && to.applied !== after.confirmed)
     throw new Error(`applied ${to.applied} was not confirmed: ${where}`);
+  if (
+    from.deadline &&
+    rank(from.deadline.to) > rank(from.wanted) &&
+    rank(to.wanted) < rank(from.deadline.to)
+  ) {
+    const kept = to.deadline?.to === from.deadline.to && to.deadline.atMs === from.deadline.atMs;
+    if (!kept && (move.input?.kind !== "logged" || from.frozen))
+      throw new Error(`a scheduled tightening was dropped: ${where}`);
+  }
+  if (after.log.length === 0 && after.folded !== null && after.foldedFrozen !== (to.frozen !== null)) {
+    throw new Error(`the log says frozen ${after.foldedFrozen}, the machine ${to.frozen !== null}: ${where}`);
+  }
   if (to.wanted !== from.wanted && !result.enforce)
     throw new Error(`a change gave no order to the kernel: ${where}`);
   if (from.frozen && !to.frozen && move.input?.kind !== "logged")
@@ -202,7 +224,7 @@ function keyOf(world: World): string {
             relative(state.loosening.change.deadline?.atMs),
             state.loosening.change.deadline?.to,
           ]
-        : state.loosening.change.frozenSinceMs === state.frozen?.sinceMs,
+        : "unfreeze",
     ],
     state.ceremony && [
       state.ceremony.epoch === state.epoch,
@@ -217,6 +239,7 @@ function keyOf(world: World): string {
     world.kernel.map((order) => [order.mode, order.attempt === state.attempt]),
     world.confirmed,
     world.folded,
+    world.foldedFrozen,
   ]);
 }
 
@@ -250,7 +273,16 @@ function explore(start: World): {
 
 function startWorld(mode: Mode): World {
   const state = initialState(mode, 0, { kind: "initial", why: "test" });
-  return { state, nowMs: 1_000, log: [], kernel: [], tightenings: 0, confirmed: null, folded: mode };
+  return {
+    state,
+    nowMs: 1_000,
+    log: [],
+    kernel: [],
+    tightenings: 0,
+    confirmed: null,
+    folded: mode,
+    foldedFrozen: false,
+  };
 }
 
 describe("the mode machine, over every interleaving", () => {

@@ -200,6 +200,65 @@ describe("a timed mode", () => {
   });
 });
 
+describe("a tightening that is set for later", () => {
+  const openUntilAirgap = async () => {
+    const host = await startHost({ mode: "AIRGAP" });
+    await host.set("OPEN", 60_000);
+    return host;
+  };
+
+  test("is called off only by a loosening: logged first, never while frozen", async () => {
+    const host = await openUntilAirgap();
+    host.signal("clock.moved", { change: "step", milliseconds: "9000" });
+    expect((await host.set("OPEN")).answer).toMatchObject({ code: "clock-frozen" });
+    host.clock.pass(60_000);
+    host.daemon.tick();
+    expect(host.firewall.mode).toBe("AIRGAP");
+    await host.checkInvariants();
+  });
+
+  test("outlives a tripwire and a tightening that are less strict than it", async () => {
+    const host = await startHost({
+      mode: "AIRGAP",
+      tripwires: [trip("link", "network.link", { action: { kind: "trip", to: "RESTRICTED" } })],
+    });
+    await host.set("OPEN", 60_000);
+    host.signal("network.link", link);
+    expect(host.firewall.mode).toBe("RESTRICTED");
+    await host.set("TRUSTED");
+    host.clock.pass(60_000);
+    host.daemon.tick();
+    expect(host.firewall.mode).toBe("AIRGAP");
+    await host.checkInvariants();
+  });
+
+  test("can be called off by a person, and then does not come", async () => {
+    const host = await openUntilAirgap();
+    expect((await host.set("OPEN")).answer).toMatchObject({ kind: "done" });
+    host.clock.pass(60_000);
+    host.daemon.tick();
+    expect(host.firewall.mode).toBe("OPEN");
+    await host.checkInvariants();
+  });
+});
+
+describe("a clearing of the freeze", () => {
+  test("that lapses leaves a log that says frozen", async () => {
+    const host = await startHost({ mode: "OPEN" });
+    host.signal("clock.moved", { change: "step", milliseconds: "9000" });
+    await settled();
+    host.store.behaviour = "holds";
+    const asked = host.daemon.ask((request) => ({ kind: "unfreeze", request, by: ANA, reason: "looked" }));
+    await settled();
+    host.signal("network.link", link);
+    host.store.release();
+    expect((await asked).answer).toMatchObject({ code: "loosening-lapsed" });
+    await settled();
+    expect(host.kinds().findLast((kind) => kind.startsWith("clock."))).toBe("clock.frozen");
+    await host.checkInvariants();
+  });
+});
+
 describe("the kernel", () => {
   test.each(["refuses", "half", "lies", "fails-after"] as const)(
     "that %s is never reported as enforced, is retried, and told when it heals",
