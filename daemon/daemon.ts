@@ -2,14 +2,16 @@ import type { AuditLog } from "./audit/log.ts";
 import type { Data, Entry } from "./audit/record.ts";
 import type { Baseline, Before } from "./baseline.ts";
 import type { Config } from "./core/config.ts";
+import { renderErrorChain } from "./core/errors.ts";
 import { reorder, step } from "./core/machine.ts";
 import type { Mode } from "./core/mode.ts";
-import { createRepeats } from "./core/repeats.ts";
-import { type Facts, type Signal, signalKey } from "./core/signal.ts";
+import { createRepeats, type Repeated } from "./core/repeats.ts";
+import type { Signal } from "./core/signal.ts";
 import type { Start } from "./core/start.ts";
 import { type Answer, type Input, initialState, type State, type Step } from "./core/state.ts";
-import { behind, match, type Tripwire } from "./core/tripwire.ts";
+import { behind, type Tripwire } from "./core/tripwire.ts";
 import type { Enforcer } from "./enforce.ts";
+import { createLookout } from "./lookout.ts";
 import type { Clock, Notifier, OpLog, SignalSource } from "./ports.ts";
 import type { Assurance } from "./protocol/messages.ts";
 
@@ -52,12 +54,16 @@ export type Daemon = {
   stop(why: string): Promise<"recorded" | "not-recorded">;
   state(): State;
   assurance(): Assurance;
+  /** Packets refused since the present rules were loaded, by counter; empty when nothing is enforced. */
+  drops(): Readonly<Record<string, number>>;
   /** RFC 3339: since when the mode is wanted. */
   since(): string;
   /** RFC 3339: when the kernel's rules were last read back and matched; "" when never. */
   rulesCheckedAt(): string;
   fired(): ReadonlyMap<string, number>;
   stopping(): boolean;
+  /** RFC 3339: when the sensors were last asked how they are. */
+  tickedAt(): string;
 };
 
 export function createDaemon(
@@ -77,13 +83,25 @@ export function createDaemon(
   const repeats = createRepeats(config.sensors.repeatWindowMs);
   const fired = new Map(Object.entries(firedBefore));
   let state = initialState(start.mode, start.epoch, start.cause); // only dispatch and order write this
-  const blindNow = new Set<string>();
   let requests = 0;
-  let stopping = false;
+  let promisedSeq = -1; // of the newest loosening's record
+  let newestSeq = -1;
+  let stopped: Promise<"recorded" | "not-recorded"> | null = null;
+  let closed = false;
   let rulesCheckedMs: number | null = null;
+  let counted: { readonly atMs: number; readonly drops: Readonly<Record<string, number>> } = {
+    atMs: Number.NEGATIVE_INFINITY,
+    drops: {},
+  };
   let sealedMs = 0;
   let tickedMs = nowMs();
+  let tickedWallMs = clock.wallMs();
   let sinceMs = clock.wallMs();
+
+  const lookout = createLookout({
+    ...{ tripwires: parts.tripwires, baseline: parts.baseline, clock, opLog, repeats, fired },
+    ...{ state: () => state, dispatch, append, nowMs },
+  });
 
   function dispatch(input: Input): void {
     carryOut(step(state, input, settings, nowMs()), input);
@@ -91,20 +109,23 @@ export function createDaemon(
 
   /** The kernel first, then the records, then whoever waits; and what the kernel said is the next input. */
   function carryOut(result: Step, input: Input | null): void {
-    if (result.state.wanted !== state.wanted) sinceMs = clock.wallMs();
+    const changes = result.state.wanted !== state.wanted;
+    if (changes) sinceMs = clock.wallMs();
     state = result.state;
     const outcome = result.enforce ? enforcer.apply(result.enforce.mode) : null;
     const told =
-      result.repeat && input?.kind === "trip" && !repeats.first(repeatKey(input), nowMs())
+      result.repeat && input?.kind === "trip" && !repeats.first(input.tripwire, repeatKey(input), nowMs())
         ? []
         : result.records;
     const receipts = told.map(append);
     const durable = Promise.all(receipts.map((receipt) => receipt.durable));
     durable.catch(() => undefined); // every failure is answered by whoever waits, and by log.onFailed
-    const seq = receipts.at(-1)?.seq ?? -1;
+    if (result.awaits !== null) promisedSeq = receipts.at(-1)?.seq ?? -1;
+    const seq = input?.kind === "logged" ? promisedSeq : (receipts.at(-1)?.seq ?? -1);
     for (const { request, answer } of result.answers) settle(request, { answer, durable, seq });
     if (result.awaits !== null) awaitLog(result.awaits, durable);
     if (result.enforce && outcome) dispatch(kernelSaid(result.enforce, outcome));
+    if (changes) lookout.modeChanged();
   }
 
   function kernelSaid(order: { mode: Mode; attempt: number }, outcome: ReturnType<Enforcer["apply"]>): Input {
@@ -133,6 +154,7 @@ export function createDaemon(
     try {
       const receipt = log.append(entry);
       receipt.durable.catch(() => undefined);
+      newestSeq = receipt.seq;
       return receipt;
     } catch (error) {
       opLog.error({ err: error, kind: entry.kind }, "a record could not be appended");
@@ -142,81 +164,32 @@ export function createDaemon(
     }
   }
 
-  function submit(signal: Signal): void {
-    opLog.info({ signal: signal.kind, ...signal.facts }, "signal");
-    if (signal.kind === "clock.moved") dispatch({ kind: "freeze", why: clockWhy(signal.facts) });
-    if (signal.kind === "rules.changed") dispatch({ kind: "unconfirmed", why: signal.facts["detail"] ?? "" });
-    if (signal.kind === "sensor.blind") blind(signal);
-    const wires = armed(signal);
-    for (const wire of wires) fire(wire, signal);
-    const path = signal.facts["path"];
-    if (path === undefined) return;
-    if (wires.some((wire) => wire.action.kind === "trip")) parts.baseline.tripped(path);
-    else parts.baseline.noted(path);
-  }
-
-  /** Armed in the mode we want or in the one the kernel still holds: between the two, both count. */
-  function armed(signal: Signal): readonly Tripwire[] {
-    const now = match(parts.tripwires, signal, state.wanted);
-    const held =
-      state.applied === null || state.applied === state.wanted
-        ? []
-        : match(parts.tripwires, signal, state.applied);
-    return [...new Set([...now, ...held])];
-  }
-
-  function fire(wire: Tripwire, signal: Signal): void {
-    fired.set(wire.id, (fired.get(wire.id) ?? 0) + 1);
-    const facts = { signal: signal.kind, seen: String(signal.seenNs), ...signal.facts };
-    if (wire.action.kind === "note") {
-      const first = repeats.first(`${wire.id} ${signalKey(signal)}`, nowMs());
-      if (first) append({ kind: "tripwire.noted", data: { tripwire: wire.id, facts } });
-      return;
-    }
-    dispatch({ kind: "trip", tripwire: wire.id, to: wire.action.to, why: describe(signal.facts), facts });
-  }
-
-  /** A blind sensor is recorded, and counts as a trip for the tripwires that say so. */
-  function blind(signal: Signal): void {
-    const sensor = signal.facts["sensor"] ?? "";
-    const why = signal.facts["why"] ?? "";
-    blindNow.add(sensor);
-    if (repeats.first(signalKey(signal), nowMs())) append({ kind: "sensor.blind", data: { sensor, why } });
-    for (const wire of behind(parts.tripwires, sensor, state.wanted)) {
-      if (wire.whenBlind === "trip") fire(wire, signal);
-    }
-  }
-
   function refused(data: Data): void {
-    const key = `request.refused ${JSON.stringify([data["uid"] ?? "", data["verb"] ?? ""])}`;
-    if (repeats.first(key, nowMs())) append({ kind: "request.refused", data });
+    const key = JSON.stringify([data["uid"] ?? "", data["verb"] ?? ""]);
+    if (repeats.first("request.refused", key, nowMs())) append({ kind: "request.refused", data });
   }
 
   function tick(): void {
+    if (closed) return;
     stalled();
     dispatch({ kind: "tick" });
     heartbeat();
     const damage = parts.logDamage();
-    if (damage) submit({ kind: "log.damaged", facts: damage, seenNs: clock.monoNs() });
+    if (damage) lookout.submit({ kind: "log.damaged", facts: damage, seenNs: clock.monoNs() });
     for (const entry of repeats.drain(nowMs())) append(repeatRecord(entry));
     if (nowMs() - sealedMs >= config.log.sealEveryMs) seal();
     parts.baseline.tick();
-    sensorsRestored();
+    lookout.restored(
+      parts.sensors.map((sensor) => ({ name: sensor.name, isBlind: sensor.health().state === "blind" })),
+    );
     parts.notifier.watchdog();
-  }
-
-  function sensorsRestored(): void {
-    for (const sensor of parts.sensors) {
-      const isBlind = sensor.health().state === "blind";
-      if (!isBlind && blindNow.delete(sensor.name))
-        append({ kind: "sensor.restored", data: { sensor: sensor.name } });
-    }
   }
 
   /** A loop that stood still watched nothing, and the kernel has closed meanwhile: the log says how long. */
   function stalled(): void {
     const stoodMs = Math.round(nowMs() - tickedMs);
     tickedMs = nowMs();
+    tickedWallMs = clock.wallMs();
     if (stoodMs < config.enforcement.deadManMs) return;
     const since = new Date(clock.wallMs() - stoodMs).toISOString();
     append({ kind: "gap", data: { since, ended: "stall", milliseconds: stoodMs, count: 0, changes: [] } });
@@ -228,7 +201,7 @@ export function createDaemon(
     const beat = enforcer.heartbeat();
     if (beat.ok) rulesCheckedMs = clock.wallMs();
     else
-      submit({
+      lookout.submit({
         kind: "rules.changed",
         facts: { what: beat.what, detail: beat.detail },
         seenNs: clock.monoNs(),
@@ -249,41 +222,76 @@ export function createDaemon(
     });
     carryOut(reorder(state), null);
     const found = await parts.baseline.begin(before);
-    await Promise.all(parts.sensors.map((sensor) => sensor.start((signal) => submitLive(signal))));
-    for (const signal of found) submit(signal);
+    await Promise.all(parts.sensors.map(startSensor));
+    for (const signal of found) lookout.submit(signal);
     seal();
   }
 
-  function submitLive(signal: Signal): void {
-    if (!stopping) submit(signal);
+  /** A sensor that does not come up in time is blind, and holds nothing up. */
+  async function startSensor(sensor: SignalSource): Promise<void> {
+    const up = sensor.start(submitLive).then(
+      () => "",
+      (error: unknown) => renderErrorChain(error),
+    );
+    const why = await Promise.race([up, after(SENSOR_START_MS, "did not start in time")]);
+    if (why === "") return;
+    const facts = { sensor: sensor.name, why };
+    submitLive({ kind: "sensor.blind", facts, seenNs: clock.monoNs() });
   }
 
-  async function stop(why: string): Promise<"recorded" | "not-recorded"> {
-    if (stopping) return "not-recorded";
-    stopping = true;
+  function submitLive(signal: Signal): void {
+    if (!closed) lookout.submit(signal);
+  }
+
+  function stop(why: string): Promise<"recorded" | "not-recorded"> {
+    stopped ??= stopOnce(why);
+    return stopped;
+  }
+
+  async function stopOnce(why: string): Promise<"recorded" | "not-recorded"> {
     parts.notifier.stopping();
     dispatch({ kind: "stop", why });
     for (const entry of repeats.drainAll()) append(repeatRecord(entry));
-    const { wanted, epoch, frozen } = state;
-    const stopped = append({
-      kind: "daemon.stopped",
-      data: { wanted, epoch, why, frozen: frozen?.why ?? "" },
-    });
-    const recorded = await stopped.durable.then(
-      () => true,
-      () => false,
-    );
+    const recorded = await recordStop(why);
+    closed = true;
     // Only a recorded stop may leave rules that nobody renews; otherwise the dead-man closes, and the next start is LOCKDOWN.
-    if (recorded && state.applied === wanted) enforcer.settle(wanted);
-    await Promise.all(parts.sensors.map((sensor) => sensor.stop()));
+    if (recorded && state.applied === state.wanted) enforcer.settle(state.wanted);
+    const sensorsDown = Promise.allSettled(parts.sensors.map((sensor) => sensor.stop()));
+    await Promise.race([sensorsDown, after(SENSOR_STOP_MS, null)]);
     await log.close();
     return recorded ? "recorded" : "not-recorded";
+  }
+
+  /** The stop has to be the last record. What comes while it is written, a trip above all, is taken, and the stop recorded again. */
+  async function recordStop(why: string): Promise<boolean> {
+    for (let tries = 0; tries < STOP_TRIES; tries++) {
+      const { wanted, epoch, frozen } = state;
+      const data = { wanted, epoch, why, frozen: frozen?.why ?? "" };
+      const receipt = append({ kind: "daemon.stopped", data });
+      const durable = await receipt.durable.then(
+        () => true,
+        () => false,
+      );
+      if (!durable) return false;
+      if (newestSeq === receipt.seq) return true;
+    }
+    return false; // it does not come to rest: as good as a crash
   }
 
   function assurance(): Assurance {
     if (state.applied !== state.wanted) return "failed";
     if (enforcer.how === "observed") return "observed";
     return degraded() ? "observed" : "enforced";
+  }
+
+  /** Read from the kernel once a heartbeat at most, however often it is asked for. */
+  function drops(): Readonly<Record<string, number>> {
+    if (enforcer.how === "observed") return {};
+    if (nowMs() - counted.atMs >= config.enforcement.heartbeatMs) {
+      const seen = enforcer.check();
+      counted = { atMs: nowMs(), drops: seen?.same ? seen.drops : {} };
+    }
+    return counted.drops;
   }
 
   function degraded(): boolean {
@@ -308,10 +316,21 @@ export function createDaemon(
     state: () => state,
     since: () => new Date(sinceMs).toISOString(),
     assurance,
+    drops,
     rulesCheckedAt: () => (rulesCheckedMs === null ? "" : new Date(rulesCheckedMs).toISOString()),
     fired: () => fired,
-    stopping: () => stopping,
+    stopping: () => stopped !== null,
+    tickedAt: () => new Date(tickedWallMs).toISOString(),
   };
+}
+
+const SENSOR_START_MS = 10_000;
+const SENSOR_STOP_MS = 1_000;
+const STOP_TRIES = 5;
+
+/** A timer is an alarm here: it decides only that something takes too long. */
+function after<T>(ms: number, value: T): Promise<T> {
+  return new Promise((resolve) => setTimeout(resolve, ms, value).unref());
 }
 
 function repeatKey(input: Extract<Input, { kind: "trip" }>): string {
@@ -319,16 +338,6 @@ function repeatKey(input: Extract<Input, { kind: "trip" }>): string {
   return `${input.tripwire} ${JSON.stringify(facts)}`;
 }
 
-function repeatRecord(entry: { key: string; count: number }): Entry {
-  return { kind: "tripwire.repeated", data: { cause: entry.key.slice(0, 2_000), count: entry.count } };
-}
-
-function describe(facts: Facts): string {
-  return Object.entries(facts)
-    .map(([name, value]) => `${name} ${value}`)
-    .join(", ");
-}
-
-function clockWhy(facts: Facts): string {
-  return `the wall clock moved by ${facts["milliseconds"] ?? "?"} ms (${facts["change"] ?? "?"})`;
+function repeatRecord({ group, key, count }: Repeated): Entry {
+  return { kind: "tripwire.repeated", data: { tripwire: group, cause: key.slice(0, 2_000), count } };
 }

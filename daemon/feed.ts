@@ -6,8 +6,8 @@ export type Feed = {
   /** To be called with every record once it is durable: what is not in the log did not happen. */
   publish(record: LogRecord): void;
   list(limit: number): readonly Event[];
-  /** Returns the way to end it. A watcher that answers false is dropped. */
-  subscribe(watcher: (event: Event) => boolean): () => void;
+  /** One watcher for each subscriber: a second takes the first one's place. Returns the way to end it. One that answers false is dropped. */
+  subscribe(subscriber: object, watcher: (event: Event) => boolean): () => void;
 };
 
 const HELD = 200;
@@ -17,7 +17,7 @@ const MAX_EVENT_BYTES = 8 * 1024;
 
 export function createFeed(): Feed {
   const held: LogRecord[] = [];
-  const watchers = new Set<(event: Event) => boolean>();
+  const watchers = new Map<object, (event: Event) => boolean>();
   return {
     publish(record) {
       if (record.kind === "seal" || record.kind === "log.alive") return; // signs of life, for verifiers
@@ -25,7 +25,7 @@ export function createFeed(): Feed {
       if (held.length >= 2 * HELD) held.splice(0, HELD); // now and then, not with every record
       if (watchers.size === 0) return;
       const { event } = toEvent(record);
-      for (const watcher of watchers) if (!watcher(event)) watchers.delete(watcher);
+      for (const [subscriber, watcher] of watchers) if (!watcher(event)) watchers.delete(subscriber);
     },
     list(limit) {
       let room = MAX_LIST_BYTES;
@@ -36,9 +36,9 @@ export function createFeed(): Feed {
       });
       return fitting.map((entry) => entry.event).toReversed();
     },
-    subscribe(watcher) {
-      watchers.add(watcher);
-      return () => watchers.delete(watcher);
+    subscribe(subscriber, watcher) {
+      watchers.set(subscriber, watcher);
+      return () => watchers.delete(subscriber);
     },
   };
 }

@@ -14,6 +14,7 @@ import type { Connection, OpLog, Peer, PeerFacts } from "./ports.ts";
 import {
   type CeremonyReply,
   type Decision,
+  type Event,
   type KeyReply,
   type ModeReply,
   PARAMS,
@@ -227,8 +228,10 @@ async function clockClear(office: Office, { params, person }: Call<"clock.clear"
   return modeReply(office, outcome);
 }
 
+/** Once a connection: asking again changes nothing. */
 function subscribe(office: Office, { connection }: Call<"events.subscribe">): object {
-  connection.onClose(office.feed.subscribe((event) => connection.send({ type: "event", data: event })));
+  const send = (event: Event): boolean => connection.send({ type: "event", data: event });
+  connection.onClose(office.feed.subscribe(connection, send));
   return { subscribed: true };
 }
 

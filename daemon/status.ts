@@ -29,7 +29,7 @@ export function statusOf(parts: StatusParts): Status {
   const { daemon, log } = parts;
   const state = daemon.state();
   const head = log.head();
-  const checkedAt = iso(parts.clock.wallMs());
+  const checkedAt = daemon.tickedAt();
   const nowMs = Number(parts.clock.monoNs() / 1_000_000n);
   return {
     mode: {
@@ -44,7 +44,7 @@ export function statusOf(parts: StatusParts): Status {
     frozen: state.frozen?.why ?? "",
     controls: controls(parts, checkedAt),
     sensors: parts.sensors.map((sensor) => ({ name: sensor.name, ...sensor.health() })),
-    drops: drops(parts.enforcer),
+    drops: daemon.drops(),
     log: {
       dir: parts.logDir,
       size: head.size,
@@ -139,12 +139,6 @@ function logControl(log: AuditLog): Control {
     ? "hash-chained, sealed and synced with every batch"
     : "cannot be written: nothing is allowed";
   return { name: "log", state: ok ? "enforced" : "failed", detail, checkedAt: log.head().sealedAt };
-}
-
-function drops(enforcer: Enforcer): Readonly<Record<string, number>> {
-  if (enforcer.how === "observed") return {};
-  const seen = enforcer.check();
-  return seen?.same ? seen.drops : {};
 }
 
 function iso(ms: number): string {

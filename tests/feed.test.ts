@@ -33,9 +33,23 @@ test("a list fits into one frame, and a large event says where to read it", () =
 test("a watcher is told until it says that it has gone", () => {
   const feed = createFeed();
   const seen: number[] = [];
-  feed.subscribe((event) => seen.push(event.seq) < 2);
-  const stop = feed.subscribe(() => true);
+  feed.subscribe({}, (event) => seen.push(event.seq) < 2);
+  const stop = feed.subscribe({}, () => true);
   for (let seq = 0; seq < 5; seq++) feed.publish(record(seq));
   stop();
   expect(seen).toEqual([0, 1]);
+});
+
+test("a subscriber that asks again and again is told once", () => {
+  const feed = createFeed();
+  const subscriber = {};
+  let told = 0;
+  for (let i = 0; i < 1_000; i++) {
+    feed.subscribe(subscriber, () => {
+      told += 1;
+      return true;
+    });
+  }
+  feed.publish(record(0));
+  expect(told).toBe(1);
 });

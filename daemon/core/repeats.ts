@@ -1,47 +1,53 @@
 /**
  * One cause is one record, however often it repeats: the first is told, those within the window are counted, and the
- * count is told when the window ends. Holds a bounded number of causes; what is beyond is counted together.
+ * count is told when the window ends. Causes are held in groups (a tripwire, a kind), each with bounded room, so that
+ * nobody can hide one tripwire behind the noise of another; what is beyond a group's room is counted together.
  */
 export type Repeats = {
   /** True when this is to be recorded now; false when it was counted. */
-  first(key: string, nowMs: number): boolean;
+  first(group: string, key: string, nowMs: number): boolean;
   /** Counts whose window has ended. A cause that went on has its window begun again. */
-  drain(nowMs: number): readonly { readonly key: string; readonly count: number }[];
+  drain(nowMs: number): readonly Repeated[];
   /** Every count still held, for a clean stop. */
-  drainAll(): readonly { readonly key: string; readonly count: number }[];
+  drainAll(): readonly Repeated[];
 };
 
-const MAX_KEYS = 256;
+export type Repeated = { readonly group: string; readonly key: string; readonly count: number };
+
+type Held = { count: number; untilMs: number };
+
+const MAX_KEYS = 64;
 const OTHERS = "others";
 
+/** Groups are named by the configuration and by this program, never by an outsider. */
 export function createRepeats(windowMs: number): Repeats {
-  const held = new Map<string, { count: number; untilMs: number }>();
+  const groups = new Map<string, Map<string, Held>>();
 
-  const take = (due: (untilMs: number) => boolean, nowMs: number) => {
-    const counts: { key: string; count: number }[] = [];
-    for (const [key, entry] of held) {
-      if (!due(entry.untilMs)) continue;
-      if (entry.count === 0) {
-        held.delete(key);
-        continue;
+  const take = (isDue: (held: Held) => boolean, nowMs: number): readonly Repeated[] => {
+    const told: Repeated[] = [];
+    for (const [group, keys] of groups) {
+      for (const [key, held] of keys) {
+        if (!isDue(held)) continue;
+        keys.delete(key);
+        if (held.count === 0) continue;
+        told.push({ group, key, count: held.count });
+        keys.set(key, { count: 0, untilMs: nowMs + windowMs });
       }
-      counts.push({ key, count: entry.count });
-      held.set(key, { count: 0, untilMs: nowMs + windowMs });
     }
-    return counts;
+    return told;
   };
 
   return {
-    first(key, nowMs) {
-      const entry = held.get(key) ?? (held.size >= MAX_KEYS ? held.get(OTHERS) : undefined);
-      if (!entry) {
-        held.set(held.size >= MAX_KEYS ? OTHERS : key, { count: 0, untilMs: nowMs + windowMs });
-        return true;
-      }
-      entry.count += 1;
-      return false;
+    first(group, key, nowMs) {
+      const keys = groups.get(group) ?? new Map<string, Held>();
+      groups.set(group, keys);
+      const name = keys.has(key) || keys.size < MAX_KEYS ? key : OTHERS;
+      const held = keys.get(name);
+      if (held) held.count += 1;
+      else keys.set(name, { count: 0, untilMs: nowMs + windowMs });
+      return held === undefined;
     },
-    drain: (nowMs) => take((untilMs) => nowMs >= untilMs, nowMs),
+    drain: (nowMs) => take((held) => nowMs >= held.untilMs, nowMs),
     drainAll: () => take(() => true, 0),
   };
 }

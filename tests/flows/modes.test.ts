@@ -39,7 +39,9 @@ describe("a loosening", () => {
     await settled();
     expect(host.firewall.mode).toBe("AIRGAP");
     host.store.release();
-    expect((await asked).answer).toEqual({ kind: "done", changed: true });
+    const { answer, seq } = await asked;
+    expect(answer).toEqual({ kind: "done", changed: true });
+    expect(host.records.find((record) => record.seq === seq)?.kind).toBe("mode.changed");
     expect(host.firewall.mode).toBe("OPEN");
     await host.checkInvariants();
   });
@@ -344,6 +346,44 @@ describe("a blind sensor", () => {
     host.signal("sensor.blind", blind);
     expect(host.firewall.mode).toBe("LOCKDOWN");
     await host.checkInvariants();
+  });
+});
+
+describe("a sensor that is blind already", () => {
+  test("trips when a mode arms the tripwires behind it", async () => {
+    const wire = trip("link", "network.link", { whenBlind: "trip", armed: ["AIRGAP", "LOCKDOWN"] });
+    const host = await startHost({ mode: "RESTRICTED", tripwires: [wire] });
+    host.signal("sensor.blind", { sensor: "network", why: "died" });
+    expect(host.firewall.mode).toBe("RESTRICTED");
+    await host.set("AIRGAP");
+    expect(host.firewall.mode).toBe("LOCKDOWN");
+    await host.checkInvariants();
+  });
+});
+
+describe("a trip while the daemon stops", () => {
+  test("is taken, and is what the next start goes on from", async () => {
+    const host = await startHost({ mode: "AIRGAP" });
+    host.store.behaviour = "holds";
+    const stopping = host.daemon.stop("SIGTERM");
+    await settled();
+    host.signal("network.link", link);
+    host.store.release();
+    expect(await stopping).toBe("recorded");
+    expect(host.kinds().at(-1)).toBe("daemon.stopped");
+    expect(host.last("daemon.stopped")?.data).toMatchObject({ wanted: "LOCKDOWN" });
+    expect(host.firewall.mode).toBe("LOCKDOWN");
+    expect(host.firewall.table).not.toContain("alive");
+    host.signal("network.link", link);
+    host.daemon.tick();
+    await host.checkInvariants();
+  });
+
+  test("asked for twice is one stop", async () => {
+    const host = await startHost({ mode: "OPEN" });
+    const both = await Promise.all([host.daemon.stop("SIGTERM"), host.daemon.stop("SIGINT")]);
+    expect(both).toEqual(["recorded", "recorded"]);
+    expect(host.kinds().filter((kind) => kind === "daemon.stopped")).toHaveLength(1);
   });
 });
 
