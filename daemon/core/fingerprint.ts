@@ -85,13 +85,21 @@ export function baselineDigest(states: readonly FileState[]): string {
   return hash.digest("hex");
 }
 
-/** A change as the signal it is: `self.changed` for one of our own files, `file.changed` for the rest. */
+/**
+ * A change as the signal it is: `self.changed` for one of our own files, `file.changed` for the rest. A self path that
+ * ends in "/" stands for that directory itself and all below it.
+ */
 export function fileSignal(difference: FileDifference, self: readonly SelfPath[], seenNs: bigint): Signal {
   const { path, change } = difference;
-  const own = self.find((one) => one.path === path || (one.path.endsWith("/") && path.startsWith(one.path)));
+  const own = self.find((one) => isOwn(one.path, path));
   return own === undefined
     ? { kind: "file.changed", facts: { path, change }, seenNs }
     : { kind: "self.changed", facts: { path, part: own.part, change }, seenNs };
+}
+
+function isOwn(own: string, path: string): boolean {
+  if (own === path) return true;
+  return own.endsWith("/") && (path.startsWith(own) || `${path}/` === own);
 }
 
 /** By UTF-16 units, not by locale: the order is part of the digest. */

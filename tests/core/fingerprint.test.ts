@@ -92,17 +92,18 @@ function sorted(list: readonly FileState[]): unknown {
     .map((s) => [s.path, s.kind, s.sha256, s.size, s.mode, s.uid, s.gid, s.inode]);
 }
 
-test("a change of one of our own files is self.changed, also below a directory of ours", () => {
+test("a change of one of our own files is self.changed, also a directory of ours itself and what is below it", () => {
   const self = [
     { path: "/etc/b.yaml", part: "config" },
     { path: "/opt/b/", part: "program" },
   ] as const;
-  const kinds = ["/etc/b.yaml", "/opt/b/main.ts", "/etc/b.yaml2", "/opt/b2"].map((path) => {
+  const kinds = ["/etc/b.yaml", "/opt/b/main.ts", "/opt/b", "/etc/b.yaml2", "/opt/b2"].map((path) => {
     const signal = fileSignal({ path, change: "modified" }, self, 7n);
     return [signal.kind, signal.facts["part"]];
   });
   expect(kinds).toEqual([
     ["self.changed", "config"],
+    ["self.changed", "program"],
     ["self.changed", "program"],
     ["file.changed", undefined],
     ["file.changed", undefined],
