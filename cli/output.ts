@@ -1,15 +1,15 @@
 import type { Problem } from "../daemon/protocol/messages.ts";
 
-/** C0, DEL and C1, line and paragraph separators, and what turns the direction of text around. */
-const UNSAFE = /[\p{Cc}\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/gu;
+/** Control characters, all format characters (direction, joiners, tags), line ends of Unicode, halves of a pair. */
+const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu;
 
 /**
- * Text from outside as one line that cannot steer a terminal: control and direction characters are shown escaped.
+ * Text from outside as one line that cannot steer a terminal: control and format characters are shown escaped.
  * Everything that came from the daemon, the log or a file name goes through here.
  */
 export function plain(text: string | number): string {
   // a number, says the type; a false daemon may have sent anything
-  return String(text).toWellFormed().replace(UNSAFE, escapeCharacter);
+  return String(text).replace(UNSAFE, escapeCharacter);
 }
 
 /** JSON text of a value, on one line, with the same characters escaped (JSON itself escapes only C0). */
@@ -61,6 +61,8 @@ export function renderTable(rows: readonly (readonly string[])[]): readonly stri
   );
 }
 
+/** In UTF-16 units, the one form that JSON reads back as the same text. */
 function escapeCharacter(character: string): string {
-  return `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`;
+  const units = Array.from({ length: character.length }, (_, at) => character.charCodeAt(at));
+  return units.map((unit) => `\\u${unit.toString(16).padStart(4, "0")}`).join("");
 }

@@ -11,6 +11,15 @@ test("nothing that steers a terminal gets through", () => {
   );
 });
 
+test.each(["\u061c", "\u180e", "\u00ad", "\u200d", "\u2029", "\u{e0041}", "\u{1bca0}", "\ud800", "\udfff"])(
+  "what is not seen is shown escaped: %j",
+  (hidden) => {
+    for (const text of [plain(`a${hidden}b`), renderJson(`a${hidden}b`)])
+      expect(text).toMatch(/^[\u0020-\u007e]+$/);
+    expect(JSON.parse(renderJson(`a${hidden}b`))).toBe(`a${hidden}b`);
+  },
+);
+
 test("other text is left as it is", () => {
   expect(plain("Grüße, 世界 → ok 👍")).toBe("Grüße, 世界 → ok 👍");
 });
@@ -24,7 +33,7 @@ test("JSON says the same value and steers nothing either", () => {
 test("any text comes out as one line without control characters", () => {
   fc.assert(
     fc.property(fc.string({ unit: "binary" }), (text) => {
-      expect(plain(text)).not.toMatch(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/u);
+      expect(plain(text)).not.toMatch(/[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/u);
       expect(JSON.parse(renderJson(text))).toEqual(JSON.parse(JSON.stringify(text)));
     }),
   );
