@@ -236,6 +236,16 @@ describe("the hooks in a real repository", { timeout: 60_000 }, () => {
     expect(ran.out).toContain(says);
   });
 
+  test("a file that is renamed and changed is looked at", () => {
+    const lines = Array.from({ length: 30 }, (_, n) => `export const n${n} = ${n};\n`).join("");
+    expect(commit("daemon/before.ts", lines).status).toBe(0);
+    repo.git(["mv", "daemon/before.ts", "daemon/after.ts"]);
+    const ran = commit("daemon/after.ts", `${lines}export const bad: number = "text";\n`);
+    repo.git(["rm", "-q", "--cached", "-f", "--ignore-unmatch", "daemon/before.ts"]);
+    expect(ran.status).not.toBe(0);
+    expect(ran.out).toContain("TS2322");
+  });
+
   test.each([
     ["fix things", 1],
     ["core/machine: Added a rule", 1],
