@@ -1,7 +1,10 @@
-import type { Assurance, ModeReply } from "../daemon/protocol/messages.ts";
+import type { Assurance, ModeReply, Status } from "../daemon/protocol/messages.ts";
 import { plain } from "./output.ts";
 
-type Held = Pick<ModeReply, "wanted" | "applied" | "assurance">;
+/** What a reply says of the mode. `behind` is what only `status` tells: null for the other replies. */
+type Held = Pick<ModeReply, "wanted" | "applied" | "assurance"> & {
+  readonly behind: Pick<Status, "controls" | "sensors"> | null;
+};
 
 /** What may honestly be said of a mode: "in force" only for what the kernel confirmed. */
 export function describeMode(held: Held): readonly string[] {
@@ -12,6 +15,12 @@ export function describeMode(held: Held): readonly string[] {
   ];
 }
 
+/** The mode in the answer to a change: it has no controls with it, so no more is said than is known. */
+export function describeChange(reply: ModeReply): readonly string[] {
+  const { wanted, applied, assurance } = reply;
+  return describeMode({ wanted, applied, assurance, behind: null });
+}
+
 function judge(held: Held): string {
   const wanted = plain(held.wanted);
   switch (held.assurance satisfies Assurance) {
@@ -20,8 +29,29 @@ function judge(held: Held): string {
         ? `${wanted} is in force; the kernel confirmed it`
         : `${wanted} is wanted, but not what the kernel holds yet`;
     case "observed":
-      return `${wanted} is recorded and watched, but nothing in the kernel holds it (see \`boundaryctl doctor\`)`;
+      return judgeObserved(held);
     case "failed":
       return `${wanted} could NOT be applied; what isolation protects is denied`;
   }
+}
+
+/** Either the kernel holds nothing, or it does and a sensor that an armed tripwire needs does not see. */
+function judgeObserved({ wanted, behind }: Held): string {
+  const mode = plain(wanted);
+  switch (behind?.controls.find((control) => control.name === "network")?.state) {
+    case "enforced":
+      return `the kernel holds the network rules of ${mode}, but a sensor behind an armed tripwire is blind${listBlind(behind)}`;
+    case "observed":
+      return `${mode} is recorded and watched, but nothing in the kernel holds it (see \`boundaryctl doctor\`)`;
+    case "absent":
+    case "failed":
+    case undefined:
+      return `${mode} is recorded, but not all of it is both held and watched (see \`boundaryctl status\`)`;
+  }
+}
+
+/** All that are blind: which of them an armed tripwire needs, the reply does not say. */
+function listBlind(behind: Held["behind"]): string {
+  const blind = behind?.sensors.filter((sensor) => sensor.state === "blind") ?? [];
+  return blind.length === 0 ? "" : ` (blind: ${blind.map((sensor) => plain(sensor.name)).join(", ")})`;
 }

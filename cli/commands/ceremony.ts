@@ -4,7 +4,7 @@ import { askAndShow, dataOr, withDaemon } from "../ask.ts";
 import type { Client } from "../client.ts";
 import { type Common, define, defineBare, group } from "../command.ts";
 import { type ExitCode, usageError } from "../exit.ts";
-import { describeMode } from "../mode-text.ts";
+import { describeChange } from "../mode-text.ts";
 import { plain, printJson, printLines } from "../output.ts";
 import { askLine, isInteractive } from "../terminal.ts";
 
@@ -39,7 +39,7 @@ async function hold(common: Common, client: Client, reason: string): Promise<Exi
     ceremony.changes.length > 0 && (await askLine('type "accept" to accept the changes: ')) === "accept";
   const outcome = dataOr(common, await client.call("ceremony.confirm", { code, acceptChanges }));
   if ("code" in outcome) return outcome.code;
-  printLines(describeMode(outcome.data));
+  printLines(describeChange(outcome.data));
   return outcome.data.assurance === "failed" ? 1 : 0;
 }
 
@@ -54,6 +54,7 @@ export function renderCeremony(ceremony: CeremonyReply): readonly string[] {
     `code       ${code}   (once, good for ${lifeS} s after a cool-down of ${coolDownS} s)`,
     ...(ceremony.people > 1 ? ["people     another person has to confirm"] : []),
     ...ceremony.changes.map((change) => `changed    ${plain(change)}`),
+    ...(ceremony.moreChanges > 0 ? [`changed    … and ${ceremony.moreChanges} more`] : []),
     ...(ceremony.changes.length > 0
       ? ["           restore these, or confirm that they are right"]
       : ["changed    nothing"]),
@@ -86,7 +87,7 @@ const confirm = define({
     askAndShow(
       args,
       { verb: "ceremony.confirm", params: { code: args.code, acceptChanges: args.acceptChanges } },
-      { render: describeMode, exitCode: (reply) => (reply.assurance === "failed" ? 1 : 0) },
+      { render: describeChange, exitCode: (reply) => (reply.assurance === "failed" ? 1 : 0) },
     ),
 });
 

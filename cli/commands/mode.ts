@@ -4,7 +4,7 @@ import { askAndShow, dataOr, withDaemon } from "../ask.ts";
 import { type Common, define, defineBare, group } from "../command.ts";
 import { parseDuration } from "../duration.ts";
 import { type ExitCode, usageError } from "../exit.ts";
-import { describeMode } from "../mode-text.ts";
+import { describeChange, describeMode } from "../mode-text.ts";
 import { plain, printJson, printLines } from "../output.ts";
 
 async function show(common: Common): Promise<ExitCode> {
@@ -13,7 +13,7 @@ async function show(common: Common): Promise<ExitCode> {
   const { mode, assurance } = found.data;
   const held = { wanted: mode.wanted, applied: mode.applied, assurance };
   if (common.json) printJson({ ...held, cause: mode.cause, since: mode.since, until: mode.until });
-  else printLines([...describeMode(held), `cause      ${plain(mode.cause)}`]);
+  else printLines([...describeMode({ ...held, behind: found.data }), `cause      ${plain(mode.cause)}`]);
   return 0;
 }
 
@@ -56,7 +56,7 @@ const set = define({
 
 function renderChange(reply: ModeReply): readonly string[] {
   const done = reply.changed ? `recorded as ${plain(reply.seq)}` : "nothing to change";
-  return [done, ...describeMode(reply)];
+  return [done, ...describeChange(reply)];
 }
 
 /** `boundaryctl mode [get|set]`. */

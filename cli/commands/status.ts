@@ -21,7 +21,12 @@ export const command = defineBare({
 export function renderStatus(status: Status, paint: Paint): readonly string[] {
   const { mode } = status;
   return [
-    ...describeMode({ wanted: mode.wanted, applied: mode.applied, assurance: status.assurance }),
+    ...describeMode({
+      wanted: mode.wanted,
+      applied: mode.applied,
+      assurance: status.assurance,
+      behind: status,
+    }),
     `cause      ${plain(mode.cause)}`,
     `since      ${plain(mode.since)}${mode.until === "" ? "" : `, until ${plain(mode.until)}`}`,
     ...(status.frozen === "" ? [] : [paint("red", `frozen     ${plain(status.frozen)}`)]),

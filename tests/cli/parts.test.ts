@@ -7,7 +7,7 @@ import { renderEvent } from "../../cli/event-text.ts";
 import { examine } from "../../cli/examine.ts";
 import { parseHeadLine } from "../../cli/head.ts";
 import type { HostFacts } from "../../cli/host-facts.ts";
-import { describeMode } from "../../cli/mode-text.ts";
+import { describeChange, describeMode } from "../../cli/mode-text.ts";
 
 describe("durations", () => {
   test.each([
@@ -34,10 +34,34 @@ describe("what is said of a mode", () => {
   test.each(rows)(
     "%s with %s applied: in force is said only when it is (%s)",
     (assurance, applied, inForce) => {
-      const text = describeMode({ wanted: "AIRGAP", applied, assurance }).join("\n");
+      const text = describeMode({ wanted: "AIRGAP", applied, assurance, behind: null }).join("\n");
       expect(text.includes("is in force")).toBe(inForce);
     },
   );
+});
+
+describe('what "observed" means', () => {
+  const control = (state: "enforced" | "observed") => ({ name: "network", state, detail: "", checkedAt: "" });
+  const files = { name: "files", state: "blind", why: "no inotify" } as const;
+  const usb = { name: "usb", state: "absent", why: "no bus" } as const;
+  const mode = { wanted: "AIRGAP", applied: "AIRGAP", assurance: "observed" } as const;
+
+  test("with the kernel holding the network, that is said, and who is blind", () => {
+    const behind = { controls: [control("enforced")], sensors: [files, usb] };
+    const text = describeMode({ ...mode, behind }).join("\n");
+    expect(text).toContain("the kernel holds the network rules");
+    expect(text).toContain("(blind: files)");
+    expect(text).not.toContain("nothing in the kernel");
+  });
+
+  test("without it, that nothing in the kernel holds the mode", () => {
+    const behind = { controls: [control("observed")], sensors: [files] };
+    expect(describeMode({ ...mode, behind }).join("\n")).toContain("nothing in the kernel holds it");
+  });
+
+  test("a reply without controls says nothing of the kernel", () => {
+    expect(describeChange({ ...mode, changed: true, seq: 9 }).join("\n")).not.toContain("kernel");
+  });
 });
 
 describe("heads", () => {
@@ -122,9 +146,10 @@ test("a ceremony shows the changes and how to accept them", () => {
     lifeMs: 600_000,
     people: 2,
     changes: ["/etc/x differs"],
+    moreChanges: 7,
   };
   const text = renderCeremony(ceremony).join("\n");
-  for (const part of ["123-456 --accept-changes", "/etc/x differs", "30 s", "another person"])
+  for (const part of ["123-456 --accept-changes", "/etc/x differs", "and 7 more", "30 s", "another person"])
     expect(text).toContain(part);
 });
 
