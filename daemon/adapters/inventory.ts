@@ -13,12 +13,18 @@ export type InventoryKeeper = {
 const WORKER = new URL(`./inventory-worker${import.meta.url.slice(-3)}`, import.meta.url);
 const DEADLINE_MS = 30_000;
 const HEAP_MB = 64;
+/** All of the environment: PATH of whoever started us would choose which programs run, with our rights. */
+const ENVIRONMENT = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C" };
 
 /**
  * Takes the inventory by `systeminformation`, at start and every `everyMs`, in a thread that lives only for it: its
  * networkInterfaces() holds its thread for 100 ms (it starts shells and waits for them, some 70 ms of CPU). Of its
  * calls we use that one and system(); neither opens a socket (strace). osInfo() is not used: it runs `hostname -f`,
  * which asks DNS.
+ *
+ * The one exception to "programs start in run.ts": the library starts its own, by name, through /bin/sh. They find the
+ * thread's environment, which holds fixed directories and nothing of the caller's. What it says is for people only: no
+ * decision reads it (a test holds that), so a false name of an interface can mislead a reader, and nothing else.
  */
 export function createInventory(options: {
   readonly everyMs: number;
@@ -31,7 +37,8 @@ export function createInventory(options: {
 
   function take(): void {
     if (worker) return;
-    const started = new Worker(WORKER, { resourceLimits: { maxOldGenerationSizeMb: HEAP_MB }, execArgv: [] });
+    const resourceLimits = { maxOldGenerationSizeMb: HEAP_MB };
+    const started = new Worker(WORKER, { resourceLimits, execArgv: [], env: ENVIRONMENT });
     worker = started;
     started.unref();
     deadline = setTimeout(() => void started.terminate(), DEADLINE_MS);
