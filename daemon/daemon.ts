@@ -39,7 +39,7 @@ export type Parts = {
 export type Outcome = { readonly answer: Answer; readonly durable: Promise<unknown>; readonly seq: number };
 
 export type Daemon = {
-  /** Records the start, tells the kernel, looks at what changed while nobody watched, and starts the sensors. */
+  /** Records the start, tells the kernel, starts the sensors, and looks at what changed while nobody watched. */
   begin(started: Data, before: Before): Promise<void>;
   submit(signal: Signal): void;
   /** Asks the machine. Refusals are answers. Never rejects. */
@@ -221,9 +221,10 @@ export function createDaemon(
       data: { ...started, wanted: state.wanted, epoch: state.epoch, cause: kind, why, frozen: start.frozen },
     });
     carryOut(reorder(state), null);
-    const found = await parts.baseline.begin(before);
+    // The sensors first: what changes after their first look has a signal, what changed before it is in the gap.
     await Promise.all(parts.sensors.map(startSensor));
-    for (const signal of found) lookout.submit(signal);
+    if (stopped !== null) return;
+    for (const signal of await parts.baseline.begin(before)) submitLive(signal);
     seal();
   }
 

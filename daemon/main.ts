@@ -156,6 +156,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     limits: { maxFiles: MAX_WATCHED_FILES },
     reader: createFileReader({ maxHashBytes: MAX_HASH_BYTES, hashConcurrency: 4 }),
     directories: createDirectoryWatch({ maxDirectories: MAX_WATCHED_FILES, sweepMs: 2_000 }),
+    onRehashed: () => baseline.recheck(),
   });
   const rules = createRulesWatch({
     check: enforcer.how === "kernel" ? enforcer.check : null,
@@ -169,12 +170,20 @@ async function start(setup: Setup, host: Host): Promise<void> {
     createClockSensor({ clock, limits: config.clock, everyMs: config.enforcement.heartbeatMs }),
   ];
   const baseline = createBaseline({
+    memory: files.memory,
     snapshot: files.snapshot,
     store: openBaselineFile(options.stateDir),
     self,
     tripwires,
-    append: (entry) => void log.append(entry),
+    append: (entry) => {
+      // the stop is the last record: a baseline after it would make a crash of it
+      if (daemon.stopping()) throw new BoundaryError("stopping", `appending a record of kind ${entry.kind}`);
+      return log.append(entry);
+    },
+    tell: (signal) => daemon.submit(signal),
     seenNs: clock.monoNs,
+    renewEveryMs: config.sensors.repeatWindowMs,
+    opLog,
   });
   const notifier = createNotifier();
   const inventory = createInventory({ everyMs: config.sensors.inventoryMs, wallMs: clock.wallMs });

@@ -104,13 +104,31 @@ export interface OpLog {
   error(fields: object, message: string): void;
 }
 
-/** Where the accepted states of the watched files are kept. Its digest is in the signed log. */
+/** What the running file sensor knows. Every change of a state in it has been signalled before it got there. */
+export type FileMemory = {
+  readonly states: readonly FileState[];
+  /** Paths at which something is under way: their states are not to be relied on. */
+  readonly unsettled: ReadonlySet<string>;
+};
+
+/** Where the accepted states of the watched files are kept. Their digest is in the signed log, which decides. */
 export interface BaselineStore {
   readonly path: string;
-  load():
+  /** The states that `isSigned` says yes to, of what is there; a replacement that a crash cut off is finished. */
+  load(
+    isSigned: (states: readonly FileState[]) => boolean,
+  ):
     | { readonly kind: "missing" }
     | { readonly kind: "states"; readonly states: readonly FileState[] }
     | { readonly kind: "unreadable"; readonly why: string };
-  /** Replaces it whole and durably. Throws BoundaryError("state-unwritable"). */
-  save(states: readonly FileState[]): void;
+  /**
+   * Writes them durably beside the present ones, which stay. From then on either can be loaded, whichever the log
+   * signs. One at a time. Rejects with BoundaryError("state-unwritable"), and then the present ones stand alone.
+   */
+  prepare(states: readonly FileState[]): Promise<PreparedBaseline>;
 }
+
+export type PreparedBaseline = {
+  /** Replaces the present states: only once the log has signed the new ones. Rejects with BoundaryError("state-unwritable"); they can be loaded all the same. */
+  commit(): Promise<void>;
+};

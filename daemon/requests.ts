@@ -1,8 +1,9 @@
 import { createHash, randomInt, randomUUID } from "node:crypto";
 import type { z } from "zod";
 import type { Data } from "./audit/record.ts";
-import type { Baseline } from "./baseline.ts";
+import type { Baseline, Comparison } from "./baseline.ts";
 import { decide, type View } from "./core/authority.ts";
+import { capLines, capList } from "./core/capped-list.ts";
 import type { Config } from "./core/config.ts";
 import { BoundaryError, type ErrorCode, renderErrorChain } from "./core/errors.ts";
 import { mayAct, type Role, type RoleTable, roleOf } from "./core/roles.ts";
@@ -186,9 +187,9 @@ async function ceremonyBegin(
     reason: params.reason,
   }));
   await done(outcome);
-  const { changes } = await office.baseline.compare();
+  const { shown, more } = capList((await office.baseline.show()).changes);
   const { coolDownMs, lifeMs, people } = office.config.ceremony;
-  return { id, code, coolDownMs, lifeMs, people, changes };
+  return { id, code, coolDownMs, lifeMs, people, changes: shown, moreChanges: more };
 }
 
 async function ceremonyConfirm(
@@ -196,19 +197,28 @@ async function ceremonyConfirm(
   { params, person }: Call<"ceremony.confirm">,
 ): Promise<ModeReply> {
   const seen = await office.baseline.compare();
-  if (seen.changes.length > 0 && !params.acceptChanges) {
-    throw new Refusal("ceremony-changes", `these differ from the baseline: ${seen.changes.join("; ")}`);
-  }
-  const outcome = await office.daemon.ask((request) => ({
-    kind: "ceremony-confirm",
-    request,
-    codeDigest: digest(params.code.trim()),
-    by: person(),
-  }));
-  const reply = await modeReply(office, outcome);
-  // Exactly what the person was shown becomes the baseline, not what is there by now.
-  if (seen.changes.length > 0) await office.baseline.accept(seen, person().name);
-  return reply;
+  refuseUnseen(office, seen, params.acceptChanges ? "accept" : "refuse");
+  const by = person();
+  const leave = async (): Promise<ModeReply> => {
+    const codeDigest = digest(params.code.trim());
+    const outcome = await office.daemon.ask((request) => ({
+      kind: "ceremony-confirm",
+      request,
+      codeDigest,
+      by,
+    }));
+    return modeReply(office, outcome);
+  };
+  return office.baseline.acceptWith(seen, by.name, leave);
+}
+
+/** What differs must have been shown, and accepted as it was shown. */
+function refuseUnseen(office: Office, seen: Comparison, changes: "accept" | "refuse"): void {
+  if (seen.changes.length === 0) return;
+  const list = capLines(seen.changes).join("; ");
+  if (changes === "refuse") throw new Refusal("ceremony-changes", `these differ from the baseline: ${list}`);
+  if (!office.baseline.isAsShown(seen))
+    throw new Refusal("ceremony-changes", `changed since it was shown, begin again: ${list}`);
 }
 
 async function ceremonyCancel(office: Office, { person }: Call<"ceremony.cancel">): Promise<ModeReply> {

@@ -3,10 +3,10 @@ import { setTimeout as after } from "node:timers/promises";
 import type { FSWatcher } from "chokidar";
 import type { DirectoryWatch } from "../core/directory-watch.ts";
 import { changeOnEvent, changeOnLook, type FileReader, type FullLook, toState } from "../core/file-look.ts";
-import { type FileState, fileSignal, type SelfPath } from "../core/fingerprint.ts";
+import { type FileState, fileSignal, missingState, type SelfPath } from "../core/fingerprint.ts";
 import type { FileChange, Signal } from "../core/signal.ts";
 import { isBelow, join, planWatch, treeOf } from "../core/watch-plan.ts";
-import type { Clock, SensorHealth, SignalSource } from "../ports.ts";
+import type { Clock, FileMemory, SensorHealth, SignalSource } from "../ports.ts";
 
 export type FileSensorOptions = {
   /** Absolute; a "/" at the end means the whole tree below. */
@@ -19,9 +19,13 @@ export type FileSensorOptions = {
   readonly limits: { readonly maxFiles: number };
   readonly reader: FileReader;
   readonly directories: DirectoryWatch;
+  /** Everything has been hashed again, and what that found is signalled. */
+  readonly onRehashed?: () => void;
 };
 
 export type FileSensor = SignalSource & {
+  /** What it knows; null until it has looked at everything once, and when it is stopped. */
+  memory(): FileMemory | null;
   /** Reads everything watched, now: missing entries included, sorted by path. Works before `start` too. */
   snapshot(): Promise<readonly FileState[]>;
 };
@@ -40,6 +44,8 @@ const EVENT_ON_ITS_WAY_MS = 10;
 /** A file that never holds still is left to its next event, which is signalled without a hash. */
 const MAX_HASH_TRIES = 50;
 const CHOKIDAR_READY_MS = 10_000;
+/** What is being hashed at the end of the start is waited for this long. */
+const START_SETTLE_MS = 250;
 
 /**
  * Watches files and trees, three ways: `fs.watch` on every directory (first, and names every entry), chokidar on the
@@ -59,6 +65,7 @@ export function createFileSensor(options: FileSensorOptions): FileSensor {
   let checkingNext: Promise<void> | undefined;
   let rehasher: NodeJS.Timeout | undefined;
   let ending = new AbortController();
+  let hasLooked = false;
 
   // --- signals ---
 
@@ -258,6 +265,7 @@ export function createFileSensor(options: FileSensorOptions): FileSensor {
     armBelow("/");
     await Promise.all([...plan.entries].map(rehash));
     for (const root of plan.trees) await checkTree(root);
+    if (hasLooked) options.onRehashed?.();
   }
 
   /** Compares a directory of a tree, and all below, with what is known: new ones are armed, gone ones reported. */
@@ -346,6 +354,17 @@ export function createFileSensor(options: FileSensorOptions): FileSensor {
     return looks.map(toState);
   }
 
+  function memory(): FileMemory | null {
+    if (!hasLooked) return null;
+    const looks = [...known.entries()];
+    // a change that is told and not hashed yet has a state that is half old, half new
+    const told = looks.filter(([, one]) => one.told && one.look.kind !== "missing").map(([path]) => path);
+    return {
+      states: looks.map(([path, { look }]) => (look.kind === "missing" ? missingState(path) : toState(look))),
+      unsettled: new Set([...hashing.keys(), ...told]),
+    };
+  }
+
   function health(): SensorHealth {
     if (emit === undefined) return { state: "blind", why: "not started" };
     const [first, ...more] = troubles.values();
@@ -374,11 +393,14 @@ export function createFileSensor(options: FileSensorOptions): FileSensor {
       checkRoots();
       await firstLook();
       await startChokidar();
+      await Promise.race([Promise.allSettled(hashing.values()), wait(START_SETTLE_MS)]);
+      hasLooked = emit !== undefined;
       rehasher = setInterval(() => void checkAll(), options.rehashMs);
       rehasher.unref();
     },
     stop: async () => {
       emit = undefined;
+      hasLooked = false;
       ending.abort();
       directories.close();
       clearInterval(rehasher);
@@ -389,6 +411,7 @@ export function createFileSensor(options: FileSensorOptions): FileSensor {
       known.clear();
     },
     health,
+    memory,
     snapshot,
   };
 }

@@ -158,7 +158,10 @@ export type ModeReply = {
   readonly changed: boolean;
   readonly seq: number;
 };
-/** `changes`: watched files that differ from the baseline; confirming takes --accept-changes then. */
+/**
+ * `changes`: watched files that differ from the baseline, as many as fit, and `moreChanges` how many are left off;
+ * confirming takes --accept-changes then, and accepts what differs now, all of it.
+ */
 export type CeremonyReply = {
   readonly id: string;
   readonly code: string;
@@ -166,6 +169,7 @@ export type CeremonyReply = {
   readonly lifeMs: number;
   readonly people: number;
   readonly changes: readonly string[];
+  readonly moreChanges: number;
 };
 export type TripwireList = {
   readonly tripwires: readonly {

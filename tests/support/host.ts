@@ -139,18 +139,24 @@ export async function startHost(options: HostOptions = {}) {
     onFailed: () => damaged.tell("write failed"),
   });
   const baseline = createBaseline({
+    memory: () => ({ states: [...files.values()], unsettled: new Set() }),
     snapshot: async () => [...files.values()],
     store: {
       path: "/state/baseline.json",
       load: () => ({ kind: "states", states: saved.states }),
-      save: (states) => {
-        saved.states = states;
-      },
+      prepare: async (states) => ({
+        commit: async () => {
+          saved.states = states;
+        },
+      }),
     },
     self: [],
     tripwires,
-    append: (entry) => void log.append(entry),
+    append: log.append,
+    tell: (signal) => daemon.submit(signal),
     seenNs: clock.monoNs,
+    renewEveryMs: config.sensors.repeatWindowMs,
+    opLog: { info: () => undefined, warn: () => undefined, error: (_, message) => void told.push(message) },
   });
   const enforcer = createEnforcer({
     firewall: options.enforcing === false ? null : firewall,
