@@ -12,7 +12,14 @@ import {
   type Frontier,
   root,
 } from "./merkle.ts";
-import { type Data, type Entry, FIRST_PREV, type LogRecord, RECORD_VERSION } from "./record.ts";
+import {
+  type Data,
+  type Entry,
+  FIRST_PREV,
+  type LogRecord,
+  RECORD_VERSION,
+  type RecordKind,
+} from "./record.ts";
 
 /**
  * The one appender. A record gets its number, time and place in the chain at the call, so the order of the log is
@@ -24,13 +31,15 @@ export type AuditLog = {
    * Numbers and chains a record. `durable` resolves when it is on disk under a seal, and rejects with
    * BoundaryError("log-unavailable") when that is not certain. Throws, and uses up no number, when the record cannot
    * be taken: "log-unavailable" (failed, closed, or too much is waiting), "record-too-large", "record-invalid".
+   * What others can cause at will is refused while much is waiting, and the log goes on; when there is no room for a
+   * record of the machine's own, the log has failed: the mode it tells of would be the wrong one from then on.
    */
   append(entry: Entry): Receipt;
   /** Seals what is pending; when nothing is, a `log.alive` record and its seal, so that empty periods have seals. */
   seal(): Promise<void>;
   /** The newest seal on disk. */
   head(): Head;
-  /** "failed" is for good: after a failed write nobody knows what is on disk. */
+  /** "failed" is for good: after a failed write, or a record of the machine's that found no room, it is not the truth. */
   state(): "writing" | "failed";
   /** Resolves when everything appended so far is durable; rejects as `durable` does. */
   drain(): Promise<void>;
@@ -72,7 +81,7 @@ export type LogParts = {
   readonly origin: string;
   /** Every record once it is durable, seals included, in order. */
   readonly onRecord?: (record: LogRecord) => void;
-  /** Once, at the first failure. */
+  /** Once, at the first failure; never from within `append`, whose caller may be in the middle of a step. */
   readonly onFailed: (cause: BoundaryError) => void;
 };
 
@@ -80,6 +89,16 @@ export type LogParts = {
 export const MAX_BATCH_BYTES = 4 * 1024 * 1024;
 /** Room kept in every batch for its seal. */
 const SEAL_BYTES = 4 * 1024;
+/** Room kept for the machine's own records: a flood of requests must not keep a trip out of the log. */
+const MACHINE_BYTES = 1024 * 1024;
+/** What a peer, or somebody outside, can cause as often as he likes. */
+const CAUSED_BY_OTHERS: ReadonlySet<RecordKind> = new Set<RecordKind>([
+  "decision",
+  "request.refused",
+  "tripwire.noted",
+  "tripwire.repeated",
+  "ceremony.refused",
+]);
 /** Larger buffers are given back after a burst. */
 const KEEP_BYTES = 1024 * 1024;
 
@@ -97,6 +116,7 @@ export function openLog(parts: LogParts): AuditLog {
   let head = parts.tail.head;
   let state: "writing" | "failed" = "writing";
   let closing = false;
+  let inStore = false;
   let remembered: Promise<void> = Promise.resolve();
   let pending = createBatch();
   let writing: Batch | null = null;
@@ -108,21 +128,32 @@ export function openLog(parts: LogParts): AuditLog {
       throw unavailable(closing ? "the log is closed" : "the log has failed");
     const stamp = { at: timeText(clock.wallMs()), mono: String(clock.monoNs()), boot: clock.bootId() };
     const { data, text } = renderData(entry.data);
-    const record = chain(stamp, entry.kind, data, text, MAX_BATCH_BYTES - SEAL_BYTES);
+    const record = chain(stamp, entry.kind, data, text, roomFor(entry.kind));
+    if (record === "full") throw noRoomFor(entry.kind);
     schedule();
     return { seq: record.seq, at: record.at, durable: pending.done.promise };
   }
 
-  /** Numbers the record and puts it behind the others; throws before anything has changed. */
-  function chain(stamp: Stamp, kind: string, data: Data, dataText: string, maxBytes: number): LogRecord {
+  /** Numbers the record and puts it behind the others; refuses or throws before anything has changed. */
+  function chain(stamp: Stamp, kind: string, data: Data, text: string, maxBytes: number): LogRecord | "full" {
     const record: LogRecord = { v: RECORD_VERSION, seq: frontier.size, ...stamp, kind, data, prev };
-    const put = putLine(pending, renderLine(record, dataText), maxBytes);
-    if ("refused" in put)
-      throw put.refused === "full" ? unavailable("too many records wait for the disk") : tooLarge(kind);
+    const put = putLine(pending, renderLine(record, text), maxBytes);
+    if ("refused" in put) {
+      if (put.refused === "full") return "full";
+      throw tooLarge(kind);
+    }
     appendLeaf(frontier, put.leaf);
     prev = put.leaf;
     pending.records.push(record);
     return record;
+  }
+
+  function noRoomFor(kind: RecordKind): BoundaryError {
+    const error = unavailable(`no room for a record of kind ${kind}: too many wait for the disk`);
+    if (CAUSED_BY_OTHERS.has(kind)) return error;
+    queueMicrotask(() => parts.onFailed(error)); // the caller is in the middle of a step
+    giveUp(error);
+    return error;
   }
 
   function schedule(): void {
@@ -138,7 +169,13 @@ export function openLog(parts: LogParts): AuditLog {
       writing = batch;
       pending = createBatch(spare);
       spare = undefined;
-      store.write(chunkOf(batch)).then(() => written(batch, sealed), fail);
+      inStore = true;
+      store
+        .write(chunkOf(batch))
+        .finally(() => {
+          inStore = false;
+        })
+        .then(() => written(batch, sealed), fail);
     } catch (error) {
       fail(error);
     }
@@ -155,7 +192,8 @@ export function openLog(parts: LogParts): AuditLog {
     const rootNow = root(frontier);
     const note = signNote(renderCheckpoint({ origin: parts.origin, size, root: rootNow }), signer);
     const stamp = { at: last.at, mono: last.mono, boot: last.boot };
-    chain(stamp, "seal", { note }, renderCanonical({ note }), MAX_BATCH_BYTES);
+    const sealed = chain(stamp, "seal", { note }, renderCanonical({ note }), MAX_BATCH_BYTES);
+    if (sealed === "full") throw new BoundaryError("internal", "no room for a seal");
     return { size, root: rootNow, sealedAt: last.at, note };
   }
 
@@ -182,12 +220,16 @@ export function openLog(parts: LogParts): AuditLog {
 
   function fail(cause: unknown): void {
     if (state === "failed") return;
-    state = "failed";
     const error = unavailable("writing the log", cause);
+    giveUp(error);
+    parts.onFailed(error);
+  }
+
+  function giveUp(error: BoundaryError): void {
+    state = "failed";
     writing?.done.reject(error);
     pending.done.reject(error);
     writing = null;
-    parts.onFailed(error);
   }
 
   function drain(): Promise<void> {
@@ -212,9 +254,14 @@ export function openLog(parts: LogParts): AuditLog {
       closing = true;
       await drain().catch(() => undefined);
       await remembered;
-      store.close();
+      if (!inStore) store.close(); // the number of a file closed under a write may be another file's by then
     },
   };
+}
+
+function roomFor(kind: RecordKind): number {
+  const most = MAX_BATCH_BYTES - SEAL_BYTES;
+  return CAUSED_BY_OTHERS.has(kind) ? most - MACHINE_BYTES : most;
 }
 
 type Stamp = { readonly at: string; readonly mono: string; readonly boot: string };

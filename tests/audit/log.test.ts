@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { parseCheckpoint, parseNote, parseVkey, verifyNote } from "../../daemon/audit/checkpoint.ts";
 import { emptyTail, MAX_BATCH_BYTES, openLog } from "../../daemon/audit/log.ts";
 import { leafHash } from "../../daemon/audit/merkle.ts";
-import { FIRST_PREV, MAX_RECORD_BYTES } from "../../daemon/audit/record.ts";
+import { FIRST_PREV, MAX_RECORD_BYTES, type RecordKind } from "../../daemon/audit/record.ts";
 import { verifyLog } from "../../daemon/audit/verify.ts";
 import {
   chunksOf,
@@ -188,25 +188,63 @@ describe("what it refuses", () => {
     expect(await verify(fake)).toMatchObject({ verdict: "sound" });
   });
 
-  test("more than a batch while the disk hangs; afterwards it goes on", async () => {
+  /** Appends until it throws; the code, and the bytes that were taken. */
+  async function flood(fake: FakeLog, kind: RecordKind): Promise<{ code: string; bytes: number }> {
+    const text = "x".repeat(60_000);
+    for (let bytes = 0; ; bytes += text.length) {
+      const code = await codeOf(() => fake.log.append({ kind, data: { text } }));
+      if (code !== "nothing thrown") return { code, bytes };
+    }
+  }
+
+  test.each([
+    "decision",
+    "request.refused",
+    "tripwire.noted",
+    "tripwire.repeated",
+    "ceremony.refused",
+  ] as const)(
+    "a flood of %s while the disk hangs, with room left for the machine's records; afterwards it goes on",
+    async (kind) => {
+      const fake = fakeLog();
+      fake.store.behave = "hang";
+      const { code, bytes } = await flood(fake, kind);
+      expect(code).toBe("log-unavailable");
+      expect(Math.abs(bytes - 0.75 * MAX_BATCH_BYTES)).toBeLessThan(120_000);
+      const next = fake.log.append({ kind: "tripwire.fired", data: { wanted: "LOCKDOWN" } });
+      expect(next.seq).toBe(1 + bytes / 60_000);
+      expect([fake.log.state(), fake.failures]).toEqual(["writing", []]);
+      fake.store.release();
+      await next.durable;
+      await fake.log.append(decision("and on")).durable;
+      expect(await verify(fake)).toMatchObject({ verdict: "sound" });
+    },
+  );
+
+  test("a machine's record that finds no room is a failure of the log, told after the append", async () => {
     const fake = fakeLog();
     fake.store.behave = "hang";
+    const genesis = codeOf(() => fake.log.drain());
     await new Promise(setImmediate);
-    const entry = decision("x".repeat(60_000));
-    let taken = 0;
-    let code = "nothing thrown";
-    while (code === "nothing thrown") {
-      code = await codeOf(() => fake.log.append(entry));
-      taken++;
+    await flood(fake, "decision");
+    let bytes = 0;
+    while (fake.log.state() === "writing" && bytes < MAX_BATCH_BYTES) {
+      bytes += 60_000;
+      try {
+        fake.log.append({ kind: "mode.changed", data: { text: "x".repeat(60_000) } });
+      } catch {
+        expect(fake.failures).toEqual([]); // not from within the append
+      }
     }
-    expect(code).toBe("log-unavailable");
-    expect(taken * 60_000).toBeLessThan(MAX_BATCH_BYTES + 120_000);
-    expect(taken * 60_000).toBeGreaterThan(MAX_BATCH_BYTES - 120_000);
-    expect(fake.log.state()).toBe("writing");
+    expect(bytes).toBeGreaterThan(MAX_BATCH_BYTES / 4 - 120_000);
+    expect(await genesis).toBe("log-unavailable");
+    expect(fake.failures.map((failure) => failure.code)).toEqual(["log-unavailable"]);
+    expect(await codeOf(() => fake.log.append(decision("small")))).toBe("log-unavailable");
+    await fake.log.close();
+    expect(fake.store.closed).toBe(false); // a write is under way in it
     fake.store.release();
-    await fake.log.drain();
-    await fake.log.append(decision("and on")).durable;
-    expect(await verify(fake)).toMatchObject({ verdict: "sound" });
+    await new Promise(setImmediate);
+    expect([fake.failures.length, fake.seen.length]).toEqual([1, 0]);
   });
 
   test("anything after close, which writes what was pending", async () => {
