@@ -13,7 +13,13 @@ export type History =
       readonly lastAt: string;
     }
   | { readonly kind: "broken"; readonly why: string }
-  | { readonly kind: "unreadable"; readonly why: string };
+  | {
+      readonly kind: "unreadable";
+      readonly why: string;
+      /** What the log tells for certain all the same: absent when it tells nothing. */
+      readonly epoch?: number;
+      readonly frozen?: string;
+    };
 
 export type Start = {
   readonly mode: Mode;
@@ -52,7 +58,7 @@ export function startIn(history: History, asked: Mode | null, configured: Mode):
     case "broken":
       return closed("tampered", `log-tampered: ${history.why}`, { epoch: 0, frozen: "" });
     case "unreadable":
-      return closed("unreadable", history.why, { epoch: 0, frozen: "" });
+      return closed("unreadable", history.why, { epoch: history.epoch ?? 0, frozen: history.frozen ?? "" });
   }
 }
 

@@ -51,4 +51,10 @@ describe("startIn", () => {
       startIn({ kind: "crash", wanted: "OPEN", epoch: 1, frozen: "jumped", lastAt: "" }, null, "OPEN").frozen,
     ).toBe("jumped");
   });
+
+  test("a freeze and the epoch outlive a missing or unreadable head, whose log is sound", () => {
+    const history: History = { kind: "unreadable", why: "x", epoch: 9, frozen: "jumped" };
+    expect(startIn(history, "OPEN", "OPEN")).toMatchObject({ mode: "LOCKDOWN", epoch: 10, frozen: "jumped" });
+    expect(startIn({ kind: "unreadable", why: "x" }, null, "OPEN")).toMatchObject({ epoch: 1, frozen: "" });
+  });
 });
