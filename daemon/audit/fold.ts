@@ -14,6 +14,8 @@ export type Fold = {
   readonly lastAt: string;
   readonly lastSeq: number;
   readonly lastBoot: string;
+  /** CLOCK_MONOTONIC of the last record, nanoseconds, decimal; counts from lastBoot. "" when there is no record. */
+  readonly lastMono: string;
   /** Digest of the signed baseline of watched files; "" when none was set. */
   readonly baselineDigest: string;
   readonly firedByTripwire: Readonly<Record<string, number>>;
@@ -34,6 +36,7 @@ export function emptyFold(): Fold {
     lastAt: "",
     lastSeq: -1,
     lastBoot: "",
+    lastMono: "",
     baselineDigest: "",
     firedByTripwire: {},
     started: 0,
@@ -76,7 +79,8 @@ export function fold(state: Fold, record: LogRecord): Fold {
 function seen(state: Fold, record: LogRecord): Fold {
   const quiet = record.kind === "seal" || record.kind === "log.alive";
   const stop = state.stop === "clean" && !quiet ? "running" : state.stop;
-  return { ...state, stop, lastAt: record.at, lastSeq: record.seq, lastBoot: record.boot };
+  const { at, seq, boot, mono } = record;
+  return { ...state, stop, lastAt: at, lastSeq: seq, lastBoot: boot, lastMono: mono };
 }
 
 function withMode(state: Fold, record: LogRecord, frozen: Value | undefined): Fold {

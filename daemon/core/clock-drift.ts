@@ -31,6 +31,37 @@ export function watchClock(
   return { state: { ...state, lastOffsetMs: offsetMs }, moved: null };
 }
 
+/** When and on which clock something happened: a record of the log, or now. */
+export type Moment = {
+  readonly wallMs: number;
+  /** CLOCK_MONOTONIC, nanoseconds: comparable within one boot. */
+  readonly monoNs: bigint;
+  readonly boot: string;
+};
+
+/**
+ * Whether the wall clock moved while nobody watched, from the log's last record to a start: why loosening is to be
+ * frozen, "" when nothing speaks for it. Time only goes forward, over a reboot too; within one boot the wall clock
+ * advanced as the monotonic one did, but for `maxStepMs`. The monotonic clock stands while the host sleeps: a host
+ * that slept with the daemon stopped is frozen, for a person to clear, since the log does not tell the two apart.
+ */
+export function clockWhileStopped(last: Moment, now: Moment, limits: Pick<ClockLimits, "maxStepMs">): string {
+  const wallMs = now.wallMs - last.wallMs;
+  if (!(wallMs >= 0)) return `the wall clock is ${Math.round(-wallMs)} ms before the log's last record`;
+  if (now.boot !== last.boot) return "";
+  const monoMs = Number((now.monoNs - last.monoNs) / 1_000_000n);
+  const apartMs = Math.round(wallMs - monoMs);
+  return Math.abs(apartMs) > limits.maxStepMs
+    ? `the wall clock moved by ${apartMs} ms against the monotonic clock while the daemon was stopped`
+    : "";
+}
+
+/** The moment of a record, as its fields tell it; null when they cannot be read. */
+export function parseMoment(at: string, mono: string, boot: string): Moment | null {
+  const wallMs = Date.parse(at);
+  return Number.isNaN(wallMs) || !/^\d{1,20}$/.test(mono) ? null : { wallMs, monoNs: BigInt(mono), boot };
+}
+
 function report(change: ClockMove["change"], milliseconds: number, offsetMs: number) {
   return { state: referTo(offsetMs), moved: { change, milliseconds: Math.round(milliseconds) } };
 }

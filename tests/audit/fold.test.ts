@@ -98,6 +98,7 @@ describe("fold", () => {
       baselineDigest: "bb",
       lastSeq: 3,
       lastBoot: "b007",
+      lastMono: "1",
       lastAt: "2026-01-02T03:04:05.003Z",
     });
   });

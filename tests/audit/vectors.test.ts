@@ -32,6 +32,7 @@ test("a log of format 1 verifies as it always did", async () => {
     lastAt: "2026-01-02T03:04:05.010Z",
     lastSeq: 16,
     lastBoot: "5a0e6c1e-0000-4000-8000-00000000b007",
+    lastMono: "1767323045011000000",
     baselineDigest: "9f".repeat(32),
     firedByTripwire: { net: 1 },
     started: 1,
