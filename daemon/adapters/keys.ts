@@ -15,13 +15,19 @@ import type { Signer } from "../ports.ts";
 
 /** The log's private key, in the state directory: PKCS #8 in PEM, readable by us alone. */
 const KEY_FILE = "log.key";
+/** Where a new key is written first: what has the key's name is whole. */
+const UNFINISHED = "log.key.new";
 const MAX_KEY_BYTES = 1024;
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = fs.constants;
 
 /** A signer, and the name in its vkey, which is also the origin of the log's checkpoints. */
 export type LogKey = { readonly signer: Signer; readonly origin: string };
 
-export type KeyLoad = { readonly kind: "loaded"; readonly key: LogKey } | { readonly kind: "missing" };
+/** "empty": a file of no bytes, which is no key and never was one (a power cut while an older version made it). */
+export type KeyLoad =
+  | { readonly kind: "loaded"; readonly key: LogKey }
+  | { readonly kind: "missing" }
+  | { readonly kind: "empty" };
 
 /** Makes the state directory (0700) or checks the one there. Throws BoundaryError("key-unreadable") when it is not safe. */
 export function prepareStateDirectory(directory: string): void {
@@ -35,12 +41,17 @@ export function prepareStateDirectory(directory: string): void {
   }
 }
 
-/** Loads the key. "missing" only when there is no such file; anything else that is wrong throws BoundaryError("key-unreadable"). */
+/**
+ * Loads the key. "missing" only when there is no such file; anything else that is wrong throws
+ * BoundaryError("key-unreadable").
+ */
 export function loadKey(stateDirectory: string): KeyLoad {
   const path = join(stateDirectory, KEY_FILE);
   const doing = `reading the log's key ${path}`;
+  forgetSecondName(stateDirectory);
   const pem = readSecret(path, doing);
   if (pem === null) return { kind: "missing" };
+  if (pem.length === 0) return { kind: "empty" };
   try {
     return { kind: "loaded", key: keyFrom(createPrivateKey(pem)) };
   } catch (cause) {
@@ -55,25 +66,23 @@ export function loadKey(stateDirectory: string): KeyLoad {
  * (BoundaryError("key-unreadable")), never a reason to make another key: that would be a new log in the old one's place.
  */
 export function loadOrCreateKey(stateDirectory: string, log: "none" | "exists"): LogKey {
-  if (log === "none") removeUnfinished(stateDirectory);
   const found = loadKey(stateDirectory);
   if (found.kind === "loaded") return found.key;
   if (log === "exists")
-    throw unreadable(`${join(stateDirectory, KEY_FILE)} is missing, and there is a log signed with it`);
+    throw unreadable(`${join(stateDirectory, KEY_FILE)} is ${found.kind}, and there is a log signed with it`);
+  if (found.kind === "empty") fs.unlinkSync(join(stateDirectory, KEY_FILE));
   return createKey(stateDirectory);
 }
 
 function createKey(stateDirectory: string): LogKey {
   const { privateKey } = generateKeyPairSync("ed25519");
   const pem = Buffer.from(privateKey.export({ format: "pem", type: "pkcs8" }));
+  const beside = join(stateDirectory, UNFINISHED);
   try {
-    const fd = fs.openSync(join(stateDirectory, KEY_FILE), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
-    try {
-      fs.writeFileSync(fd, pem);
-      fs.fsyncSync(fd);
-    } finally {
-      fs.closeSync(fd);
-    }
+    fs.rmSync(beside, { force: true });
+    writeNew(beside, pem);
+    fs.linkSync(beside, join(stateDirectory, KEY_FILE)); // unlike a rename it never takes the place of a key
+    fs.rmSync(beside, { force: true });
     syncDirectory(stateDirectory);
   } catch (cause) {
     throw unreadable(`creating the log's key in ${stateDirectory}`, cause);
@@ -83,11 +92,27 @@ function createKey(stateDirectory: string): LogKey {
   return keyFrom(privateKey);
 }
 
-/** A crash between creating and writing leaves an empty file. Without a log nothing was ever signed with it. */
-function removeUnfinished(stateDirectory: string): void {
-  const path = join(stateDirectory, KEY_FILE);
-  const stat = fs.lstatSync(path, { throwIfNoEntry: false });
-  if (stat?.isFile() && stat.size === 0) fs.unlinkSync(path);
+function writeNew(path: string, bytes: Buffer): void {
+  const fd = fs.openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+  try {
+    fs.writeFileSync(fd, bytes);
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** A crash between linking and unlinking leaves the key under both names, and a key has one. */
+function forgetSecondName(stateDirectory: string): void {
+  try {
+    const [key, beside] = [KEY_FILE, UNFINISHED].map((name) =>
+      fs.lstatSync(join(stateDirectory, name), { throwIfNoEntry: false, bigint: true }),
+    );
+    if (!key || !beside || key.ino !== beside.ino || key.dev !== beside.dev) return;
+    fs.rmSync(join(stateDirectory, UNFINISHED), { force: true });
+  } catch {
+    // reading the key, which comes next, says what is wrong
+  }
 }
 
 function keyFrom(privateKey: KeyObject): LogKey {

@@ -86,9 +86,21 @@ describe("the log's key", () => {
 
   test("that a crash left empty is made anew when there is no log, and is an error when there is", async () => {
     fs.writeFileSync(keyFile, "", { mode: 0o600 });
+    expect(loadKey(directory)).toEqual({ kind: "empty" });
     expect(await codeOf(() => loadOrCreateKey(directory, "exists"))).toBe("key-unreadable");
     loadOrCreateKey(directory, "none");
     expect(loadKey(directory).kind).toBe("loaded");
+  });
+
+  test("is never seen half made: whatever a crash left beside it is no key, and is in nobody's way", () => {
+    fs.writeFileSync(`${keyFile}.new`, "-----BEGIN", { mode: 0o600 });
+    expect(loadKey(directory)).toEqual({ kind: "missing" });
+    const made = loadOrCreateKey(directory, "none");
+    expect(fs.readdirSync(directory)).toEqual(["log.key"]);
+    fs.linkSync(keyFile, `${keyFile}.new`); // a crash between the two names
+    const loaded = loadKey(directory);
+    expect(loaded.kind === "loaded" && loaded.key.signer.vkey).toBe(made.signer.vkey);
+    expect(fs.readdirSync(directory)).toEqual(["log.key"]);
   });
 
   test.each([
