@@ -4,7 +4,14 @@ import { setTimeout as after } from "node:timers/promises";
 import { BoundaryError, renderErrorChain } from "../core/errors.ts";
 import { netlinkDrops, networkDigest } from "../core/net-digest.ts";
 import { parseMonitorLine } from "../core/net-events.ts";
-import { applyEvent, diffPictures, type NetChange, type Picture, parseDumps } from "../core/net-picture.ts";
+import {
+  applyEvent,
+  diffPictures,
+  hasRenamed,
+  type NetChange,
+  type Picture,
+  parseDumps,
+} from "../core/net-picture.ts";
 import type { Signal } from "../core/signal.ts";
 import type { Clock, SensorHealth, SignalSource } from "../ports.ts";
 import { type Following, follow, run } from "./run.ts";
@@ -49,6 +56,7 @@ export function createNetworkSensor(options: NetworkSensorOptions): SignalSource
   let restartMs = RESTART_FIRST_MS;
   let relisting: Promise<boolean> | undefined;
   let relistAgain = false;
+  let relistOwed = false; // there was no quiet moment for the one that was wanted
   let timers: NodeJS.Timeout[] = [];
   let restarting: NodeJS.Timeout | undefined;
   let connecting: Promise<void> | undefined;
@@ -162,10 +170,12 @@ export function createNetworkSensor(options: NetworkSensorOptions): SignalSource
       relistAgain = false;
       if (emit === undefined) return;
       const listed = await listWhileQuiet();
+      relistOwed = listed === null;
       if (listed === null) continue;
-      const changes = picture === null ? [] : diffPictures(picture, listed);
+      const before = picture ?? listed;
       picture = listed;
-      tell(changes);
+      tell(diffPictures(before, listed));
+      if (hasRenamed(before, listed)) reconnect(0);
       const held = early;
       early = [];
       for (const line of held) apply(picture, line);
@@ -204,7 +214,7 @@ export function createNetworkSensor(options: NetworkSensorOptions): SignalSource
       trouble("dropped", `the kernel dropped ${dropped - drops} network events`);
       drops = dropped;
       void relist();
-    } else if (digest !== before) void relist();
+    } else if (digest !== before || relistOwed) void relist();
   }
 
   function health(): SensorHealth {

@@ -5,21 +5,24 @@ import { z } from "zod";
  * has. Attributes we do not use may be anything. What does not fit is "unknown": it is counted and looked into.
  */
 export type NetEvent =
-  | { readonly kind: "link"; readonly gone: boolean; readonly link: Link; readonly enslaved: boolean }
+  | { readonly kind: "link"; readonly gone: boolean; readonly link: ShownLink; readonly enslaved: boolean }
   | { readonly kind: "address"; readonly gone: boolean; readonly address: Address }
   | { readonly kind: "routes"; readonly gone: boolean; readonly routes: readonly Route[] }
   /** A route of a type that counts for nothing here: see `countsAsRoute`. */
   | { readonly kind: "ignored" }
   | { readonly kind: "unknown" };
 
-export type Link = {
+export type ShownLink = {
   readonly index: number;
-  readonly name: string;
+  /** "eth0", or attached to another one "veth0@if3": see link-name.ts. */
+  readonly shown: string;
   /** Switched on. */
   readonly up: boolean;
   /** Switched on and something at the other end. */
   readonly carrier: boolean;
 };
+
+export type Link = ShownLink & { readonly name: string };
 
 export type Address = {
   readonly index: number;
@@ -84,10 +87,8 @@ function parseLink(text: string, gone: boolean): NetEvent {
   if (parts === null) return { kind: "unknown" };
   const [, index, shown = "", flagText = "", rest = ""] = parts;
   const flags = flagText.split(",");
-  const at = shown.lastIndexOf("@"); // "veth0@if3": what it is attached to
-  const name = at > 0 ? shown.slice(0, at) : shown;
   const up = flags.includes("UP");
-  const link = { index: Number(index), name, up, carrier: up && flags.includes("LOWER_UP") };
+  const link = { index: Number(index), shown, up, carrier: up && flags.includes("LOWER_UP") };
   return { kind: "link", gone, link, enslaved: / master \S/.test(rest) };
 }
 

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { guessName, readingsOf, renderShown } from "./link-name.ts";
 import {
   type Address,
   countsAsRoute,
@@ -6,6 +7,7 @@ import {
   type NetEvent,
   type Route,
   routeFamily,
+  type ShownLink,
   toDestination,
 } from "./net-events.ts";
 import type { Facts, SignalKind } from "./signal.ts";
@@ -29,8 +31,9 @@ export type Applied = {
   /**
    * Why the picture may be wrong now, and needs a fresh look; null when it is sure. "renamed": routes name their
    * interface, and a running `ip monitor` goes on using the name it knew first: it has to be started anew.
+   * "ambiguous": the name of a link was guessed.
    */
-  readonly unsure: "not understood" | "renamed" | "left its bridge" | "too many" | null;
+  readonly unsure: "not understood" | "renamed" | "ambiguous" | "left its bridge" | "too many" | null;
 };
 
 /** Of each kind. More are not kept, and make the picture unsure. */
@@ -68,10 +71,17 @@ export function diffPictures(before: Picture, after: Picture): readonly NetChang
   return [...links, ...addresses, ...routes];
 }
 
+/** Whether a link goes by another name in the second picture. */
+export function hasRenamed(before: Picture, after: Picture): boolean {
+  return [...after.links].some(([index, { name }]) => (before.links.get(index)?.name ?? name) !== name);
+}
+
 const AddressDump = z.array(
   z.object({
     ifindex: z.number().int(),
     ifname: z.string().min(1),
+    link: z.string().nullable().optional(),
+    link_index: z.number().int().optional(),
     flags: z.array(z.string()),
     addr_info: z
       .array(
@@ -110,7 +120,8 @@ export function parseDumps(addressDump: unknown, routeDump: unknown): Picture {
   const interfaces = AddressDump.parse(addressDump);
   const links = interfaces.map((one): Link => {
     const up = one.flags.includes("UP");
-    return { index: one.ifindex, name: one.ifname, up, carrier: up && one.flags.includes("LOWER_UP") };
+    const shown = renderShown(one.ifname, one.link, one.link_index);
+    return { index: one.ifindex, name: one.ifname, shown, up, carrier: up && one.flags.includes("LOWER_UP") };
   });
   const addresses = interfaces.flatMap((one) =>
     one.addr_info.map((info): Address => {
@@ -151,23 +162,29 @@ function nextHop(hop: z.infer<typeof Hop>): string {
   return hop.gateway || (hop.via?.host ?? "");
 }
 
-function putLink(picture: Picture, link: Link): Applied {
-  const before = picture.links.get(link.index);
+function putLink(picture: Picture, told: ShownLink): Applied {
+  const before = picture.links.get(told.index);
+  const isLink = (name: string) => [...picture.links.values()].some((one) => one.name === name);
+  const link: Link = { ...told, name: guessName(told.shown, before?.name, isLink) };
+  // shown as before, a known link is the one we know
+  const guessed = readingsOf(told.shown).length > 1 && before?.shown !== told.shown;
   if (before === undefined && picture.links.size >= MAX_ENTRIES) return full(picture);
   const links = new Map(picture.links).set(link.index, link);
   const changes = linkChanges(before, link);
   if (before !== undefined && before.name !== link.name) {
     return { picture: { ...picture, links }, changes, unsure: "renamed" };
   }
-  if (before === undefined || !before.up || link.up)
-    return { picture: { ...picture, links }, changes, unsure: null };
+  const unsure = guessed ? "ambiguous" : null;
+  if (before === undefined || !before.up || link.up) {
+    return { picture: { ...picture, links }, changes, unsure };
+  }
   // IPv4 routes over a link that is switched off go without a word from the kernel; IPv6 ones are told
   const lost = [...picture.routes.values()].filter((r) => r.interface === link.name && r.family === "ipv4");
   const routes = without(picture.routes, lost.map(routeKey));
   return {
     picture: { ...picture, links, routes },
     changes: [...changes, ...lost.map((route) => routeChange(route, "removed"))],
-    unsure: null,
+    unsure,
   };
 }
 

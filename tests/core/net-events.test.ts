@@ -30,10 +30,20 @@ const REAL_LINES = [
 const route = { family: "ipv4", via: "", interface: "v0", table: "main", metric: "" } as const;
 
 const EXPECTED: readonly NetEvent[] = [
-  { kind: "link", gone: false, link: { index: 1, name: "lo", up: true, carrier: true }, enslaved: false },
-  { kind: "link", gone: false, link: { index: 3, name: "v0", up: true, carrier: false }, enslaved: false },
-  { kind: "link", gone: true, link: { index: 2, name: "v1", up: false, carrier: false }, enslaved: false },
-  { kind: "link", gone: true, link: { index: 4, name: "v0", up: true, carrier: true }, enslaved: true },
+  { kind: "link", gone: false, link: { index: 1, shown: "lo", up: true, carrier: true }, enslaved: false },
+  {
+    kind: "link",
+    gone: false,
+    link: { index: 3, shown: "v0@v1", up: true, carrier: false },
+    enslaved: false,
+  },
+  {
+    kind: "link",
+    gone: true,
+    link: { index: 2, shown: "v1@NONE", up: false, carrier: false },
+    enslaved: false,
+  },
+  { kind: "link", gone: true, link: { index: 4, shown: "v0@v1", up: true, carrier: true }, enslaved: true },
   address(false, "10.9.8.1/24", "ipv4"),
   address(true, "2001:db8::1/64", "ipv6"),
   address(false, "10.1.1.1/32", "ipv4"),
@@ -111,7 +121,7 @@ describe("parseMonitorLine", () => {
       fc.property(damage, ([line, at, cut, insert]) => {
         const event = parseMonitorLine(line.slice(0, at) + insert + line.slice(at + cut));
         if (event.kind === "address") expect(event.address.address).toMatch(/^[0-9a-fA-F.:%\w]+\/\d{1,3}$/);
-        if (event.kind === "link") expect(event.link.name).toMatch(/^[^\s:/]{1,40}$/u);
+        if (event.kind === "link") expect(event.link.shown).toMatch(/^[^\s:/]{1,40}$/u);
         if (event.kind === "routes") {
           for (const one of event.routes) expect(one.destination).toMatch(/^\S+\/\d{1,3}$/);
         }

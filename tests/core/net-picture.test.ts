@@ -4,6 +4,7 @@ import { parseMonitorLine } from "../../daemon/core/net-events.ts";
 import {
   applyEvent,
   diffPictures,
+  hasRenamed,
   MAX_ENTRIES,
   type NetChange,
   type Picture,
@@ -119,6 +120,34 @@ describe("applyEvent", () => {
     expect(play(lines).unsure).toEqual([why]);
   });
 
+  const VETH = [LINK(2, "d1@NONE", ""), LINK(3, "d0@d1", "")];
+  test.each<[string, readonly string[], readonly string[], readonly string[]]>([
+    ["a veth pair", VETH, ["link d1 added", "link d0 added"], ["ambiguous", "ambiguous"]],
+    ["one end elsewhere", [LINK(2, "d0@if7", "")], ["link d0 added"], ["ambiguous"]],
+    ["an @ in a name", [LINK(7, "eth0@evil", "")], ["link eth0@evil added"], ["ambiguous"]],
+    [
+      "an @ in both names of a pair",
+      [LINK(2, "d1@y@NONE", ""), LINK(3, "d0@x@d1@y", "")],
+      ["link d1@y added", "link d0@x added"],
+      ["ambiguous", "ambiguous"],
+    ],
+    [
+      "a known link is the one we know, and once is enough to ask",
+      [...VETH, LINK(3, "d0@d1", UP), LINK(3, "d0@gone", UP)],
+      ["link d1 added", "link d0 added", "link d0 up"],
+      ["ambiguous", "ambiguous", "ambiguous"],
+    ],
+    [
+      "a new name with an @",
+      [LINK(7, "eth0", ""), LINK(7, "eth0@evil", "")],
+      ["link eth0 added"],
+      ["ambiguous"],
+    ],
+    ["a plain name", [LINK(7, "eth0", "")], ["link eth0 added"], []],
+  ])("the name of a link: %s", (_what, lines, said, unsure) => {
+    expect(play(lines)).toMatchObject({ said, unsure });
+  });
+
   test("a new name is a link gone and a link come", () => {
     expect(play([LINK(1, "v1", UP), LINK(1, "v9", UP)]).said.slice(2)).toEqual([
       "link v1 removed",
@@ -173,6 +202,7 @@ describe("parseDumps", () => {
     {
       ifindex: 3,
       ifname: "v0",
+      link_index: 2,
       flags: ["BROADCAST", "UP", "LOWER_UP"],
       addr_info: [
         { family: "inet", local: "10.1.1.1", address: "10.1.1.2", prefixlen: 32 },
@@ -198,7 +228,7 @@ describe("parseDumps", () => {
 
   test("gives the picture that the same events give", () => {
     const lines = [
-      LINK(3, "v0@v1", UP),
+      LINK(3, "v0@if2", UP),
       `${AT}[ADDR]3: v0    inet 10.1.1.1 peer 10.1.1.2/32 scope global v0`,
       `${AT}[ADDR]3: v0    inet6 2001:db8::1/64 scope global tentative `,
       ROUTE("default via 10.9.8.3 dev v0"),
@@ -209,6 +239,30 @@ describe("parseDumps", () => {
       ROUTE("local 10.1.1.1 dev v0 table local"),
     ];
     expect(parseDumps(addresses, routes)).toEqual(play(lines).picture);
+  });
+
+  test("a listing is sure of the name, and then the same line is", () => {
+    const shows = [
+      [{ ifname: "eth0@evil" }, "eth0@evil"],
+      [{ ifname: "eth0@NONE" }, "eth0@NONE"],
+      [{ ifname: "d0", link: "d1@y" }, "d0@d1@y"],
+      [{ ifname: "d0@x", link_index: 7 }, "d0@x@if7"],
+      [{ ifname: "d0", link: null }, "d0@NONE"],
+    ] as const;
+    for (const [given, shown] of shows) {
+      const picture = parseDumps([{ ifindex: 7, flags: [], ...given }], []);
+      expect(picture.links.get(7)).toMatchObject({ name: given.ifname, shown });
+      const after = play([LINK(7, shown, UP)], picture);
+      expect(after).toMatchObject({ said: [`link ${given.ifname} up`], unsure: [] });
+      expect(hasRenamed(picture, after.picture)).toBe(false);
+    }
+  });
+
+  test("a link that goes by another name in a later listing is renamed", () => {
+    const one = (ifname: string) => parseDumps([{ ifindex: 7, flags: [], ifname }], []);
+    expect(hasRenamed(one("eth0"), one("eth0@evil"))).toBe(true);
+    expect(hasRenamed(one("eth0"), EMPTY)).toBe(false);
+    expect(hasRenamed(EMPTY, one("eth0"))).toBe(false);
   });
 
   test("refuses what is no listing", () => {

@@ -47,6 +47,12 @@ function said(): string[] {
   );
 }
 
+/** Asks for it, and gives what came last. */
+function health(): string | undefined {
+  agent.stdin?.write("\n");
+  return said().at(-1);
+}
+
 function monitorPid(): number {
   const children = netns.exec("ps", "-o", "pid=,args=", "--ppid", String(agent.pid));
   return Number(/(\d+) .*\bip -o -ts monitor/.exec(children)?.[1] ?? 0);
@@ -143,20 +149,61 @@ describe.skipIf(NO_NETNS !== "")(`the network sensor in a namespace${NO_NETNS &&
     expect(said()).not.toContain("link v1 removed");
   });
 
+  test.each([
+    ["eth0@evil", "bridge"],
+    ["eth0@NONE", "bridge"],
+    ["eth0@v1", "bridge"],
+  ])("a link called %s is told by its whole name", async (name, type) => {
+    ip("link", "add", name, "type", type);
+    await expect.poll(said, patience).toContain(`link ${name} added`);
+    ip("link", "set", name, "up");
+    ip("addr", "add", "10.9.9.1/24", "dev", name);
+    await expect.poll(said, patience).toContain(`link ${name} up`);
+    await expect.poll(said, patience).toContain(`address ${name} 10.9.9.1/24 added`);
+    await expect.poll(said, patience).toContain(`route ${name} 10.9.9.0/24 added`);
+    ip("link", "del", name);
+    await expect.poll(said, patience).toContain(`link ${name} removed`);
+  });
+
+  test("a link that gets such a name, and one whose other end has one", async () => {
+    ip("link", "add", "eth0", "type", "bridge");
+    await expect.poll(said, patience).toContain("link eth0 added");
+    ip("link", "set", "eth0", "name", "eth0@evil");
+    await expect.poll(said, patience).toContain("link eth0@evil added");
+    expect(said()).toContain("link eth0 removed");
+    await expect.poll(health, patience).toBe("health watching"); // the monitor knows the old name, and is started anew
+    ip("link", "set", "eth0@evil", "up");
+    ip("addr", "add", "10.9.9.1/24", "dev", "eth0@evil");
+    await expect.poll(said, patience).toContain("route eth0@evil 10.9.9.0/24 added");
+    expect(said().filter((line) => line.startsWith("route eth0 "))).toEqual([]);
+    ip("link", "add", "d0@x", "type", "veth", "peer", "name", "d1@y");
+    await expect.poll(said, patience).toContain("link d0@x added");
+    await expect.poll(said, patience).toContain("link d1@y added");
+    expect(said().filter((line) => /^link (d0|d1|eth0@evil@.*) /.test(line))).toEqual([]);
+  });
+
+  test("a name that can only be listed is found when the noise is over", async () => {
+    ip("link", "add", "eth0", "type", "bridge");
+    await expect.poll(said, patience).toContain("link eth0 added");
+    // an event a millisecond: no listing is quiet, and none is lost
+    const noise = spawn("ip", ["netns", "exec", netns.name, "ip", "-batch", "-"], {
+      stdio: ["pipe", "ignore", "inherit"],
+    });
+    for (let n = 0; n < 600; n += 1) {
+      noise.stdin.write(`link set v2 mtu ${1_400 + (n % 2)}\n`);
+      if (n === 100) noise.stdin.write("link set eth0 name eth0@evil\n");
+      await sleep(1);
+    }
+    noise.stdin.end();
+    await expect.poll(said, patience).toContain("link eth0@evil added");
+  });
+
   test("a killed monitor is a blind sensor, and what changed meanwhile is signalled when it is back", async () => {
     process.kill(monitorPid(), "SIGKILL");
     ip("link", "del", "v1");
     await expect.poll(said, patience).toContain("link v1 removed");
     expect(said().some((line) => line.startsWith("sensor.blind"))).toBe(true);
-    await expect
-      .poll(
-        () => {
-          agent.stdin?.write("\n");
-          return said().at(-1);
-        },
-        { timeout: 10_000, interval: 50 },
-      )
-      .toBe("health watching");
+    await expect.poll(health, { timeout: 10_000, interval: 50 }).toBe("health watching");
     ip("link", "add", "w1", "type", "veth", "peer", "name", "w2");
     await expect.poll(said, patience).toContain("link w1 added");
   });
