@@ -439,3 +439,69 @@ test("a stopped sensor signals nothing and can be started again", async () => {
   write("f", "third");
   await expect.poll(() => changesOf("f").includes("modified"), patience).toBe(true);
 });
+
+describe("what it knows", () => {
+  beforeEach(() => {
+    fs.mkdirSync(join(root, "d"));
+    write("d/f", "first");
+  });
+
+  const known = (sensor: FileSensor) =>
+    sensor.memory()?.states.toSorted((a, b) => (a.path < b.path ? -1 : 1));
+
+  test("is nothing before the first look and after the stop, and what is on disk between", async () => {
+    let sensor = createFileSensor({
+      paths: [],
+      self: [],
+      rehashMs: 60_000,
+      clock,
+      limits: { maxFiles: 5 },
+      reader,
+      directories: createDirectoryWatch({ maxDirectories: 5, sweepMs: 100, watch: fs.watch }),
+    });
+    expect(sensor.memory()).toBeNull();
+    sensor = await watching(["d/f", "absent", "d/"]);
+    expect(sensor.memory()?.unsettled).toEqual(new Set());
+    expect(known(sensor)).toEqual(await sensor.snapshot());
+    await sensor.stop();
+    expect(sensor.memory()).toBeNull();
+  });
+
+  test("follows what it has signalled, also what was deleted", async () => {
+    const sensor = await watching(["d/f", "d/g"]);
+    write("d/g", "second");
+    fs.unlinkSync(join(root, "d/f"));
+    await expect.poll(() => changesOf("d/f").concat(changesOf("d/g")), patience).toContain("created");
+    await expect.poll(() => sensor.memory()?.unsettled.size, patience).toBe(0);
+    expect(known(sensor)).toEqual(await sensor.snapshot());
+  });
+
+  test("never holds a state that it has not told of", async () => {
+    const sensor = await watching(["d/f"]);
+    const first = sensor.memory()?.states[0]?.sha256;
+    let before = first;
+    for (let i = 0; i < 200; i++) {
+      write("d/f", `content ${i}`);
+      await sleep(1);
+      const memory = sensor.memory();
+      const now = memory?.states[0]?.sha256;
+      if (memory?.unsettled.size === 0 && now !== before) {
+        expect(changesOf("d/f")).not.toEqual([]);
+        before = now;
+        signals.length = 0;
+      }
+    }
+    await expect.poll(() => sensor.memory()?.unsettled.size, patience).toBe(0);
+    expect(sensor.memory()?.states[0]?.sha256).not.toBe(first);
+  });
+
+  test("is complete when a re-hash says so", async () => {
+    const seen: (number | undefined)[] = [];
+    const sensor: FileSensor = await watching(["d/f"], {
+      rehashMs: 20,
+      onRehashed: () => seen.push(sensors[0]?.memory()?.states.length),
+    });
+    await expect.poll(() => seen, patience).toContain(1);
+    await sensor.stop();
+  });
+});
