@@ -1,4 +1,5 @@
-import type { Assurance, ModeReply, Status } from "../daemon/protocol/messages.ts";
+import type { Assurance } from "../daemon/core/assurance.ts";
+import type { ModeReply, Status } from "../daemon/protocol/messages.ts";
 import { plain } from "./output.ts";
 
 /** What a reply says of the mode. `behind` is what only `status` tells: null for the other replies. */

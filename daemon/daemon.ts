@@ -1,6 +1,7 @@
 import type { AuditLog } from "./audit/log.ts";
 import type { Data, Entry } from "./audit/record.ts";
 import type { Baseline, Before } from "./baseline.ts";
+import type { Assurance } from "./core/assurance.ts";
 import type { Config } from "./core/config.ts";
 import { renderErrorChain } from "./core/errors.ts";
 import { reorder, step } from "./core/machine.ts";
@@ -13,7 +14,6 @@ import { behind, type Tripwire } from "./core/tripwire.ts";
 import type { Enforcer } from "./enforce.ts";
 import { createLookout } from "./lookout.ts";
 import type { Clock, Notifier, OpLog, SignalSource } from "./ports.ts";
-import type { Assurance } from "./protocol/messages.ts";
 
 /**
  * The loop. Everything that happens comes in here as an input: `step` decides, the kernel is told, the records are

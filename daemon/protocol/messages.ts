@@ -1,11 +1,12 @@
 import { z } from "zod";
+import type { Assurance } from "../core/assurance.ts";
 import type { ErrorCode } from "../core/errors.ts";
 import { MODES, type Mode } from "../core/mode.ts";
 import type { SensorHealth } from "../ports.ts";
 
 /**
  * What goes over the control socket. A frame is JSON text (UTF-8, at most 64 KiB) followed by "\f":
- * `{"type":"request","data":Request}` one way, `{"type":"reply","data":Reply}` and `{"type":"event","data":Event}` back.
+ * `{"type":"request","data":Request}` one way, `{"type":"reply","data":{"id":…,"ok":true,"data":…}}` (or `"ok":false,"problem":…`) and `{"type":"event","data":Event}` back.
  */
 export const MAX_FRAME_BYTES = 65_536;
 export const MAX_DEPTH = 32;
@@ -17,10 +18,6 @@ export const RequestSchema = z.strictObject({
   params: z.unknown().optional(),
 });
 export type Request = z.infer<typeof RequestSchema>;
-
-export type Reply =
-  | { readonly id: string; readonly ok: true; readonly data: object }
-  | { readonly id: string; readonly ok: false; readonly problem: Problem };
 
 /** RFC 9457 problem details. `code` is stable. `id` of the reply is "" when the frame could not be read that far. */
 export type Problem = {
@@ -68,7 +65,6 @@ export const CheckSchema = z.strictObject({
       .default({}),
   }),
 });
-export type CheckRequest = z.infer<typeof CheckSchema>;
 
 /** What every verb takes. The verb table in requests.ts adds role and handler. */
 export const PARAMS = {
@@ -91,8 +87,6 @@ export const PARAMS = {
 } as const;
 
 export type Verb = keyof typeof PARAMS;
-
-export type Assurance = "enforced" | "observed" | "failed";
 
 export type Control = {
   readonly name: string;

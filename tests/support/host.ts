@@ -83,8 +83,6 @@ export class FakeClock {
   }
 }
 
-export type Host = Awaited<ReturnType<typeof startHost>>;
-
 type HostOptions = {
   readonly mode?: Mode;
   readonly start?: Start;
