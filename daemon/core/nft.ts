@@ -134,12 +134,11 @@ function rulesIn(posture: Posture): string[] {
     case "as-host":
       return ["accept"];
     case "minus-denied":
-      return ['iif "lo" accept', ...denied("saddr", refuse), "accept"];
+      return [...loopback("iif", refuse), ...denied("saddr", refuse), "accept"];
     case "trusted-only":
-      return ['iif "lo" accept', ...denied("saddr", refuse), "iifname @trusted accept", refuse];
+      return [...loopback("iif", refuse), ...denied("saddr", refuse), "iifname @trusted accept", refuse];
     case "loopback":
-      // by interface, never by address: 127.0.0.1 and ::1 can be forged on the wire
-      return ['iif "lo" accept', refuse];
+      return [...loopback("iif", refuse), refuse];
     case "nothing":
       return [refuse];
   }
@@ -152,11 +151,11 @@ function rulesOut(posture: Posture): string[] {
     case "as-host":
       return ["accept"];
     case "minus-denied":
-      return ['oif "lo" accept', ...denied("daddr", refuse), "accept"];
+      return [...loopback("oif", refuse), ...denied("daddr", refuse), "accept"];
     case "trusted-only":
-      return ['oif "lo" accept', ...denied("daddr", refuse), "oifname @trusted accept", refuse];
+      return [...loopback("oif", refuse), ...denied("daddr", refuse), "oifname @trusted accept", refuse];
     case "loopback":
-      return ['oif "lo" accept', refuse];
+      return [...loopback("oif", refuse), refuse];
     case "nothing":
       return [refuse];
   }
@@ -180,6 +179,14 @@ function rulesForward(posture: Posture): string[] {
     case "nothing":
       return [refuse];
   }
+}
+
+/**
+ * Never by address: 127.0.0.1 and ::1 can be forged on the wire. Nor by name: nft takes `iif "lo"` for whatever link is
+ * called that. By type, which only the kernel's own loopback has, and a tun device whose opener gave it that.
+ */
+function loopback(end: "iif" | "oif", refuse: string): string[] {
+  return [`meta ${end}kind "tun" meta ${end}type loopback ${refuse}`, `meta ${end}type loopback accept`];
 }
 
 /**

@@ -43,6 +43,10 @@ describe("renderRules", () => {
     },
   );
 
+  test.each(MODES)("no rule of %s takes a link for loopback by its name", (mode) => {
+    expect(renderRules(posture(mode), network, deadMan)).not.toMatch(/\blo\b/);
+  });
+
   test("empty lists leave their sets empty, which lets through nothing more", () => {
     const none = { trustedInterfaces: [], deny: [] };
     const { blocks } = parseRendered(renderRules(posture("TRUSTED"), none, deadMan));
@@ -89,7 +93,7 @@ const LISTED = `table inet boundary {
 	}
 
 	chain mode_in {
-		iif "lo" accept
+		meta iiftype loopback accept
 		counter name "refused_in" drop
 	}
 }
@@ -99,7 +103,7 @@ comment "boundary-daemon mode TEST"
 counter refused_in {
 }
 chain mode_in {
-iif "lo" accept
+meta iiftype loopback accept
 counter name "refused_in" drop
 }
 chain input {
@@ -156,13 +160,13 @@ describe("compareRules", () => {
   });
 
   test.each([
-    ["a rule added", 'iif "lo" accept\n', 'iif "lo" accept\n\t\taccept\n'],
-    ["a rule removed", 'iif "lo" accept\n', "\n"],
-    ["a rule changed", 'iif "lo" accept', 'iif "eth0" accept'],
+    ["a rule added", "meta iiftype loopback accept\n", "meta iiftype loopback accept\n\t\taccept\n"],
+    ["a rule removed", "meta iiftype loopback accept\n", "\n"],
+    ["a rule changed", "meta iiftype loopback accept", 'iif "eth0" accept'],
     [
       "rules in another order",
-      LISTED.slice(LISTED.indexOf('\t\tiif "lo"'), -4),
-      '\t\tcounter name "refused_in" drop\n\t\tiif "lo" accept\n\t',
+      LISTED.slice(LISTED.indexOf("\t\tmeta iiftype"), -4),
+      '\t\tcounter name "refused_in" drop\n\t\tmeta iiftype loopback accept\n\t',
     ],
     ["another policy", "policy drop", "policy accept"],
     ["another priority", "raw - 10", "raw - 11"],

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Mode } from "../../daemon/core/mode.ts";
 import {
@@ -164,6 +165,64 @@ describe.skipIf(NO_NETNS !== "")(`enforcement in a real kernel (${NO_NETNS || "n
       foreignNft(world, "flush ruleset");
     }
   });
+
+  test.each(["AIRGAP", "COLDROOM", "TRUSTED", "RESTRICTED"] as const)(
+    "a link that is called lo is not loopback for %s, and the real one is under any name",
+    async (mode) => {
+      const { host } = world.netns;
+      const rename = (from: string, to: string) => {
+        host.exec("ip", "link", "set", from, "down");
+        host.exec("ip", "link", "set", from, "name", to);
+        host.exec("ip", "link", "set", to, "up");
+      };
+      const onLo = ["in from left", "out to left", "loopback"] as const;
+      foreignNft(world, "flush ruleset");
+      rename("lo", "lo0");
+      rename("l0", "lo");
+      // IPv6 addresses go when a link goes down
+      host.exec("ip", "addr", "replace", `${ADDRESS.hostLeft[6]}/64`, "dev", "lo", "nodad");
+      try {
+        expect(await probe(world, onLo)).toEqual(inBothFamilies(onLo)); // control
+        await enforce({ deny: ["0.0.0.0/0", "::/0"] });
+        expect(await world.agents.host.call("apply", { mode })).toEqual({ ok: true, how: "kernel" });
+        expect(await probe(world, onLo)).toEqual(inBothFamilies(["loopback"]));
+      } finally {
+        rename("lo", "l0");
+        rename("lo0", "lo");
+        host.exec("ip", "addr", "replace", `${ADDRESS.hostLeft[6]}/64`, "dev", "l0", "nodad");
+        foreignNft(world, "flush ruleset");
+      }
+    },
+  );
+
+  test.skipIf(!existsSync("/dev/net/tun"))(
+    "a tun device with loopback's type is not loopback (needs /dev/net/tun)",
+    async () => {
+      const { host } = world.netns;
+      const agent = world.agents.host;
+      const fd = await agent.call("forgeLoopback", { name: "forged" });
+      host.exec("ip", "addr", "add", "10.81.9.1/24", "dev", "forged");
+      host.exec("ip", "link", "set", "forged", "up");
+      const arrives = async (token: string) => {
+        await agent.call("writeUdp", { fd, from: "10.81.9.2", to: "10.81.9.1", token });
+        await delay(50);
+        return (await agent.call("received")).includes(token);
+      };
+      const sends = () => agent.call("sendUdp", { family: 4, to: "10.81.9.2", port: PORT, token: "out" });
+      foreignNft(world, "flush ruleset");
+      expect([await arrives("control"), await sends()]).toEqual([true, "sent"]);
+      await enforce({ deny: ["0.0.0.0/0"] });
+      for (const mode of ["AIRGAP", "COLDROOM", "TRUSTED", "RESTRICTED"] as const) {
+        await agent.call("apply", { mode });
+        expect([mode, await arrives(`forged ${mode}`), await sends()]).toEqual([
+          mode,
+          false,
+          expect.stringContaining("EPERM"),
+        ]);
+      }
+      host.exec("ip", "link", "del", "forged");
+    },
+  );
 
   test("between two modes nothing that both refuse gets through", async () => {
     const { left, host } = world.agents;
