@@ -1,9 +1,11 @@
+import { randomBytes } from "node:crypto";
 import type { Config } from "./core/config.ts";
 import { renderErrorChain } from "./core/errors.ts";
 import type { Mode } from "./core/mode.ts";
 import { type DeadMan, renderHeartbeat, renderRules } from "./core/nft.ts";
 import { type Comparison, compareRules } from "./core/nft-compare.ts";
 import { type Listing, parseListing, parseRendered } from "./core/nft-listing.ts";
+import { createMarks } from "./core/nft-marks.ts";
 import { posture } from "./core/posture.ts";
 import type { Firewall } from "./ports.ts";
 
@@ -35,6 +37,8 @@ export type Enforcer = {
   heartbeat(): Heartbeat;
   /** Compares what the kernel holds with what was confirmed last; null while nothing is confirmed. */
   check(): Comparison | null;
+  /** Whether a mark seen in the kernel's events is that of a transaction made here, seen for the first time. */
+  claim(mark: string): boolean;
 };
 
 type Settings = {
@@ -49,6 +53,7 @@ export function createEnforcer({ firewall, network, timeoutMs }: Settings): Enfo
   if (firewall === null) return OBSERVER;
   let confirmed: Listing | null = null;
   const rendered = new Map<string, Rendered>();
+  const marks = createMarks(() => randomBytes(16).toString("hex"));
 
   const load = (mode: Mode, dead: DeadMan): Applied => {
     confirmed = null; // whatever happens below, the old rules are not what we want any more
@@ -57,7 +62,7 @@ export function createEnforcer({ firewall, network, timeoutMs }: Settings): Enfo
       const key = `${mode} ${dead.kind}`;
       const { script, wanted } = rendered.get(key) ?? render(mode, network, dead);
       rendered.set(key, { script, wanted });
-      firewall.run(script);
+      firewall.run(marks.mark(script));
       const result = compareRules(wanted, read(firewall));
       if (!result.same) return { ok: false, why: `read back ${result.what}: ${result.detail}` };
       confirmed = wanted;
@@ -80,11 +85,14 @@ export function createEnforcer({ firewall, network, timeoutMs }: Settings): Enfo
     apply: (mode) => load(mode, { kind: "dead-man", timeoutMs }),
     settle: (mode) => load(mode, { kind: "settled" }),
     check,
+    claim: marks.claim,
     heartbeat: () => {
       const result = check();
       if (result === null) return { ok: false, what: "failed", detail: "no rules have been confirmed" };
       if (!result.same) return { ok: false, what: result.what, detail: result.detail };
-      return confirmed?.blocks.has("set alive") ? renew(firewall, timeoutMs) : { ok: true };
+      return confirmed?.blocks.has("set alive")
+        ? renew(firewall, marks.mark(renderHeartbeat(timeoutMs)))
+        : { ok: true };
     },
   };
 }
@@ -95,6 +103,7 @@ const OBSERVER: Enforcer = {
   settle: () => ({ ok: true, how: "observed" }),
   heartbeat: () => ({ ok: true }),
   check: () => ({ same: true, drops: {} }),
+  claim: () => false,
 };
 
 type Rendered = { readonly script: string; readonly wanted: Listing };
@@ -109,9 +118,9 @@ function read(firewall: Firewall): Listing | null {
   return text === null ? null : parseListing(text);
 }
 
-function renew(firewall: Firewall, timeoutMs: number): Heartbeat {
+function renew(firewall: Firewall, script: string): Heartbeat {
   try {
-    firewall.run(renderHeartbeat(timeoutMs));
+    firewall.run(script);
     return { ok: true };
   } catch (error) {
     return { ok: false, what: "failed", detail: renderErrorChain(error) };

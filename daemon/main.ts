@@ -6,6 +6,7 @@ import { openBaselineFile } from "./adapters/baseline-file.ts";
 import { createClock } from "./adapters/clock.ts";
 import { createClockSensor } from "./adapters/clock-watch.ts";
 import { createDirectoryWatch } from "./adapters/directory-watch.ts";
+import { forgetEnforcedMark, keepEnforcedMark, readEnforcedMark } from "./adapters/enforced-mark.ts";
 import { createFileReader } from "./adapters/file-state.ts";
 import { createFileSensor } from "./adapters/file-watch.ts";
 import { openHeadFile, readHead } from "./adapters/head-file.ts";
@@ -32,16 +33,25 @@ import { createPeerFacts } from "./adapters/proc.ts";
 import { createRulesWatch } from "./adapters/rules-watch.ts";
 import { claimSocketPath, prepareRuntimeDir } from "./adapters/socket-path.ts";
 import { createNotifier } from "./adapters/systemd.ts";
+import { tracesIn } from "./adapters/traces.ts";
 import { createUsbSensor } from "./adapters/usb-watch.ts";
 import { openLog } from "./audit/log.ts";
 import { createBaseline } from "./baseline.ts";
 import { parseAccounts, resolveRoles } from "./core/accounts.ts";
-import type { Config } from "./core/config.ts";
+import { clockWhileStopped } from "./core/clock-drift.ts";
+import { type Config, ConfigSchema } from "./core/config.ts";
 import { parseConfig, parseTripwires, renderProblems } from "./core/config-parse.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import type { SelfPath } from "./core/fingerprint.ts";
 import { startIn } from "./core/start.ts";
-import { networkObstacles, readSwitches, type SwitchSettings } from "./core/switches.ts";
+import {
+  faultsOf,
+  markAfterStart,
+  networkObstacles,
+  type Obstacle,
+  readSwitches,
+  type SwitchSettings,
+} from "./core/switches.ts";
 import { type Tripwire, watchedPaths } from "./core/tripwire.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
 import { createEnforcer, type Enforcer } from "./enforce.ts";
@@ -91,9 +101,9 @@ async function main(): Promise<void> {
       process.stdout.write(`${command.options.configFile}: good\n`);
       return;
     case "close":
-      return close(readSetup(command.options));
+      return close(readSetupOrClose(command.options));
     case "run":
-      return run(readSetup(command.options));
+      return run(readSetupOrClose(command.options));
   }
 }
 
@@ -111,7 +121,7 @@ async function run(setup: Setup): Promise<void> {
 type Host = {
   readonly clock: Clock;
   readonly enforcer: Enforcer;
-  readonly obstacles: readonly string[];
+  readonly obstacles: readonly Obstacle[];
   readonly via: string;
 };
 
@@ -146,7 +156,11 @@ async function start(setup: Setup, host: Host): Promise<void> {
   });
   for (const finding of opened.findings) log.append(finding);
 
-  const begun = startIn(opened.history, options.mode, config.initialMode);
+  const resumed = startIn(opened.history, options.mode, config.initialMode);
+  const now = { wallMs: clock.wallMs(), monoNs: clock.monoNs(), boot: clock.bootId() };
+  const moved = clockWhileStopped(opened.fold, now, config.clock);
+  const begun = { ...resumed, frozen: resumed.frozen === "" ? moved : resumed.frozen };
+  const missing = host.obstacles.map(({ what }) => what);
   const self = ownFiles(setup);
   const files = createFileSensor({
     paths: watchedPaths(tripwires),
@@ -160,7 +174,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   });
   const rules = createRulesWatch({
     check: enforcer.how === "kernel" ? enforcer.check : null,
-    timeoutMs: config.enforcement.deadManMs,
+    claim: enforcer.claim,
   });
   const sensors = [
     rules,
@@ -206,9 +220,12 @@ async function start(setup: Setup, host: Host): Promise<void> {
   damaged.tell = (detail) =>
     daemon.submit({ kind: "log.damaged", facts: { what: "write-failed", detail }, seenNs: clock.monoNs() });
   let control: ControlSocket | null = null;
-  endWith(daemon, enforcer, async () => control?.stop());
+  const ticking = setInterval(() => daemon.tick(), config.enforcement.heartbeatMs);
+  endWith(daemon, enforcer, {
+    ticks: () => clearInterval(ticking),
+    control: async () => control?.stop(),
+  });
 
-  setInterval(() => daemon.tick(), config.enforcement.heartbeatMs);
   const office = {
     daemon,
     baseline,
@@ -229,7 +246,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         baseline,
         clock,
         switches: setup.switches,
-        obstacles: host.obstacles,
+        obstacles: missing,
         network: `table inet boundary through ${host.via}, dead-man's set of ${config.enforcement.deadManMs} ms`,
         logDir: options.logDir,
         vkey: opened.key.signer.vkey,
@@ -243,7 +260,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       version: VERSION,
       pid: process.pid,
       config: setup.digest,
-      network: enforcer.how === "kernel" ? "enforced" : `observed; missing: ${host.obstacles.join("; ")}`,
+      network: enforcer.how === "kernel" ? "enforced" : `observed; missing: ${missing.join("; ")}`,
     },
     {
       kind: opened.history.kind === "none" ? "first" : opened.history.kind === "clean" ? "clean" : "crash",
@@ -253,6 +270,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       sameBoot: opened.fold.lastBoot === clock.bootId(),
     },
   );
+  rememberEnforcement(setup, host.obstacles);
   control = await listenControl({
     place,
     limits: config.limits,
@@ -267,7 +285,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       mode: begun.mode,
       cause: begun.cause,
       network: enforcer.how,
-      missing: host.obstacles,
+      missing,
       socket: options.runtimeDir,
     },
     "ready",
@@ -279,7 +297,14 @@ async function close(setup: Setup): Promise<void> {
   const { options, config } = setup;
   const { enforcer, obstacles } = openKernel(setup);
   if (enforcer.how === "observed") {
-    process.stdout.write(`nothing to close: log-only; missing: ${obstacles.join("; ")}\n`);
+    const missing = obstacles.map(({ what }) => what).join("; ");
+    if (faultsOf(obstacles).length === 0) {
+      process.stdout.write(`nothing to close: log-only; missing: ${missing}\n`);
+      return;
+    }
+    // whoever called has to close by other means (OnFailure=)
+    process.stderr.write(`boundary-daemon: cannot close, though it is switched on; missing: ${missing}\n`);
+    process.exitCode = EXIT.noStart;
     return;
   }
   if (isTaken(options.logDir)) {
@@ -310,8 +335,7 @@ async function lastMode(options: Options, config: Config): Promise<ReturnType<ty
   return startIn(await readHistory(logPlaceOf(options, createClock())), null, config.initialMode).mode;
 }
 
-function openKernel(setup: Setup): { enforcer: Enforcer; obstacles: readonly string[]; via: string } {
-  const { config, switches } = setup;
+function openKernel({ config, switches }: Pick<Setup, "config" | "switches">): Omit<Host, "clock"> {
   const privilege = netPrivilege();
   const firewall = switches.network ? openFirewall() : { unavailable: "" };
   const unavailable = "unavailable" in firewall && switches.network ? firewall.unavailable : null;
@@ -348,17 +372,67 @@ function closeKernel(enforcer: Enforcer): void {
   opLog.error({ settled }, "LOCKDOWN is in the kernel: there is no daemon");
 }
 
-function endWith(daemon: Daemon, enforcer: Enforcer, stopControl: () => Promise<unknown>): void {
+/** For a later start that cannot read its configuration: whether it has to close. */
+function rememberEnforcement({ options, config }: Setup, obstacles: readonly Obstacle[]): void {
+  const consent = config.enforcement.allowInitNetns ? "consent" : "no-consent";
+  const what = markAfterStart(obstacles);
+  if (what === "keep") keepEnforcedMark(options.stateDir, consent);
+  if (what === "forget") forgetEnforcedMark(options.stateDir);
+}
+
+/** Where enforcement was on, a configuration that cannot be read is LOCKDOWN: one typo must not leave the host open. */
+function readSetupOrClose(options: Options): Setup {
+  try {
+    return readSetup(options);
+  } catch (error) {
+    const told = closeWithoutConfig(options);
+    if (told !== "") process.stderr.write(`boundary-daemon: ${told}\n`);
+    throw error;
+  }
+}
+
+/** Says what came of it; "" where there is nothing to close. */
+function closeWithoutConfig({ stateDir, logDir }: Options): string {
+  const mark = readEnforcedMark(stateDir);
+  if (mark.kind === "none") return "";
+  if (isTaken(logDir)) return "a daemon is running: its rules stay as they are";
+  const enforcement = { network: true, allowInitNetns: mark.consent };
+  const config = ConfigSchema.parse({ enforcement });
+  const switches = readSwitches(config.enforcement, process.env);
+  if (switches.ok && !switches.value.network) return ""; // switched off, and not by the file that cannot be read
+  const on = { network: true, usb: false, process: false };
+  const { enforcer, obstacles } = openKernel({ config, switches: on });
+  const before = "enforcement was on, and the configuration cannot be read";
+  if (enforcer.how === "observed")
+    return `${before}: NOT closed; missing: ${obstacles.map(({ what }) => what).join("; ")}`;
+  const settled = enforcer.settle("LOCKDOWN");
+  return settled.ok ? `${before}: LOCKDOWN is in the kernel` : `${before}: NOT closed: ${settled.why}`;
+}
+
+type Stops = {
+  /** No tick may come after the log is closed. */
+  readonly ticks: () => void;
+  readonly control: () => Promise<unknown>;
+};
+
+function endWith(daemon: Daemon, enforcer: Enforcer, stops: Stops): void {
   const crash = (error: unknown) => {
     opLog.error({ err: renderErrorChain(error) }, "crashed; the next start is LOCKDOWN");
     closeKernel(enforcer);
     process.exit(EXIT.failed);
   };
+  let stoppingFor = "";
   const stop = (signal: string) => {
+    if (stoppingFor !== "") {
+      opLog.warn({ signal, stoppingFor }, "already stopping");
+      return;
+    }
+    stoppingFor = signal;
     daemon
       .stop(signal)
       .then(async (how) => {
-        await stopControl();
+        stops.ticks();
+        await stops.control();
         process.exit(how === "recorded" ? EXIT.stopped : EXIT.failed);
       })
       .catch(crash);
@@ -382,10 +456,8 @@ function logPlaceOf(options: Options, clock: Clock): LogPlace {
     open: (file, size) => openSegment(logDir, file, size),
     hasSegments: () => hasSegments(logDir),
     head: () => readHead(stateDir),
-    key: () => {
-      const loaded = loadKey(stateDir);
-      return loaded.kind === "loaded" ? loaded.key : null;
-    },
+    key: () => loadKey(stateDir),
+    traces: () => tracesIn(stateDir, logDir),
     createKey: () => loadOrCreateKey(stateDir, "none"),
   };
 }

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { type Comparison, isOurAliveElement } from "../core/nft-compare.ts";
+import type { Comparison } from "../core/nft-compare.ts";
+import { createNftEvents, type NftEvent } from "../core/nft-events.ts";
 import type { Facts, Signal, SignalKind } from "../core/signal.ts";
 import type { SensorHealth, SignalSource } from "../ports.ts";
 import { type Following, findProgram, follow } from "./run.ts";
@@ -7,8 +8,8 @@ import { type Following, findProgram, follow } from "./run.ts";
 type Settings = {
   /** Compares the kernel's rules with the confirmed ones (null: none are). null: nothing is enforced, nothing to watch. */
   readonly check: (() => Comparison | null) | null;
-  /** The dead-man's time: what an element of `alive` may have. */
-  readonly timeoutMs: number;
+  /** `Enforcer.claim`: whether a transaction with this mark is our own. */
+  readonly claim: (mark: string) => boolean;
 };
 
 type Emit = (signal: Signal) => void;
@@ -24,11 +25,12 @@ const STEADY_MS = 10_000;
 const VIA = "nft monitor";
 
 /**
- * Notices when somebody else changes our table: follows `nft monitor`, and at every change that could concern us asks
- * `check`. The events only say when to look; what counts is what the kernel holds. Our own transactions make events
- * too, and are found the same. Checks once after each (re)start, for what happened before it could see.
+ * Notices when somebody else changes our table, by `nft monitor`. The event is the evidence: a transaction that touched
+ * our table without a mark of ours is a signal even if everything is as it was by the time we look. Looks once after
+ * each (re)start, for what happened before it could see. A monitor that lost events has also lost track of the sets
+ * that exist, and may leave out their elements: it is blind, and started again.
  */
-export function createRulesWatch({ check, timeoutMs }: Settings): SignalSource {
+export function createRulesWatch({ check, claim }: Settings): SignalSource {
   let state: SensorHealth = { state: "absent", why: "nothing is enforced" };
   let emit: Emit | null = null;
   let following: Following | null = null;
@@ -37,23 +39,20 @@ export function createRulesWatch({ check, timeoutMs }: Settings): SignalSource {
   let retryMs = RETRY_FIRST_MS;
   let stopped = false;
   let beginning: Promise<void> = Promise.resolve();
-  let seenAliveElement: string | null = null;
+  let foreign: Foreign | null = null;
 
   const look = () => {
     pending = null;
     const found = check?.() ?? null;
-    const foreign = seenAliveElement;
-    seenAliveElement = null;
-    if (found === null) return;
+    const seen = foreign;
+    foreign = null;
+    if (found === null) return; // no rules are confirmed: there is nothing that could have been changed
     if (!found.same) emit?.(signal("rules.changed", { what: found.what, detail: found.detail }));
-    // our next heartbeat may have flushed it already, but somebody did try
-    else if (foreign !== null) emit?.(signal("rules.changed", { what: "dead-man", detail: foreign }));
+    else if (seen !== null) emit?.(signal("rules.changed", { what: seen.what, detail: seen.detail }));
   };
-  const onLine = (line: string) => {
-    const concern = concernOf(line, timeoutMs);
-    if (concern.kind === "none" || stopped) return;
-    if (concern.kind === "alive-element") seenAliveElement = concern.detail;
-    pending ??= setImmediate(look); // one look for all lines that came together
+  const foreignSeen = (event: Foreign) => {
+    foreign ??= event;
+    pending ??= setImmediate(look); // one look for all that came together
   };
   const blind = (why: string) => {
     if (stopped) return;
@@ -69,14 +68,28 @@ export function createRulesWatch({ check, timeoutMs }: Settings): SignalSource {
     const startedMs = performance.now();
     let ended: string | null = null;
     const onEnd = (why: string) => {
+      if (ended !== null) return;
       ended = why;
       if (performance.now() - startedMs > STEADY_MS) retryMs = RETRY_FIRST_MS;
       if (following !== null) blind(why);
     };
+    const lost = (why: string) => {
+      const deaf = following?.stop();
+      onEnd(`nft monitor lost events: ${why}`);
+      if (deaf !== undefined) beginning = deaf;
+    };
+    const read = createNftEvents(claim);
+    const onLine = (line: string) => {
+      if (stopped || ended !== null) return;
+      for (const event of read(line)) {
+        if (event.kind === "foreign") foreignSeen(event);
+        else lost(event.why);
+      }
+    };
     const child = startMonitor(onLine, onEnd);
     if (child === null) return blind("nft or setpriv: no such program");
     const subscribed = await untilSubscribed(child, () => ended !== null || stopped);
-    if (stopped || !subscribed) {
+    if (stopped || ended !== null || !subscribed) {
       await child.stop();
       return blind(ended ?? "nft monitor did not subscribe in time");
     }
@@ -104,22 +117,7 @@ export function createRulesWatch({ check, timeoutMs }: Settings): SignalSource {
   };
 }
 
-type Concern =
-  | { readonly kind: "none" }
-  | { readonly kind: "table" }
-  | { readonly kind: "alive-element"; readonly detail: string };
-
-/** What a line of `nft monitor` means to us. Elements of `alive` that run out are our heartbeat's, or do no harm. */
-function concernOf(line: string, timeoutMs: number): Concern {
-  if (line.startsWith("# ERROR")) return { kind: "table" }; // events were lost
-  if (!/ inet boundary(?: |$)/.test(line)) return { kind: "none" };
-  const alive = /^(add|delete) element inet boundary alive \{ (.*) \}$/.exec(line);
-  if (alive === null) return { kind: "table" };
-  if (alive[1] === "delete") return { kind: "none" };
-  const foreign = (alive[2] ?? "").split(", ").find((element) => !isOurAliveElement(element, timeoutMs));
-  if (foreign === undefined) return { kind: "none" };
-  return { kind: "alive-element", detail: `set alive: element ${oneLine(foreign)} was added` };
-}
+type Foreign = Extract<NftEvent, { kind: "foreign" }>;
 
 function startMonitor(onLine: (line: string) => void, onEnd: (why: string) => void): Following | null {
   if (findProgram("nft") === null || findProgram("setpriv") === null) return null;

@@ -69,8 +69,8 @@ function compareAlive(wanted: readonly string[], found: readonly string[]): Diff
   return wrong === undefined ? null : difference("dead-man", `set alive: element ${wrong}`);
 }
 
-/** Whether an element of `alive`, as nft lists it or its monitor reports it, runs out within the dead-man's time. */
-export function isOurAliveElement(text: string, timeoutMs: number): boolean {
+/** Whether an element of `alive`, as nft lists it, runs out within the dead-man's time. */
+function isOurAliveElement(text: string, timeoutMs: number): boolean {
   const element = parseAliveElement(text);
   if (element === null || element.timeoutMs === 0) return false;
   return element.timeoutMs <= timeoutMs + TICK_MS && element.expiresMs <= timeoutMs + TICK_MS;

@@ -17,7 +17,7 @@ export const SIGNAL_FACTS = {
   "usb.device": ["change", "port", "vendor", "product", "classes"],
   /** change: step | drift. milliseconds: signed, wall clock minus boot clock. */
   "clock.moved": ["change", "milliseconds"],
-  /** Somebody else changed our nftables table. what: missing | differs | dead-man. */
+  /** Somebody else changed our nftables table, or did and took it back. what: missing | differs | dead-man. */
   "rules.changed": ["what", "detail"],
   /** Our own log. what: write-failed | replaced | truncated | grown. */
   "log.damaged": ["what", "detail"],

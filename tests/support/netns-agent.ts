@@ -11,6 +11,7 @@ import type { Mode } from "../../daemon/core/mode.ts";
 import type { Signal } from "../../daemon/core/signal.ts";
 import { createEnforcer, type Enforcer } from "../../daemon/enforce.ts";
 import type { SignalSource } from "../../daemon/ports.ts";
+import { forgeLoopback, writeUdp } from "./forged-loopback.ts";
 
 /**
  * Runs inside a namespace and does what it is told: one JSON request a line on stdin, one JSON reply a line on stdout.
@@ -55,6 +56,10 @@ const ACTIONS = {
   sendTcp: ({ flow, token }: { flow: number; token: string }) => flows[flow]?.write(token),
   echoed: () => echoed.join(""),
 
+  forgeLoopback: ({ name }: { name: string }) => forgeLoopback(name),
+  writeUdp: ({ fd, from, to, token }: { fd: number; from: string; to: string; token: string }) =>
+    writeUdp(fd, from, to, 9_000, token),
+
   enforce: (settings: { network: Config["network"]; timeoutMs: number; via?: "nft" }) => {
     const firewall = settings.via === "nft" ? openNftProgram() : openLibnftables();
     if ("unavailable" in firewall) throw new Error(firewall.unavailable);
@@ -66,8 +71,11 @@ const ACTIONS = {
   heartbeat: () => enforcer?.heartbeat(),
   check: () => enforcer?.check(),
 
-  watch: async ({ timeoutMs }: { timeoutMs: number }) => {
-    watch = createRulesWatch({ check: () => enforcer?.check() ?? null, timeoutMs });
+  watch: async () => {
+    watch = createRulesWatch({
+      check: () => enforcer?.check() ?? null,
+      claim: (mark) => enforcer?.claim(mark) ?? false,
+    });
     await watch.start((signal) => signals.push(signal));
     return watch.health();
   },

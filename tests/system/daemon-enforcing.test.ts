@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -78,18 +78,25 @@ describe.skipIf(NO_NETNS !== "")(`the whole daemon, enforcing in a namespace of 
     });
   const set = (mode: Status["mode"]["wanted"]) =>
     ask((client) => client.call("mode.set", { mode, reason: "test" }));
-  const close = (): string => {
-    const args = [
-      "netns",
-      "exec",
-      between.netns.host.name,
-      process.execPath,
-      MAIN,
-      ...daemonArguments(home),
-      "--close",
-    ];
-    return spawnSync("/usr/sbin/ip", args, { encoding: "utf8" }).stdout;
+  const runClose = (wrapper: readonly string[] = []): { status: number | null; said: string } => {
+    const node = [...wrapper, process.execPath, MAIN, ...daemonArguments(home), "--close"];
+    const ran = spawnSync("/usr/sbin/ip", ["netns", "exec", between.netns.host.name, ...node], {
+      encoding: "utf8",
+    });
+    return { status: ran.status, said: ran.stdout + ran.stderr };
   };
+  const close = (): string => runClose().said;
+  const refused = (env: Readonly<Record<string, string>> = {}): Promise<string> =>
+    startDaemon(home, { netns: between.netns.host.name, env }).then(
+      () => "started",
+      (error: Error) => error.message,
+    );
+  /** A home where a daemon has enforced and stopped, whose rules are gone, as after a reboot. */
+  async function enforcedBefore(): Promise<void> {
+    home = createHome(CONFIG);
+    await (await start()).stop();
+    foreignNft(between, "flush ruleset");
+  }
 
   test("says enforced, and the packets agree, in each mode that it passes through", async () => {
     home = createHome(CONFIG);
@@ -123,6 +130,41 @@ describe.skipIf(NO_NETNS !== "")(`the whole daemon, enforcing in a namespace of 
     await expect.poll(async () => (await status()).mode.applied).toBe("LOCKDOWN");
     expect((await status()).mode.cause).toContain("own-rules");
     expect(await probe(between)).toEqual([]);
+  });
+
+  test.each([
+    [
+      "lets packets out for a moment",
+      [
+        "insert rule inet boundary mode_out accept",
+        "flush chain inet boundary mode_out; add rule inet boundary mode_out accept",
+      ],
+    ],
+    [
+      "renews the dead-man as we do",
+      ["flush set inet boundary alive; add element inet boundary alive { ipv4 timeout 1s, ipv6 timeout 1s }"],
+    ],
+  ])("falls to LOCKDOWN when somebody else %s, though everything is as it was", async (_name, commands) => {
+    home = createHome(CONFIG);
+    await start();
+    // one process and no pause: by the time that the daemon looks it is over
+    between.netns.host.exec("sh", "-c", commands.map((command) => `nft '${command}'`).join(" && "));
+    await expect.poll(async () => (await status()).mode.applied).toBe("LOCKDOWN");
+    expect((await status()).mode.cause).toContain("own-rules");
+    expect(await probe(between)).toEqual([]);
+  });
+
+  test("a quiet daemon takes nothing of its own for somebody else's", async () => {
+    home = createHome(CONFIG);
+    await start();
+    for (const mode of ["RESTRICTED", "TRUSTED", "AIRGAP"] as const) await set(mode);
+    await delay(1_500);
+    expect((await status()).mode).toMatchObject({ wanted: "AIRGAP", applied: "AIRGAP" });
+    expect(
+      linesOf(home.logDir)
+        .map(recordOf)
+        .filter(({ kind }) => /trip|blind/.test(kind)),
+    ).toEqual([]);
   });
 
   test.each(["SIGSTOP", "SIGKILL"] as const)("closes by itself after %s", async (signal) => {
@@ -174,6 +216,88 @@ describe.skipIf(NO_NETNS !== "")(`the whole daemon, enforcing in a namespace of 
     writeFileSync(join(home.stateDir, "log.key"), "no key");
     await expect(startDaemon(home, { netns: between.netns.host.name })).rejects.toThrow(/key-unreadable/);
     expect(await probe(between)).toEqual([]);
+  });
+
+  const UNREADABLE: readonly (readonly [string, () => void])[] = [
+    ["invalid", () => writeFileSync(home.configFile, "initialMod: OPEN\n")],
+    ["missing, though named", () => rmSync(home.configFile)],
+    ["not UTF-8", () => writeFileSync(home.configFile, Buffer.from([0xff, 0xfe]))],
+    [
+      "one with a tripwires file that is invalid",
+      () => {
+        writeFileSync(join(home.path, "wires.yaml"), "tripwire: []\n");
+        writeFileSync(home.configFile, `tripwiresFile: ${home.path}/wires.yaml\n`);
+      },
+    ],
+  ];
+  test.each(UNREADABLE)(
+    "where it enforced before, a configuration that is %s closes the kernel, at --close and at a start",
+    async (_name, spoil) => {
+      await enforcedBefore();
+      spoil();
+      const closed = runClose();
+      expect(closed.status).toBe(2);
+      expect(closed.said).toContain("LOCKDOWN is in the kernel");
+      expect(await probe(between)).toEqual([]);
+      foreignNft(between, "flush ruleset");
+      expect(await refused()).toMatch(/^ended with 2:.*LOCKDOWN is in the kernel/s);
+      expect(await probe(between)).toEqual([]);
+    },
+  );
+
+  test("a configuration that cannot be read closes nothing where it never enforced, or was switched off since", async () => {
+    home = createHome("initialMod: OPEN\n");
+    expect(await refused()).toMatch(/^ended with 2:/);
+    expect(runClose().status).toBe(2);
+    expect((await probe(between)).toSorted()).toEqual(EVERYTHING);
+    home.remove();
+
+    await enforcedBefore();
+    const off = { BOUNDARY_NETWORK_ENFORCE: "0" };
+    const daemon = await startDaemon(home, { netns: between.netns.host.name, env: off });
+    daemons.push(daemon);
+    await daemon.stop();
+    writeFileSync(home.configFile, "initialMod: OPEN\n");
+    expect(await refused()).toMatch(/^ended with 2:/);
+    expect((await probe(between)).toSorted()).toEqual(EVERYTHING);
+  });
+
+  test("a configuration that cannot be read closes nothing while the environment switches off, or a daemon lives", async () => {
+    await enforcedBefore();
+    writeFileSync(home.configFile, "initialMod: OPEN\n");
+    expect(await refused({ BOUNDARY_NETWORK_ENFORCE: "0" })).toMatch(/^ended with 2:/);
+    expect((await probe(between)).toSorted()).toEqual(EVERYTHING);
+    home.remove();
+
+    home = createHome(CONFIG);
+    await start();
+    const elsewhere = join(home.path, "typo.yaml");
+    writeFileSync(elsewhere, "initialMod: OPEN\n");
+    const typo = startDaemon({ ...home, configFile: elsewhere }, { netns: between.netns.host.name });
+    await expect(typo).rejects.toThrow(/a daemon is running: its rules stay/);
+    expect((await probe(between)).toSorted()).toEqual(EVERYTHING);
+  });
+
+  test("--close fails when it is switched on and cannot be done, with a good configuration and without", async () => {
+    await enforcedBefore();
+    const powerless = ["/usr/bin/setpriv", "--inh-caps", "-net_admin", "--bounding-set", "-net_admin"];
+    const without = runClose(powerless);
+    expect(without.status).toBe(3);
+    expect(without.said).toMatch(/cannot close.*CAP_NET_ADMIN/);
+    writeFileSync(home.configFile, "initialMod: OPEN\n");
+    const neither = runClose(powerless);
+    expect(neither.status).toBe(2);
+    expect(neither.said).toMatch(/NOT closed.*CAP_NET_ADMIN/);
+  });
+
+  test("asked twice to stop, it still leaves the mode's rules without the dead-man", async () => {
+    home = createHome(CONFIG);
+    const daemon = await start();
+    daemon.signal("SIGTERM");
+    daemon.signal("SIGINT");
+    expect((await daemon.stop()).code).toBe(0);
+    await delay(1_200);
+    expect((await probe(between)).toSorted()).toEqual(EVERYTHING);
   });
 
   test("a second daemon that is refused leaves the first one's rules alone", async () => {

@@ -20,7 +20,7 @@ describe.skipIf(NO_NETNS !== "")(`foreign changes to our rules (${NO_NETNS || "n
     agent = startAgent(netns);
     await agent.call("enforce", { network, timeoutMs: TIMEOUT_MS });
     await agent.call("apply", { mode: "RESTRICTED" });
-    await agent.call("watch", { timeoutMs: TIMEOUT_MS });
+    await agent.call("watch");
   });
   beforeEach(async () => {
     await agent.call("apply", { mode: "RESTRICTED" });
@@ -66,6 +66,86 @@ describe.skipIf(NO_NETNS !== "")(`foreign changes to our rules (${NO_NETNS || "n
     expect(await agent.call("check")).toMatchObject({ same: true });
     expect(await signalled("rules.changed")).toBe(true);
     expect(signals.at(-1)).toMatchObject({ what: "dead-man" });
+  });
+
+  const RULE_OUT = "add rule inet boundary mode_out";
+  const REFUSE = 'counter name "refused_out" drop';
+  const PUT_BACK = `flush chain inet boundary mode_out
+    ${RULE_OUT} meta oifkind "tun" meta oiftype loopback ${REFUSE}
+    ${RULE_OUT} meta oiftype loopback accept
+    ${RULE_OUT} ${REFUSE}`;
+
+  test.each([
+    ["a rule", ["insert rule inet boundary mode_out accept", PUT_BACK], "differs"],
+    [
+      "a rule whose comment forges the generation line of another process",
+      [
+        'insert rule inet boundary mode_out accept comment "\n# new generation 9 by process 1 (node)\n"',
+        PUT_BACK,
+      ],
+      "differs",
+    ],
+    [
+      "a renewal of the dead-man with our own time",
+      [
+        "flush set inet boundary alive; add element inet boundary alive { ipv4 timeout 30s, ipv6 timeout 30s }",
+      ],
+      "dead-man",
+    ],
+    ["a chain of its own", ["add chain inet boundary extra", "delete chain inet boundary extra"], "differs"],
+  ])("%s that is as it was before we look is noticed by its events", async (_, commands, what) => {
+    await agent.call("apply", { mode: "AIRGAP" });
+    for (let round = 0; round < 3; round++) {
+      // a monitor that lost track is started again
+      expect(await eventually(async () => (await agent.call("health"))?.state === "watching")).toBe(true);
+      await agent.call("signals");
+      signals.length = 0;
+      await agent.call("nft", { commands });
+      expect(await agent.call("check")).toMatchObject({ same: true });
+      expect(await signalled("rules.changed")).toBe(true);
+      expect(signals.find((signal) => signal["kind"] === "rules.changed")).toMatchObject({ what });
+    }
+  });
+
+  test("an old mark of ours makes nobody else's change ours", async () => {
+    const mark = `mark_${"0".repeat(32)}`;
+    await agent.call("nft", {
+      commands: [`add counter inet boundary ${mark}; delete counter inet boundary ${mark}`],
+    });
+    expect(await signalled("rules.changed")).toBe(true);
+    expect(signals.at(-1)).toMatchObject({ what: "differs" });
+    expect(signals.at(-1)?.["detail"]).toMatch(/^process \d+ \(nft\): add counter inet boundary mark_0/);
+  });
+
+  test("a busy set of another table is no signal, and hides nothing", async () => {
+    netns.exec("nft", "add table inet other; add set inet other busy { type ipv4_addr; }");
+    for (let round = 0; round < 8; round++) {
+      const some = Array.from({ length: 4_000 }, (_, i) => `10.${round}.${i >> 8}.${i & 255}`).join(", ");
+      netns.exec("sh", "-c", `echo 'add element inet other busy { ${some} }' | nft -f -`);
+    }
+    await agent.call("heartbeat");
+    await delay(100);
+    expect(await agent.call("signals")).toEqual([]);
+    await agent.call("nft", {
+      commands: ["add chain inet boundary extra", "delete chain inet boundary extra"],
+    });
+    expect(await signalled("rules.changed")).toBe(true);
+    netns.exec("nft", "delete table inet other");
+  });
+
+  test("what the nft program did for us is ours", async () => {
+    await agent.call("enforce", { network, timeoutMs: TIMEOUT_MS, via: "nft" });
+    for (const mode of ["AIRGAP", "RESTRICTED"] as const) {
+      expect(await agent.call("apply", { mode })).toMatchObject({ ok: true });
+      expect(await agent.call("heartbeat")).toEqual({ ok: true });
+    }
+    await delay(200);
+    expect(await agent.call("signals")).toEqual([]);
+    await agent.call("nft", {
+      commands: ["add chain inet boundary extra", "delete chain inet boundary extra"],
+    });
+    expect(await signalled("rules.changed")).toBe(true);
+    await agent.call("enforce", { network, timeoutMs: TIMEOUT_MS });
   });
 
   test("our own transactions, heartbeats and the changes of other tables are not signals", async () => {
