@@ -495,6 +495,26 @@ describe("what it knows", () => {
     expect(sensor.memory()?.states[0]?.sha256).not.toBe(first);
   });
 
+  test("is unsettled at a path from its event until its content is hashed", async () => {
+    const gate = Promise.withResolvers<void>();
+    let isHeld = false;
+    const slow: FileReader = {
+      ...reader,
+      read: async (path) => {
+        if (isHeld) await gate.promise;
+        return reader.read(path);
+      },
+    };
+    const sensor = await watching(["d/f"], { reader: slow });
+    isHeld = true;
+    write("d/f", "second");
+    await expect.poll(() => changesOf("d/f"), patience).toContain("modified");
+    expect(sensor.memory()?.unsettled).toEqual(new Set([join(root, "d/f")]));
+    gate.resolve();
+    await expect.poll(() => sensor.memory()?.unsettled.size, patience).toBe(0);
+    expect(known(sensor)).toEqual(await sensor.snapshot());
+  });
+
   test("is complete when a re-hash says so", async () => {
     const seen: (number | undefined)[] = [];
     const sensor: FileSensor = await watching(["d/f"], {
