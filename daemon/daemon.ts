@@ -99,8 +99,16 @@ export function createDaemon(
   let sinceMs = clock.wallMs();
 
   const lookout = createLookout({
-    ...{ tripwires: parts.tripwires, baseline: parts.baseline, clock, opLog, repeats, fired },
-    ...{ state: () => state, dispatch, append, nowMs },
+    tripwires: parts.tripwires,
+    baseline: parts.baseline,
+    clock,
+    opLog,
+    repeats,
+    fired,
+    state: () => state,
+    dispatch,
+    append,
+    nowMs,
   });
 
   function dispatch(input: Input): void {

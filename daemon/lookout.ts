@@ -85,7 +85,7 @@ export function createLookout(parts: LookoutParts): Lookout {
 
   /** A mode that arms tripwires behind a sensor that is blind already. */
   function modeChanged(): void {
-    for (const sensor of [...blindNow]) {
+    for (const sensor of blindNow) {
       const facts = { sensor, why: "blind since before the mode changed" };
       tripBehind(sensor, { kind: "sensor.blind", facts, seenNs: clock.monoNs() });
     }
