@@ -80,6 +80,7 @@ function storeOn(fd: number, path: string, sizeAtOpen: number): LogStore {
   const { dev, ino } = fs.fstatSync(fd);
   let size = sizeAtOpen; // what is certainly written
   let underWay = 0;
+  let closed = false;
   return {
     async write(chunk) {
       underWay = chunk.length;
@@ -88,6 +89,7 @@ function storeOn(fd: number, path: string, sizeAtOpen: number): LogStore {
       underWay = 0;
     },
     damage() {
+      if (closed) return null; // the number may be another file's by now
       const open = fs.fstatSync(fd);
       if (open.size < size) return { what: "truncated", detail: `${open.size} bytes, ${size} were written` };
       if (open.size > size + underWay)
@@ -98,7 +100,10 @@ function storeOn(fd: number, path: string, sizeAtOpen: number): LogStore {
         return { what: "replaced", detail: "another file has its name" };
       return open.nlink === 1 ? null : { what: "replaced", detail: `the file has ${open.nlink} names` };
     },
-    close: () => fs.closeSync(fd),
+    close: () => {
+      closed = true;
+      fs.closeSync(fd);
+    },
   };
 }
 

@@ -172,6 +172,12 @@ describe("a segment", () => {
 });
 
 describe("damage", () => {
+  test("of a closed store is none: its file's number may be another file's by then", () => {
+    const store = createSegment(directory, 0);
+    store.close();
+    expect(store.damage()).toBeNull();
+  });
+
   test.each([
     [
       "replaced",
