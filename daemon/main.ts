@@ -61,6 +61,7 @@ import { HELP, type Options, parseCommand } from "./options.ts";
 import type { Clock, Firewall } from "./ports.ts";
 import { answer } from "./requests.ts";
 import { statusOf } from "./status.ts";
+import { createStop } from "./stop-once.ts";
 
 /**
  * The composition root: reads what this run is to be, builds the parts and joins them. Nothing is decided here but
@@ -409,34 +410,17 @@ function closeWithoutConfig({ stateDir, logDir }: Options): string {
   return settled.ok ? `${before}: LOCKDOWN is in the kernel` : `${before}: NOT closed: ${settled.why}`;
 }
 
-type Stops = {
-  /** No tick may come after the log is closed. */
-  readonly ticks: () => void;
-  readonly control: () => Promise<unknown>;
-};
-
-function endWith(daemon: Daemon, enforcer: Enforcer, stops: Stops): void {
+function endWith(
+  daemon: Daemon,
+  enforcer: Enforcer,
+  stops: { readonly ticks: () => void; readonly control: () => Promise<unknown> },
+): void {
   const crash = (error: unknown) => {
     opLog.error({ err: renderErrorChain(error) }, "crashed; the next start is LOCKDOWN");
     closeKernel(enforcer);
     process.exit(EXIT.failed);
   };
-  let stoppingFor = "";
-  const stop = (signal: string) => {
-    if (stoppingFor !== "") {
-      opLog.warn({ signal, stoppingFor }, "already stopping");
-      return;
-    }
-    stoppingFor = signal;
-    daemon
-      .stop(signal)
-      .then(async (how) => {
-        stops.ticks();
-        await stops.control();
-        process.exit(how === "recorded" ? EXIT.stopped : EXIT.failed);
-      })
-      .catch(crash);
-  };
+  const stop = createStop({ daemon, ...stops, exit: (how) => process.exit(EXIT[how]), crash, opLog });
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);
   process.on("SIGHUP", () =>

@@ -5,6 +5,7 @@ import { emptyTail, type Tail } from "./audit/log.ts";
 import type { Entry } from "./audit/record.ts";
 import { type Recovery, recoverLog } from "./audit/recover.ts";
 import type { Chunk } from "./audit/split.ts";
+import { BoundaryError } from "./core/errors.ts";
 import type { History } from "./core/start.ts";
 import type { LogStore, Signer } from "./ports.ts";
 
@@ -22,7 +23,12 @@ export interface LogPlace {
     | { readonly kind: "note"; readonly note: string }
     | { readonly kind: "unreadable"; readonly why: string };
   /** Throws BoundaryError("key-unreadable") when there is one that cannot be read. */
-  key(): LogKey | null;
+  key():
+    | { readonly kind: "loaded"; readonly key: LogKey }
+    | { readonly kind: "missing" }
+    | { readonly kind: "empty" };
+  /** What else an earlier daemon left here; names, for a person to read. Empty before a first start. */
+  traces(): readonly string[];
   createKey(): LogKey;
 }
 
@@ -45,11 +51,12 @@ export type Opened = {
  */
 export async function openHistory(place: LogPlace): Promise<Opened> {
   const head = headOf(place);
-  const key = place.key();
   const exists = place.hasSegments();
+  const key = keyOf(place, exists, head);
   if (!key) {
-    if (!exists && head.kind === "missing") return begin(place, place.createKey(), { kind: "none" }, []);
-    return restart(place, place.createKey(), "the log's key is missing", head);
+    const why = whyNoFirstStart(place, exists, head);
+    if (why === null) return begin(place, place.createKey(), { kind: "none" }, []);
+    return restart(place, place.createKey(), why, head);
   }
   if (!exists && head.kind === "missing") {
     return begin(
@@ -82,15 +89,43 @@ function headOf(place: Pick<LogPlace, "head">): ReturnType<LogPlace["head"]> {
     : head;
 }
 
+/** Null when there is none. A file of no bytes is none as long as nothing is there that was signed with a key. */
+function keyOf(
+  place: Pick<LogPlace, "key">,
+  exists: boolean,
+  head: ReturnType<LogPlace["head"]>,
+): LogKey | null {
+  const found = place.key();
+  if (found.kind === "loaded") return found.key;
+  if (found.kind === "empty" && (exists || head.kind !== "missing")) {
+    throw new BoundaryError("key-unreadable", "the log's key is empty, and there is a log signed with it");
+  }
+  return null;
+}
+
+/** Without a key: whether somebody took it away, or there never was one (null). */
+function whyNoFirstStart(
+  place: Pick<LogPlace, "traces">,
+  exists: boolean,
+  head: ReturnType<LogPlace["head"]>,
+): string | null {
+  if (exists || head.kind !== "missing") return "the log's key is missing";
+  const traces = place.traces();
+  return traces.length === 0
+    ? null
+    : `log, key and remembered head are missing, but not ${traces.join(", ")}`;
+}
+
 /** What the log tells of the time before, without touching anything: for `--close`. A start would come to the same mode. */
 export async function readHistory(
   place: Omit<LogPlace, "quarantine" | "create" | "open" | "createKey">,
 ): Promise<History> {
   const head = headOf(place);
-  const key = place.key();
+  const exists = place.hasSegments();
+  const key = keyOf(place, exists, head);
   if (!key) {
-    const nothing = !place.hasSegments() && head.kind === "missing";
-    return nothing ? { kind: "none" } : { kind: "broken", why: "the log's key is missing" };
+    const why = whyNoFirstStart(place, exists, head);
+    return why === null ? { kind: "none" } : { kind: "broken", why };
   }
   if (head.kind !== "note") return { kind: "unreadable", why: `the remembered head is ${head.kind}` };
   const recovery = await recoverLog({
@@ -127,7 +162,8 @@ function goOn(
       head.kind === "missing"
         ? "the remembered head is missing"
         : `the remembered head cannot be read: ${head.why}`;
-    return { history: { kind: "unreadable", why }, fold, tail, store, key, findings };
+    const { epoch, frozen } = fold;
+    return { history: { kind: "unreadable", why, epoch, frozen }, fold, tail, store, key, findings };
   }
   return { history: historyOf(fold, recovery.kind), fold, tail, store, key, findings };
 }
@@ -135,7 +171,7 @@ function goOn(
 function historyOf(fold: Fold, ended: "sound" | "recovered"): History {
   const { wanted, epoch, frozen, lastAt } = fold;
   if (fold.unreadable !== "")
-    return { kind: "unreadable", why: `the log's ${fold.unreadable} cannot be read` };
+    return { kind: "unreadable", why: `the log's ${fold.unreadable} cannot be read`, epoch, frozen };
   // Bytes after a clean stop were not written by us: not clean.
   if (ended === "sound" && fold.stop === "clean" && wanted !== null)
     return { kind: "clean", wanted, epoch, frozen };

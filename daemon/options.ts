@@ -30,10 +30,10 @@ Usage: boundary-daemon [--config FILE] [--mode MODE] [--log-dir DIR] [--state-di
   --mode MODE         mode of a first start; later it can only tighten: open, restricted, trusted, airgap,
                       coldroom, lockdown
   --log-dir DIR       the signed log
-  --state-dir DIR     the key, the remembered head, the baseline
+  --state-dir DIR     the key, the remembered head, the baseline, the mark of enforcement
   --runtime-dir DIR   the control socket
   --close             load the last mode's rules into the kernel, or LOCKDOWN when they are not known for
-                      certain, and end; for early boot and after a crash
+                      certain, and end; for early boot and after a crash. 3: switched on, and it cannot be done
   --check-config      read the configuration and the tripwires, name every fault, and end
   --help, --version
 

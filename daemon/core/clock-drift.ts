@@ -31,8 +31,10 @@ export function watchClock(
   return { state: { ...state, lastOffsetMs: offsetMs }, moved: null };
 }
 
-/** When and on which clock something happened: a record of the log, or now. */
-export type Moment = {
+/** When the log's last record was made, as its fields tell it. */
+export type LastRecord = { readonly lastAt: string; readonly lastMono: string; readonly lastBoot: string };
+
+export type Now = {
   readonly wallMs: number;
   /** CLOCK_MONOTONIC, nanoseconds: comparable within one boot. */
   readonly monoNs: bigint;
@@ -45,21 +47,25 @@ export type Moment = {
  * advanced as the monotonic one did, but for `maxStepMs`. The monotonic clock stands while the host sleeps: a host
  * that slept with the daemon stopped is frozen, for a person to clear, since the log does not tell the two apart.
  */
-export function clockWhileStopped(last: Moment, now: Moment, limits: Pick<ClockLimits, "maxStepMs">): string {
-  const wallMs = now.wallMs - last.wallMs;
-  if (!(wallMs >= 0)) return `the wall clock is ${Math.round(-wallMs)} ms before the log's last record`;
-  if (now.boot !== last.boot) return "";
-  const monoMs = Number((now.monoNs - last.monoNs) / 1_000_000n);
+export function clockWhileStopped(
+  last: LastRecord,
+  now: Now,
+  limits: Pick<ClockLimits, "maxStepMs">,
+): string {
+  if (last.lastAt === "") return ""; // no record, nothing to compare with
+  const wallMs = now.wallMs - Date.parse(last.lastAt);
+  const monoMs = millisecondsSince(last.lastMono, now.monoNs);
+  if (Number.isNaN(wallMs) || Number.isNaN(monoMs)) return "the time of the log's last record cannot be read";
+  if (wallMs < 0) return `the wall clock is ${-wallMs} ms before the log's last record`;
+  if (now.boot !== last.lastBoot) return "";
   const apartMs = Math.round(wallMs - monoMs);
   return Math.abs(apartMs) > limits.maxStepMs
     ? `the wall clock moved by ${apartMs} ms against the monotonic clock while the daemon was stopped`
     : "";
 }
 
-/** The moment of a record, as its fields tell it; null when they cannot be read. */
-export function parseMoment(at: string, mono: string, boot: string): Moment | null {
-  const wallMs = Date.parse(at);
-  return Number.isNaN(wallMs) || !/^\d{1,20}$/.test(mono) ? null : { wallMs, monoNs: BigInt(mono), boot };
+function millisecondsSince(mono: string, nowNs: bigint): number {
+  return /^\d{1,20}$/.test(mono) ? Number((nowNs - BigInt(mono)) / 1_000_000n) : Number.NaN;
 }
 
 function report(change: ClockMove["change"], milliseconds: number, offsetMs: number) {

@@ -29,20 +29,51 @@ export function readSwitches(
   return { ok: true, value: { network, usb, process: processes } };
 }
 
-/** What stands between the network switch and the kernel; empty when nothing does. */
+/** What stands between the network switch and the kernel. Switch and consent are the owner's to give; the rest is a fault. */
+export type Obstacle = {
+  readonly kind: "switch" | "privilege" | "consent" | "nftables";
+  /** For a person to read. */
+  readonly what: string;
+};
+
+/** All that stand in the way; empty when nothing does. */
 export function networkObstacles(facts: {
   readonly switchedOn: boolean;
   readonly missingPrivilege: readonly string[];
   readonly inInitNetns: boolean | "unknown";
   readonly allowInitNetns: boolean;
   readonly firewall: string | null;
-}): readonly string[] {
-  return [
-    ...(facts.switchedOn ? [] : [`the switch (${SWITCHES.network}=1 or enforcement.network)`]),
-    ...facts.missingPrivilege.map((name) => `the privilege ${name}`),
-    ...(facts.inInitNetns === false || facts.allowInitNetns
-      ? []
-      : ["the consent to enforce in the host's own network namespace (enforcement.allowInitNetns)"]),
-    ...(facts.firewall === null ? [] : [`nftables (${facts.firewall})`]),
-  ];
+}): readonly Obstacle[] {
+  const obstacles: Obstacle[] = facts.missingPrivilege.map((name) => ({
+    kind: "privilege",
+    what: `the privilege ${name}`,
+  }));
+  if (!facts.switchedOn)
+    obstacles.unshift({
+      kind: "switch",
+      what: `the switch (${SWITCHES.network}=1 or enforcement.network)`,
+    });
+  if (facts.inInitNetns !== false && !facts.allowInitNetns)
+    obstacles.push({
+      kind: "consent",
+      what: "the consent to enforce in the host's own network namespace (enforcement.allowInitNetns)",
+    });
+  if (facts.firewall !== null) obstacles.push({ kind: "nftables", what: `nftables (${facts.firewall})` });
+  return obstacles;
+}
+
+/** What keeps a host open that its owner wants closed: nothing, or a fault that somebody has to be told of. */
+export function faultsOf(obstacles: readonly Obstacle[]): readonly Obstacle[] {
+  if (obstacles.some(({ kind }) => kind === "switch")) return [];
+  return obstacles.filter(({ kind }) => kind === "privilege" || kind === "nftables");
+}
+
+/**
+ * What a start that succeeded remembers of enforcement, for a later one that cannot read its configuration: "keep" it
+ * while it is on; "forget" it once the owner has switched it off or taken the consent back; "leave" it as it was when
+ * only the means are missing.
+ */
+export function markAfterStart(obstacles: readonly Obstacle[]): "keep" | "forget" | "leave" {
+  if (obstacles.length === 0) return "keep";
+  return obstacles.some(({ kind }) => kind === "switch" || kind === "consent") ? "forget" : "leave";
 }

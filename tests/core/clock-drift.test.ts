@@ -5,7 +5,6 @@ import {
   type ClockMove,
   type ClockState,
   clockWhileStopped,
-  parseMoment,
   watchClock,
 } from "../../daemon/core/clock-drift.ts";
 
@@ -77,46 +76,42 @@ describe("watchClock", () => {
 });
 
 describe("clockWhileStopped", () => {
-  const last = { wallMs: 1_000_000, monoNs: 50_000_000_000n, boot: "b007" };
+  const last = { lastAt: "2026-01-02T03:04:05.000Z", lastMono: "50000000000", lastBoot: "b007" };
   /** Later by these, in milliseconds, on each clock. */
   const later = (wallMs: number, monoMs: number, boot = "b007") => ({
-    wallMs: last.wallMs + wallMs,
-    monoNs: last.monoNs + BigInt(monoMs) * 1_000_000n,
+    wallMs: Date.UTC(2026, 0, 2, 3, 4, 5) + wallMs,
+    monoNs: BigInt(50_000 + monoMs) * 1_000_000n,
     boot,
   });
 
   test.each([
-    ["at once", later(0, 0), /^$/],
-    ["an hour later on both clocks", later(3_600_000, 3_600_000), /^$/],
-    ["ahead by just the limit", later(65_000, 60_000), /^$/],
-    ["behind by just the limit", later(55_000, 60_000), /^$/],
-    ["ahead by more", later(65_001, 60_000), /moved by 5001 ms/],
-    ["behind by more", later(54_999, 60_000), /moved by -5001 ms/],
-    ["set forward by a day", later(86_400_000, 60_000), /moved by 86340000 ms/],
-    ["earlier than the last record, by a millisecond", later(-1, 60_000), /1 ms before/],
-    ["earlier, and the monotonic clock too, which cannot be", later(-60_000, -60_000), /60000 ms before/],
-    ["a monotonic clock that went back", later(0, -6_000), /moved by 6000 ms/],
-    ["another boot, later", later(86_400_000, -40_000, "another"), /^$/],
-    ["another boot, earlier", later(-86_400_000, -40_000, "another"), /86400000 ms before/],
-    ["a wall clock that is no number", { ...later(0, 0), wallMs: Number.NaN }, /before/],
+    ["at once", later(0, 0), ""],
+    ["an hour later on both clocks", later(3_600_000, 3_600_000), ""],
+    ["ahead by just the limit", later(65_000, 60_000), ""],
+    ["behind by just the limit", later(55_000, 60_000), ""],
+    ["ahead by more", later(65_001, 60_000), "moved by 5001 ms"],
+    ["behind by more", later(54_999, 60_000), "moved by -5001 ms"],
+    ["set forward by a day", later(86_400_000, 60_000), "moved by 86340000 ms"],
+    ["earlier than the last record, by a millisecond", later(-1, 60_000), "1 ms before"],
+    ["earlier on both clocks, which cannot be", later(-40_000, -40_000), "40000 ms before"],
+    ["a monotonic clock that went back", later(0, -6_000), "moved by 6000 ms"],
+    ["another boot, later", later(86_400_000, -40_000, "another"), ""],
+    ["another boot, earlier", later(-86_400_000, -40_000, "another"), "86400000 ms before"],
   ])("%s", (_what, now, expected) => {
-    expect(clockWhileStopped(last, now, limits)).toMatch(expected);
+    const why = clockWhileStopped(last, now, limits);
+    expect(expected === "" ? why === "" : why.includes(expected)).toBe(true);
   });
 
-  test("a record's moment is read, or not at all", () => {
-    expect(parseMoment("1970-01-01T00:00:01.500Z", "42", "b")).toEqual({
-      wallMs: 1_500,
-      monoNs: 42n,
-      boot: "b",
-    });
-    for (const [at, mono] of [
-      ["", ""],
-      ["yesterday", "42"],
-      ["1970-01-01T00:00:01.500Z", ""],
-      ["1970-01-01T00:00:01.500Z", "-1"],
-      ["1970-01-01T00:00:01.500Z", "0x10"],
-    ] as const) {
-      expect(parseMoment(at, mono, "b")).toBeNull();
-    }
+  test.each([
+    ["no record at all is nothing to compare with", { lastAt: "", lastMono: "", lastBoot: "" }, ""],
+    [
+      "a time that is none",
+      { ...last, lastAt: "yesterday" },
+      "the time of the log's last record cannot be read",
+    ],
+    ["no monotonic time", { ...last, lastMono: "" }, "the time of the log's last record cannot be read"],
+    ["a negative one", { ...last, lastMono: "-1" }, "the time of the log's last record cannot be read"],
+  ])("%s", (_what, record, expected) => {
+    expect(clockWhileStopped(record, later(0, 0), limits)).toBe(expected);
   });
 });

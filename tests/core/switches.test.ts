@@ -1,6 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { ConfigSchema } from "../../daemon/core/config.ts";
-import { networkObstacles, readSwitches } from "../../daemon/core/switches.ts";
+import {
+  faultsOf,
+  markAfterStart,
+  networkObstacles,
+  type Obstacle,
+  readSwitches,
+} from "../../daemon/core/switches.ts";
 
 const off = ConfigSchema.parse({}).enforcement;
 const on = ConfigSchema.parse({ enforcement: { network: true } }).enforcement;
@@ -44,6 +50,23 @@ describe("networkObstacles", () => {
   ] as const)("names %s when it is missing", (_name, change, expected) => {
     const obstacles = networkObstacles({ ...fine, ...change });
     expect(obstacles).toHaveLength(1);
-    expect(obstacles[0]).toMatch(expected);
+    expect(obstacles[0]?.what).toMatch(expected);
+  });
+});
+
+describe("what stands in the way", () => {
+  test.each([
+    ["nothing", [], [], "keep"],
+    ["the switch", ["switch"], [], "forget"],
+    ["the consent", ["consent"], [], "forget"],
+    ["the privilege", ["privilege"], ["privilege"], "leave"],
+    ["nftables", ["nftables"], ["nftables"], "leave"],
+    ["both means", ["privilege", "nftables"], ["privilege", "nftables"], "leave"],
+    ["the consent and a means", ["privilege", "consent"], ["privilege"], "forget"],
+    ["the switch and everything else", ["switch", "privilege", "consent", "nftables"], [], "forget"],
+  ] as const)("%s: whether it is a fault, and what a start remembers", (_name, kinds, faults, mark) => {
+    const obstacles = kinds.map((kind): Obstacle => ({ kind, what: kind }));
+    expect(faultsOf(obstacles).map(({ kind }) => kind)).toEqual(faults);
+    expect(markAfterStart(obstacles)).toBe(mark);
   });
 });

@@ -3,6 +3,7 @@ import {
   appendFileSync,
   chmodSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -15,7 +16,11 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import { type Client, connectControl } from "../../cli/client.ts";
-import { segmentName } from "../../daemon/adapters/log-file.ts";
+import { createClock } from "../../daemon/adapters/clock.ts";
+import { openHeadFile } from "../../daemon/adapters/head-file.ts";
+import { loadOrCreateKey, prepareStateDirectory } from "../../daemon/adapters/keys.ts";
+import { createSegment, prepareLogDirectory, segmentName } from "../../daemon/adapters/log-file.ts";
+import { emptyTail, openLog } from "../../daemon/audit/log.ts";
 import type { LogRecord } from "../../daemon/audit/record.ts";
 import type { Status } from "../../daemon/protocol/messages.ts";
 import { linesOf, recordOf } from "../audit/fixture.ts";
@@ -111,6 +116,16 @@ describe("a start", () => {
       (at) => unlinkSync(join(at.stateDir, "log.head")),
       /unreadable: the remembered head is missing/,
     ],
+    ["a missing log, key and head", removeSpine, /tampered: .* are missing, but not baseline\.json/],
+    [
+      "a missing log, key and head, where only evidence is left",
+      (at) => {
+        removeSpine(at);
+        rmSync(join(at.stateDir, "baseline.json"));
+        mkdirSync(join(at.logDir, "broken-20260102T030405.678Z"));
+      },
+      /tampered: .* but not broken-/,
+    ],
     [
       "an unreadable remembered head",
       (at) => writeFileSync(join(at.stateDir, "log.head"), "nonsense"),
@@ -127,6 +142,63 @@ describe("a start", () => {
     expect(mode.wanted).toBe("LOCKDOWN");
     expect(mode.cause).toMatch(cause);
     expect(keptIn(at.logDir).includes(evidence)).toBe(true);
+  });
+
+  test("with nothing left of an earlier one is a first start, also beside an empty key", async () => {
+    const at = home();
+    await (await start(at)).stop();
+    removeSpine(at);
+    rmSync(join(at.stateDir, "baseline.json"));
+    writeFileSync(join(at.stateDir, "log.key"), "", { mode: 0o600 });
+    await start(at);
+    expect((await statusOf(at)).mode).toMatchObject({
+      wanted: "RESTRICTED",
+      cause: expect.stringMatching(/^initial/),
+    });
+  });
+
+  test("beside an empty key and a log that was signed is refused", async () => {
+    const at = home();
+    await (await start(at)).stop();
+    truncateSync(join(at.stateDir, "log.key"), 0);
+    await expect(startDaemon(at)).rejects.toThrow(/key-unreadable/);
+  });
+
+  test.each([
+    [
+      "an hour ahead of ours, the clock was set back",
+      3_600_000,
+      0n,
+      "another boot",
+      /before the log's last record/,
+    ],
+    [
+      "of this boot and a minute ago, by the wall clock alone",
+      -60_000,
+      0n,
+      "this boot",
+      /while the daemon was stopped/,
+    ],
+    ["of this boot and a minute ago, by both clocks", -60_000, -60_000_000_000n, "this boot", /^$/],
+    ["of another boot and a minute ago", -60_000, 0n, "another boot", /^$/],
+  ] as const)("after a last record that is %s", async (_name, wallMs, monoNs, boot, frozen) => {
+    const at = home();
+    await stoppedAt(at, { wallMs, monoNs, boot });
+    await start(at);
+    const { mode, frozen: why } = await statusOf(at);
+    expect(mode.wanted).toBe("RESTRICTED");
+    expect(why).toMatch(frozen);
+  });
+
+  test("after the head was deleted keeps the freeze", async () => {
+    const at = home();
+    await stoppedAt(at, { wallMs: 3_600_000, monoNs: 0n, boot: "another boot" });
+    await (await start(at)).kill();
+    unlinkSync(join(at.stateDir, "log.head"));
+    await start(at);
+    const { mode, frozen: why } = await statusOf(at);
+    expect(mode.wanted).toBe("LOCKDOWN");
+    expect(why).toMatch(/before the log's last record/);
   });
 
   test("on bytes after a clean stop is LOCKDOWN, and keeps them aside", async () => {
@@ -209,6 +281,23 @@ describe("a start", () => {
       head: mode(join(at.stateDir, "log.head")),
       baseline: mode(join(at.stateDir, "baseline.json")),
     }).toEqual({ log: "700", segment: "600", state: "700", key: "600", head: "600", baseline: "600" });
+  });
+});
+
+describe("a stop", () => {
+  test.each([
+    ["SIGTERM", "SIGTERM"],
+    ["SIGTERM", "SIGINT"],
+    ["SIGINT", "SIGTERM"],
+  ] as const)("asked for by %s, and again by %s, is one clean stop", async (first, second) => {
+    const at = home();
+    const daemon = await start(at);
+    daemon.signal(first);
+    daemon.signal(second);
+    expect((await daemon.stop()).code).toBe(0);
+    expect(recordsOf(at).filter((record) => record.kind === "daemon.stopped")).toHaveLength(1);
+    await start(at);
+    expect((await statusOf(at)).mode.cause).toMatch(/^resumed/);
   });
 });
 
@@ -347,6 +436,40 @@ describe.skipIf(process.getuid?.() !== 0)("other users (needs root)", () => {
     expect(recordsOf(at).filter((record) => record.kind === "request.refused")).toHaveLength(1);
   });
 });
+
+/** What is left is the baseline. */
+function removeSpine(at: DaemonHome): void {
+  for (const path of [segmentOf(at), join(at.stateDir, "log.key"), join(at.stateDir, "log.head")])
+    rmSync(path);
+}
+
+/** A log that ends with a clean stop on a clock which is off from ours by these. */
+async function stoppedAt(
+  at: DaemonHome,
+  off: { readonly wallMs: number; readonly monoNs: bigint; readonly boot: "this boot" | "another boot" },
+): Promise<void> {
+  prepareStateDirectory(at.stateDir);
+  prepareLogDirectory(at.logDir);
+  const real = createClock();
+  const { signer, origin } = loadOrCreateKey(at.stateDir, "none");
+  const head = openHeadFile(at.stateDir);
+  const clock = {
+    ...real,
+    wallMs: () => real.wallMs() + off.wallMs,
+    monoNs: () => real.monoNs() + off.monoNs,
+    bootId: () => (off.boot === "this boot" ? real.bootId() : "00000000-0000-4000-8000-000000000000"),
+  };
+  const store = createSegment(at.logDir, 0);
+  const onFailed = (cause: Error) => {
+    throw cause;
+  };
+  const log = openLog({ store, signer, head, clock, tail: emptyTail(), origin, onFailed });
+  const state = { wanted: "RESTRICTED", epoch: 0, frozen: "" };
+  log.append({ kind: "daemon.started", data: state });
+  log.append({ kind: "daemon.stopped", data: state });
+  await log.close();
+  head.close();
+}
 
 async function keyOf(at: DaemonHome): Promise<string> {
   const { stdout } = await boundaryctl(["key", "show", "--state-dir", at.stateDir]);

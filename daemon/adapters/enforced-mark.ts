@@ -1,0 +1,79 @@
+import * as fs from "node:fs";
+import { join } from "node:path";
+import { BoundaryError } from "../core/errors.ts";
+
+/** In the state directory while enforcement is on: that it is, and whether in the host's own network namespace too. */
+const MARK_FILE = "enforced";
+const NO_CONSENT = JSON.stringify({ allowInitNetns: false });
+const CONSENT = JSON.stringify({ allowInitNetns: true });
+const MAX_BYTES = 1024;
+const { O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_TRUNC, O_WRONLY } = fs.constants;
+
+export type EnforcedMark = { readonly kind: "none" } | { readonly kind: "there"; readonly consent: boolean };
+
+/**
+ * What the last start that succeeded left. Never throws. Anything but a clear no is consent: a mark was only ever made
+ * where rules had been loaded, and what cannot be read counts as closed.
+ */
+export function readEnforcedMark(stateDirectory: string): EnforcedMark {
+  try {
+    return { kind: "there", consent: readMark(join(stateDirectory, MARK_FILE)) !== NO_CONSENT };
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    return code === "ENOENT" || code === "ENOTDIR" ? { kind: "none" } : { kind: "there", consent: true };
+  }
+}
+
+/** Makes the mark durable (0600). Throws BoundaryError("state-unwritable"). */
+export function keepEnforcedMark(stateDirectory: string, consent: "consent" | "no-consent"): void {
+  const text = consent === "consent" ? CONSENT : NO_CONSENT;
+  const path = join(stateDirectory, MARK_FILE);
+  try {
+    writeSynced(`${path}.new`, text);
+    fs.renameSync(`${path}.new`, path);
+    syncDirectory(stateDirectory);
+  } catch (cause) {
+    throw new BoundaryError("state-unwritable", `writing ${path}`, { cause });
+  }
+}
+
+/** Takes the mark away. Throws BoundaryError("state-unwritable"). */
+export function forgetEnforcedMark(stateDirectory: string): void {
+  const path = join(stateDirectory, MARK_FILE);
+  try {
+    if (!fs.lstatSync(path, { throwIfNoEntry: false })) return;
+    fs.unlinkSync(path);
+    syncDirectory(stateDirectory);
+  } catch (cause) {
+    throw new BoundaryError("state-unwritable", `removing ${path}`, { cause });
+  }
+}
+
+function readMark(path: string): string {
+  const fd = fs.openSync(path, O_RDONLY | O_NOFOLLOW);
+  try {
+    const { size } = fs.fstatSync(fd);
+    return size > MAX_BYTES ? "" : fs.readFileSync(fd, "utf8").trim();
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function writeSynced(path: string, text: string): void {
+  const fd = fs.openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o600);
+  try {
+    fs.writeFileSync(fd, `${text}\n`);
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function syncDirectory(directory: string): void {
+  const fd = fs.openSync(directory, O_RDONLY | O_DIRECTORY);
+  try {
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
