@@ -42,7 +42,9 @@ export function createDirectoryWatch(options: DirectoryWatchOptions): DirectoryW
     }
     try {
       const watcher = watch(directory, { persistent: false, encoding: "utf8" });
-      watcher.on("change", (_type, name) => onEvent(directory, String(name)));
+      watcher.on("change", (type, name) =>
+        onEvent(directory, String(name), type === "rename" ? "entry" : "inside"),
+      );
       watcher.on("error", (error) => {
         disarm(directory);
         failed(directory, as, `${directory}: the watch failed: ${error.message}`);
@@ -82,14 +84,14 @@ export function createDirectoryWatch(options: DirectoryWatchOptions): DirectoryW
     held.watcher.close();
   }
 
-  function onEvent(directory: string, name: string): void {
+  function onEvent(directory: string, name: string, what: "entry" | "inside"): void {
     const held = arms.get(directory);
     if (held === undefined || handlers === undefined) return;
     held.events += 1;
     countTurn();
     // inotify reports the directory itself under its own name
     if (name === basename(directory)) verify(directory);
-    handlers.event(directory, name);
+    handlers.event(directory, name, what);
   }
 
   /** libuv drops the kernel's overflow mark without a word; a whole queue read in one turn is all we can see of it. */

@@ -89,7 +89,7 @@ export function createFileSensor(options: FileSensorOptions): FileSensor {
 
   // --- events ---
 
-  function onEvent(directory: string, name: string): void {
+  function onEvent(directory: string, name: string, what: "entry" | "inside"): void {
     const path = join(directory, name);
     // inotify gives the directory's own events its own name; an entry of that name is told apart by being there
     const own = name === basename(directory) && !known.has(path) && reader.look(path).kind === "missing";
@@ -97,17 +97,20 @@ export function createFileSensor(options: FileSensorOptions): FileSensor {
       if (isWatchedDirectory(directory)) onPath(directory);
       return;
     }
-    if (plan.above.has(path)) onAbove(path);
+    if (plan.above.has(path)) onAbove(path, what);
     if (plan.entries.has(path) || treeOf(plan, path) !== undefined) onPath(path);
     // a watched directory without its tree: whatever happens in it is a change of its list
     else if (plan.entries.has(directory)) onPath(directory);
   }
 
   /** A directory on the way to watched ones was moved, replaced, removed, made or had its permissions changed. */
-  function onAbove(directory: string): void {
+  function onAbove(directory: string, what: "entry" | "inside"): void {
     directories.verify(directory);
     armBelow(directory);
-    for (const path of targetsBelow(directory)) onPath(path);
+    for (const path of targetsBelow(directory)) {
+      // A chmod or touch of /usr is everyday life: it counts for what lies below only where it made a difference.
+      if (what === "entry" || changeOnLook(known.get(path)?.look, reader.look(path)) !== null) onPath(path);
+    }
   }
 
   function onPath(path: string): void {
@@ -302,10 +305,10 @@ export function createFileSensor(options: FileSensorOptions): FileSensor {
   }
 
   function checkRoots(): void {
-    for (const root of plan.trees) {
-      const kind = reader.look(root).kind;
-      const why = kind === "link" ? `${root} is a symbolic link: watch the directory it points to` : null;
-      trouble(`root ${root}`, why);
+    for (const target of [...plan.trees, ...plan.entries]) {
+      const kind = reader.look(target).kind;
+      const why = kind === "link" ? `${target} is a symbolic link: watch what it points to` : null;
+      trouble(`root ${target}`, why);
     }
   }
 

@@ -1,7 +1,10 @@
 /** What the watched directories report. `directory` is the path it was armed under. */
 export type DirectoryHandlers = {
-  /** The kernel names an entry of it, or the directory itself. */
-  readonly event: (directory: string, name: string) => void;
+  /**
+   * The kernel names an entry of it, or the directory itself. "entry": it was made, moved or removed; "inside": its
+   * content or attributes changed.
+   */
+  readonly event: (directory: string, name: string, what: "entry" | "inside") => void;
   /** The path leads to another directory than the one watched, or to none. */
   readonly moved: (directory: string) => void;
   /** It changed and no event said so: the kernel dropped some, or this file system has none. */

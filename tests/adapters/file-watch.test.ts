@@ -83,6 +83,32 @@ function write(path: string, text = "x"): void {
   fs.writeFileSync(join(root, path), text);
 }
 
+describe("everyday life above a watched file", () => {
+  test.each([
+    ["a chmod that changes nothing", () => fs.chmodSync(join(root, "a"), 0o755)],
+    ["a chmod", () => fs.chmodSync(join(root, "a"), 0o700)],
+    ["a touch", () => fs.utimesSync(join(root, "a/b"), 1, 1)],
+    ["a new neighbour of its directory", () => write("a/other")],
+  ])("%s is nothing to it", async (_name, act) => {
+    fs.mkdirSync(join(root, "a/b"), { recursive: true });
+    fs.chmodSync(join(root, "a"), 0o755);
+    write("a/b/f");
+    await watching(["a/b/f"]);
+    act();
+    // what comes after it in the same queue has been heard, and so has it
+    write("a/b/f", "changed");
+    await expect.poll(() => changesOf("a/b/f"), patience).toContain("modified");
+    expect(signals.filter((signal) => signal.facts["change"] === "touched")).toEqual([]);
+  });
+
+  test("a watched path that is a symbolic link is said to be no good", async () => {
+    write("target");
+    fs.symlinkSync(join(root, "target"), join(root, "lnk"));
+    const sensor = await watching(["lnk"]);
+    expect(sensor.health()).toMatchObject({ state: "blind", why: expect.stringContaining("symbolic link") });
+  });
+});
+
 describe("a watched file", () => {
   beforeEach(async () => {
     fs.mkdirSync(join(root, "d"));
