@@ -446,7 +446,10 @@ function logPlaceOf(options: Options, clock: Clock): LogPlace {
   };
 }
 
-/** What a change of would change us: a difference here is `self.changed`. */
+/**
+ * What a change of would change us: a difference here is `self.changed`. Not the packages in node_modules: thousands
+ * of files, which would make a start wait for their hashes. SECURITY.md says so.
+ */
 function ownFiles({ options, config }: Setup): readonly SelfPath[] {
   const root = fileURLToPath(new URL("..", import.meta.url));
   return [
@@ -454,7 +457,10 @@ function ownFiles({ options, config }: Setup): readonly SelfPath[] {
     ...(config.tripwiresFile ? [{ path: config.tripwiresFile, part: "config" } as const] : []),
     { path: `${options.stateDir}/log.key`, part: "key" },
     { path: `${root}daemon/`, part: "program" },
+    { path: `${root}cli/`, part: "program" },
     { path: `${root}policies/`, part: "program" },
+    { path: `${root}package.json`, part: "program" },
+    { path: process.execPath, part: "program" },
   ];
 }
 
