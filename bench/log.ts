@@ -160,6 +160,7 @@ function noting(store: LogStore, chunks: number[]): LogStore {
     },
     damage: () => store.damage(),
     close: () => store.close(),
+    finish: () => store.finish(),
   };
 }
 

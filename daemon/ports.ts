@@ -23,6 +23,31 @@ export interface LogStore {
   /** What is wrong with the file underneath us, or null: replaced, truncated, grown by somebody else. */
   damage(): { what: "replaced" | "truncated" | "grown"; detail: string } | null;
   close(): void;
+  /** The segment is complete: made immutable where that can be, and closed. Never throws: the bytes are on disk. */
+  finish(): void;
+}
+
+/**
+ * The log's keys. One signs; the one after it is there only while a rotation is under way. docs/LOG_FORMAT.md says how
+ * one certifies the next.
+ */
+export interface KeyRing {
+  /** The genesis key (vkey): all that a verifier has to know. */
+  readonly genesis: string;
+  /** The log's name: that of every key, and the checkpoints' origin. */
+  readonly origin: string;
+  /** The key that signs now. */
+  current(): Signer;
+  /** The key that a rotation has made and not yet taken up; null when there is none. */
+  next(): Signer | null;
+  /** Makes the next key, durable when it returns, in the place of one that an abandoned rotation left. */
+  prepareNext(): Signer;
+  /** The next key is the current one from here on; the old private key is erased, on disk and in memory. */
+  promote(): void;
+  /** Erases the next key of a rotation that never came to be. */
+  discardNext(): void;
+  /** For a new log in the place of one that was moved aside: the current key is its genesis key. */
+  rebase(): void;
 }
 
 /** Holds the private key of the open segment. The key never leaves it. */

@@ -81,6 +81,10 @@ function storeOn(fd: number, path: string, sizeAtOpen: number): LogStore {
   let size = sizeAtOpen; // what is certainly written
   let underWay = 0;
   let closed = false;
+  const close = () => {
+    closed = true;
+    fs.closeSync(fd);
+  };
   return {
     async write(chunk) {
       underWay = chunk.length;
@@ -100,10 +104,8 @@ function storeOn(fd: number, path: string, sizeAtOpen: number): LogStore {
         return { what: "replaced", detail: "another file has its name" };
       return open.nlink === 1 ? null : { what: "replaced", detail: `the file has ${open.nlink} names` };
     },
-    close: () => {
-      closed = true;
-      fs.closeSync(fd);
-    },
+    close,
+    finish: close,
   };
 }
 

@@ -2,7 +2,8 @@ import { isAscii, isUtf8 } from "node:buffer";
 import { hash } from "node:crypto";
 import { MAX_RECORD_BYTES } from "./record.ts";
 
-export type Chunk = { readonly file: string; readonly bytes: Uint8Array };
+/** `at`: where in its file the first chunk of a file begins; 0 when not said. */
+export type Chunk = { readonly file: string; readonly bytes: Uint8Array; readonly at?: number };
 
 /** One line as it stands on disk, without its "\n". */
 export type Line = {
@@ -62,7 +63,7 @@ export function createSplitter(onLine: (line: Line) => "go-on" | "stop"): Splitt
     if (chunk.file !== file) {
       if (held > 0) return { code: "line-unfinished", file, byte };
       file = chunk.file;
-      byte = 0;
+      byte = chunk.at ?? 0;
     }
     const end = take(chunk);
     const last = work.lastIndexOf(NEWLINE, end - 1);

@@ -66,6 +66,9 @@ export function fakeStore(): FakeStore {
     close: () => {
       store.closed = true;
     },
+    finish: () => {
+      store.closed = true;
+    },
     release() {
       store.behave = "write";
       for (const each of waiting) each();

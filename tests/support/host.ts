@@ -46,6 +46,10 @@ export class FakeStore implements LogStore {
   close(): void {
     this.closed = true;
   }
+
+  finish(): void {
+    this.closed = true;
+  }
 }
 
 export class FakeSensor implements SignalSource {
