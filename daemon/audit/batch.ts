@@ -10,6 +10,8 @@ export type Batch = {
   /** Bytes in use; the first is spare. */
   length: number;
   readonly records: LogRecord[];
+  /** Where in the log's segments it stands. */
+  place: "within" | "begins" | "ends";
   readonly done: PromiseWithResolvers<void>;
 };
 
@@ -21,7 +23,7 @@ const LEAF_PREFIX = 0x00;
 export function createBatch(bytes: Buffer = Buffer.allocUnsafe(FIRST_BYTES)): Batch {
   const done = Promise.withResolvers<void>();
   done.promise.catch(() => undefined); // whoever waits sees it; that nobody waits is no fault
-  return { bytes, length: 1, records: [], done };
+  return { bytes, length: 1, records: [], place: "within", done };
 }
 
 export type PutResult = { readonly leaf: string } | { readonly refused: "too-large" | "full" };

@@ -75,10 +75,17 @@ export function fold(state: Fold, record: LogRecord): Fold {
   }
 }
 
-/** A seal and a sign of life belong to the stop that they follow; anything else after it means it was not the end. */
+/** What the log writes of itself belongs to the stop that it follows; anything else after it means it was not the end. */
+const QUIET: ReadonlySet<string> = new Set([
+  "seal",
+  "log.alive",
+  "log.snapshot",
+  "log.rotated",
+  "log.segment",
+]);
+
 function seen(state: Fold, record: LogRecord): Fold {
-  const quiet = record.kind === "seal" || record.kind === "log.alive";
-  const stop = state.stop === "clean" && !quiet ? "running" : state.stop;
+  const stop = state.stop === "clean" && !QUIET.has(record.kind) ? "running" : state.stop;
   const { at, seq, boot, mono } = record;
   return { ...state, stop, lastAt: at, lastSeq: seq, lastBoot: boot, lastMono: mono };
 }

@@ -1,8 +1,18 @@
 import { BoundaryError } from "../core/errors.ts";
-import { parseCheckpoint, parseNote, parseVkey, type VerifierKey, verifyNote } from "./checkpoint.ts";
+import {
+  type Note,
+  parseCheckpoint,
+  parseNote,
+  parseVkey,
+  type VerifierKey,
+  verifyNote,
+} from "./checkpoint.ts";
 
-/** What a verifier knows before it looks at a log: the key, and perhaps a head that the log has to contain. */
-export type KnownHead = { readonly size: number; readonly root: string };
+/**
+ * What a verifier knows before it looks at a log: the key, and perhaps a head that the log has to contain. `note`: the
+ * signed note that it was read from, whose signature has to be by the key in force at that size.
+ */
+export type KnownHead = { readonly size: number; readonly root: string; readonly note?: Note };
 
 /** Reads a verifier key. Throws BoundaryError("key-invalid"). */
 export function readKey(vkey: string): VerifierKey {
@@ -11,19 +21,32 @@ export function readKey(vkey: string): VerifierKey {
   return parsed.value;
 }
 
-/** Reads a head, checking a note's signature. Null when none is given. Throws BoundaryError("head-invalid"). */
+/**
+ * Reads a head: its form, its name, and its signature if the genesis key made it. A later key's is the verification's
+ * to check, once the log has certified that key. Null when none is given. Throws BoundaryError("head-invalid").
+ */
 export function readHead(head: KnownHead | string | undefined, verifier: VerifierKey): KnownHead | null {
   if (head === undefined) return null;
   if (typeof head !== "string") return checkedHead(head);
   const note = parseNote(head);
   if (!note.ok) throw new BoundaryError("head-invalid", `reading the head: ${note.why}`);
-  const text = verifyNote(verifier, note.value);
-  if (!text.ok) throw new BoundaryError("head-invalid", `checking the head: ${text.why}`);
-  const checkpoint = parseCheckpoint(text.value);
+  const checkpoint = parseCheckpoint(note.value.text);
   if (!checkpoint.ok) throw new BoundaryError("head-invalid", `reading the head: ${checkpoint.why}`);
   if (checkpoint.value.origin !== verifier.name)
     throw new BoundaryError("head-invalid", "the head is of another log");
-  return checkpoint.value;
+  const why = signatureFault(note.value, verifier);
+  if (why !== null) throw new BoundaryError("head-invalid", `checking the head: ${why}`);
+  const { size, root } = checkpoint.value;
+  return { size, root, note: note.value };
+}
+
+/** Of the log's own signature: there has to be one, and the genesis key's has to be good. */
+function signatureFault(note: Note, verifier: VerifierKey): string | null {
+  const own = note.signatures.filter((each) => each.name === verifier.name);
+  if (own.length === 0) return "not signed with this log's key";
+  if (!own.some((each) => each.keyId === verifier.keyId)) return null;
+  const checked = verifyNote(verifier, note);
+  return checked.ok ? null : checked.why;
 }
 
 function checkedHead(head: KnownHead): KnownHead {

@@ -3,6 +3,7 @@ import type { Clock, HeadStore, LogStore, Signer } from "../ports.ts";
 import { type Batch, chunkOf, createBatch, putLine } from "./batch.ts";
 import { makeWellFormed, renderCanonical } from "./canonical.ts";
 import { renderCheckpoint, signNote } from "./checkpoint.ts";
+import { emptyFold, type Fold, fold as foldOf } from "./fold.ts";
 import { renderLine } from "./line.ts";
 import {
   append as appendLeaf,
@@ -17,9 +18,11 @@ import {
   type Entry,
   FIRST_PREV,
   type LogRecord,
+  MAX_RECORD_BYTES,
   RECORD_VERSION,
   type RecordKind,
 } from "./record.ts";
+import { renderSnapshot } from "./snapshot.ts";
 
 /**
  * The one appender. A record gets its number, time and place in the chain at the call, so the order of the log is
@@ -37,6 +40,20 @@ export type AuditLog = {
   append(entry: Entry): Receipt;
   /** Seals what is pending; when nothing is, a `log.alive` record and its seal, so that empty periods have seals. */
   seal(): Promise<void>;
+  /**
+   * Ends the segment and begins the next one, under the next key. What is appended meanwhile waits for neither. Resolves
+   * when the new segment's beginning is durable and the old key is erased. Rejects when no next key could be made (the
+   * log goes on as before) and when the log fails.
+   */
+  rotate(): Promise<void>;
+  /** The open segment: the one that is appended to. */
+  segment(): Segment;
+  /** The key (vkey) that signs the next seal. */
+  vkey(): string;
+  /** The fold of all records appended so far, durable or not. */
+  fold(): Fold;
+  /** What is wrong with the open segment's file, or null. */
+  damage(): ReturnType<LogStore["damage"]>;
   /** The newest seal on disk. */
   head(): Head;
   /** "failed" is for good: after a failed write, or a record of the machine's that found no room, it is not the truth. */
@@ -60,6 +77,17 @@ export type Head = {
   readonly note: string;
 };
 
+/** One file of the log. */
+export type Segment = {
+  /** 0 for the first. */
+  readonly number: number;
+  readonly firstSeq: number;
+  /** RFC 3339: its first record's time; "" when it has none yet. */
+  readonly since: string;
+  /** Bytes that are in the file. */
+  readonly bytes: number;
+};
+
 /** Where a log ends: what an opener needs to go on. */
 export type Tail = {
   /** Number of lines: the next record's seq. */
@@ -68,7 +96,22 @@ export type Tail = {
   readonly prev: string;
   /** Over all lines. */
   readonly frontier: Frontier;
+  readonly fold: Fold;
   readonly head: Head;
+  readonly segment: Segment;
+  /** The key (vkey) of the next segment, when the last one has ended and the next has not begun; otherwise null. */
+  readonly certified: string | null;
+  /** The seq of the newest snapshot; 0 when there is none. */
+  readonly snapshotSeq: number;
+};
+
+/** Where the next segment's key and file come from. */
+export type Successor = {
+  /** Makes the key, durable when it returns. */
+  key(): Signer;
+  store(firstSeq: number): LogStore;
+  /** The new segment's beginning is durable: the old key can go. */
+  took(): void;
 };
 
 export type LogParts = {
@@ -79,6 +122,8 @@ export type LogParts = {
   readonly tail: Tail;
   /** The checkpoints' origin: the name in the signer's vkey. */
   readonly origin: string;
+  /** Without one this log stays in one segment. */
+  readonly successor?: Successor;
   /** Every record once it is durable, seals included, in order. */
   readonly onRecord?: (record: LogRecord) => void;
   /** Once, at the first failure; never from within `append`, whose caller may be in the middle of a step. */
@@ -87,10 +132,14 @@ export type LogParts = {
 
 /** The most that waits for the disk, and so the most that a crash can leave on disk without its seal. */
 export const MAX_BATCH_BYTES = 4 * 1024 * 1024;
-/** Room kept in every batch for its seal. */
-const SEAL_BYTES = 4 * 1024;
+/** Room kept in every batch for its end: a snapshot, the next key, the seal. */
+const END_BYTES = 72 * 1024;
+/** A snapshot after so many records: some 20 ms of a start. */
+const SNAPSHOT_EVERY = 4_096;
 /** Room kept for the machine's own records: a flood of requests must not keep a trip out of the log. */
 const MACHINE_BYTES = 1024 * 1024;
+/** What is left of a record for a snapshot. */
+const MAX_SNAPSHOT_BYTES = MAX_RECORD_BYTES - 1024;
 /** What a peer, or somebody outside, can cause as often as he likes. */
 const CAUSED_BY_OTHERS: ReadonlySet<RecordKind> = new Set<RecordKind>([
   "decision",
@@ -105,14 +154,29 @@ const KEEP_BYTES = 1024 * 1024;
 /** The tail of a log that has no lines. */
 export function emptyTail(): Tail {
   const head = { size: 0, root: EMPTY_ROOT, sealedAt: "", note: "" };
-  return { size: 0, prev: FIRST_PREV, frontier: emptyFrontier(), head };
+  const segment = { number: 0, firstSeq: 0, since: "", bytes: 0 };
+  return {
+    size: 0,
+    prev: FIRST_PREV,
+    frontier: emptyFrontier(),
+    fold: emptyFold(),
+    head,
+    segment,
+    certified: null,
+    snapshotSeq: 0,
+  };
 }
 
-/** Goes on where `tail` ends. A log without lines begins with its genesis record, which names the key. */
+/**
+ * Goes on where `tail` ends. A log without lines begins with its genesis record, which names the key; where the tail's
+ * last segment has ended, the next one begins, and `signer` and `store` are its own.
+ */
 export function openLog(parts: LogParts): AuditLog {
-  const { store, signer, clock } = parts;
+  const { clock, successor } = parts;
   const frontier = copyFrontier(parts.tail.frontier);
-  let prev = parts.tail.prev;
+  let { store, signer } = parts;
+  let { prev, fold, segment, snapshotSeq } = parts.tail;
+  let turn: { readonly done: PromiseWithResolvers<void>; certified: boolean } | null = null; // a rotation
   let head = parts.tail.head;
   let state: "writing" | "failed" = "writing";
   let closing = false;
@@ -126,9 +190,8 @@ export function openLog(parts: LogParts): AuditLog {
   function append(entry: Entry): Receipt {
     if (state === "failed" || closing)
       throw unavailable(closing ? "the log is closed" : "the log has failed");
-    const stamp = { at: timeText(clock.wallMs()), mono: String(clock.monoNs()), boot: clock.bootId() };
     const { data, text } = renderData(entry.data);
-    const record = chain(stamp, entry.kind, data, text, roomFor(entry.kind));
+    const record = chain(stampNow(), entry.kind, data, text, roomFor(entry.kind));
     if (record === "full") throw noRoomFor(entry.kind);
     schedule();
     return { seq: record.seq, at: record.at, durable: pending.done.promise };
@@ -144,6 +207,7 @@ export function openLog(parts: LogParts): AuditLog {
     }
     appendLeaf(frontier, put.leaf);
     prev = put.leaf;
+    fold = foldOf(fold, record);
     pending.records.push(record);
     return record;
   }
@@ -162,13 +226,16 @@ export function openLog(parts: LogParts): AuditLog {
   }
 
   function flush(): void {
-    if (state === "failed" || writing !== null || pending.records.length === 0) return;
+    if (state === "failed" || writing !== null) return;
     try {
+      const next = turn !== null && !turn.certified ? nextSegment() : null;
+      if (pending.records.length === 0) return;
       const sealed = sealPending();
       const batch = pending;
       writing = batch;
       pending = createBatch(spare);
       spare = undefined;
+      if (next) beginSegment(next);
       inStore = true;
       store
         .write(chunkOf(batch))
@@ -181,6 +248,52 @@ export function openLog(parts: LogParts): AuditLog {
     }
   }
 
+  /** The next key, certified as the batch's last record. Null when there is none to be had: then all stays as it is. */
+  function nextSegment(): Signer | null {
+    try {
+      if (!successor) throw new BoundaryError("internal", "rotating a log that has no successor");
+      const next = successor.key();
+      const data = { key: next.vkey, segment: segment.number + 1 };
+      if (chain(stampNow(), "log.rotated", data, renderCanonical(data), MAX_BATCH_BYTES) === "full")
+        throw new BoundaryError("internal", "no room for the next key");
+      pending.place = "ends";
+      if (turn) turn.certified = true;
+      return next;
+    } catch (error) {
+      endTurn(error);
+      return null;
+    }
+  }
+
+  /** Its first record: from here on the old key signs nothing more. */
+  function beginSegment(next: Signer): void {
+    signer = next;
+    segment = { number: segment.number + 1, firstSeq: frontier.size, since: "", bytes: 0 };
+    pending.place = "begins";
+    const entry = { format: 1, key: next.vkey, origin: parts.origin, segment: segment.number };
+    const stamp = stampNow();
+    segment = { ...segment, since: stamp.at };
+    const data = { ...entry, snapshot: renderSnapshot({ fold, frontier: copyFrontier(frontier) }) };
+    snapshotSeq = frontier.size;
+    const fits = Buffer.byteLength(renderCanonical(data)) <= MAX_SNAPSHOT_BYTES;
+    const written: Data = fits ? data : entry;
+    chain(stamp, "log.segment", written, renderCanonical(written), MAX_BATCH_BYTES);
+  }
+
+  /** What a start goes on from without reading everything before; left out when it does not fit into a record. */
+  function snapshot(stamp: Stamp): void {
+    if (frontier.size - snapshotSeq < SNAPSHOT_EVERY) return;
+    snapshotSeq = frontier.size;
+    const data = renderSnapshot({ fold, frontier: copyFrontier(frontier) });
+    const text = renderCanonical(data);
+    if (Buffer.byteLength(text) <= MAX_SNAPSHOT_BYTES)
+      chain(stamp, "log.snapshot", data, text, MAX_BATCH_BYTES);
+  }
+
+  function stampNow(): Stamp {
+    return { at: timeText(clock.wallMs()), mono: String(clock.monoNs()), boot: clock.bootId() };
+  }
+
   /**
    * The seal bears the time of the record before it: nothing signed would cover a time of its own until the next
    * seal, and the last line of a log could be altered unseen.
@@ -188,10 +301,11 @@ export function openLog(parts: LogParts): AuditLog {
   function sealPending(): Head {
     const last = pending.records.at(-1);
     if (!last) throw new BoundaryError("internal", "sealing an empty batch");
+    const stamp = { at: last.at, mono: last.mono, boot: last.boot };
+    if (pending.place !== "ends") snapshot(stamp);
     const size = frontier.size;
     const rootNow = root(frontier);
     const note = signNote(renderCheckpoint({ origin: parts.origin, size, root: rootNow }), signer);
-    const stamp = { at: last.at, mono: last.mono, boot: last.boot };
     const sealed = chain(stamp, "seal", { note }, renderCanonical({ note }), MAX_BATCH_BYTES);
     if (sealed === "full") throw new BoundaryError("internal", "no room for a seal");
     return { size, root: rootNow, sealedAt: last.at, note };
@@ -206,6 +320,12 @@ export function openLog(parts: LogParts): AuditLog {
     }
     writing = null;
     head = sealed;
+    try {
+      placed(batch);
+    } catch (error) {
+      batch.done.resolve(); // it is durable, whatever comes next
+      return fail(error);
+    }
     batch.done.resolve(); // whoever waits runs after this function
     if (batch.bytes.length <= KEEP_BYTES) spare = batch.bytes;
     if (pending.records.length > 0) setImmediate(flush);
@@ -216,6 +336,26 @@ export function openLog(parts: LogParts): AuditLog {
     } catch (error) {
       fail(error);
     }
+  }
+
+  /** A segment's last batch is followed by another file; its first one by the end of the old key. */
+  function placed(batch: Batch): void {
+    const bytes = batch.length - 1;
+    if (batch.place === "ends" && successor) {
+      store.finish();
+      store = successor.store(segment.firstSeq);
+      return;
+    }
+    segment = { ...segment, bytes: segment.bytes + bytes };
+    if (batch.place !== "begins") return;
+    successor?.took();
+    turn?.done.resolve();
+    turn = null;
+  }
+
+  function endTurn(error: unknown): void {
+    turn?.done.reject(error);
+    turn = null;
   }
 
   function fail(cause: unknown): void {
@@ -229,7 +369,18 @@ export function openLog(parts: LogParts): AuditLog {
     state = "failed";
     writing?.done.reject(error);
     pending.done.reject(error);
+    endTurn(error);
     writing = null;
+  }
+
+  function rotate(): Promise<void> {
+    if (state === "failed" || closing) return Promise.reject(unavailable("rotating the log"));
+    if (turn === null) {
+      turn = { done: Promise.withResolvers<void>(), certified: false };
+      turn.done.promise.catch(() => undefined); // that nobody waits is no fault
+      if (writing === null) setImmediate(flush);
+    }
+    return turn.done.promise;
   }
 
   function drain(): Promise<void> {
@@ -238,10 +389,21 @@ export function openLog(parts: LogParts): AuditLog {
     return writing ? writing.done.promise : Promise.resolve();
   }
 
-  if (parts.tail.size === 0) append(genesis(parts.origin, signer.vkey));
+  if (parts.tail.size === 0) {
+    const { at } = append(genesis(parts.origin, signer.vkey));
+    segment = { ...segment, since: at };
+  } else if (parts.tail.certified !== null) {
+    beginSegment(signer);
+    setImmediate(flush);
+  }
 
   return {
     append,
+    rotate,
+    segment: () => segment,
+    vkey: () => signer.vkey,
+    fold: () => fold,
+    damage: () => store.damage(),
     async seal() {
       await (pending.records.length > 0
         ? pending.done.promise
@@ -252,6 +414,7 @@ export function openLog(parts: LogParts): AuditLog {
     drain,
     async close() {
       closing = true;
+      if (turn && !turn.certified) endTurn(unavailable("the log is closed"));
       await drain().catch(() => undefined);
       await remembered;
       if (!inStore) store.close(); // the number of a file closed under a write may be another file's by then
@@ -260,7 +423,7 @@ export function openLog(parts: LogParts): AuditLog {
 }
 
 function roomFor(kind: RecordKind): number {
-  const most = MAX_BATCH_BYTES - SEAL_BYTES;
+  const most = MAX_BATCH_BYTES - END_BYTES;
   return CAUSED_BY_OTHERS.has(kind) ? most - MACHINE_BYTES : most;
 }
 

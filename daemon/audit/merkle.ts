@@ -18,6 +18,13 @@ export function copyFrontier(frontier: Frontier): Frontier {
   return { size: frontier.size, subtrees: [...frontier.subtrees] };
 }
 
+/** Whether this can be a tree's right edge: one hash for each bit set in the size. */
+export function isFrontier({ size, subtrees }: Frontier): boolean {
+  if (!Number.isSafeInteger(size) || size < 0 || !subtrees.every((each) => /^[0-9a-f]{64}$/.test(each)))
+    return false;
+  return subtrees.length === size.toString(2).replaceAll("0", "").length;
+}
+
 /** SHA-256(0x00 ‖ line). The line is without its "\n". */
 export function leafHash(line: Uint8Array): string {
   const prefixed = Buffer.allocUnsafe(line.length + 1);

@@ -15,6 +15,11 @@ export const RECORD_KINDS = [
   "log.recovered",
   /** Nothing happened: written so that an empty period has seals, and a missing seal is visible. Data is empty. */
   "log.alive",
+  /** The next segment's key, certified by the seal that follows. docs/LOG_FORMAT.md has these three. */
+  "log.rotated",
+  "log.segment",
+  "log.snapshot",
+  "log.pruned",
   "seal",
   "daemon.started",
   "daemon.stopped",

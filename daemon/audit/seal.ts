@@ -50,7 +50,13 @@ export function checkSeal(
   return { ok: true, note: note.value, checkpoint: checkpoint.value };
 }
 
-export type WaitingSeal = { readonly note: Note; readonly place: Place; readonly proves: Proven };
+export type WaitingSeal = {
+  readonly note: Note;
+  readonly place: Place;
+  /** The key in force. */
+  readonly verifier: VerifierKey;
+  readonly proves: Proven;
+};
 
 export type Signatures = {
   /** Takes a seal whose form is good. A Bad: a signature is wrong, at the first place where one is. */
@@ -65,9 +71,10 @@ const MAX_WAITING = 64;
 
 /**
  * Checks signatures, most of them at once: every line, older seals included, is a leaf under a newer seal's root,
- * so a good newest seal proves all of them. Only when it is not good is each checked by itself.
+ * so a good newest seal proves all of them. Only when it is not good is each checked by itself. A key is only as good as
+ * the seal that certified it: who goes on to the next key settles first.
  */
-export function createSignatures(verifier: VerifierKey): Signatures {
+export function createSignatures(): Signatures {
   let waiting: WaitingSeal[] = [];
   let proven: Proven | null = null;
 
@@ -89,7 +96,7 @@ export function createSignatures(verifier: VerifierKey): Signatures {
   }
 
   function isGood(seal: WaitingSeal): boolean {
-    return verifyNote(verifier, seal.note).ok;
+    return verifyNote(seal.verifier, seal.note).ok;
   }
 
   return {

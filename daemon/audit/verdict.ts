@@ -2,6 +2,7 @@ import type { Fold } from "./fold.ts";
 import type { LineFault } from "./line.ts";
 import type { Tail } from "./log.ts";
 import type { Data } from "./record.ts";
+import type { KeyEpoch } from "./succession.ts";
 
 /** Where a line stands. `byte` is its first byte's offset in the file. */
 export type Place = { readonly seq: number; readonly file: string; readonly byte: number };
@@ -32,6 +33,10 @@ export type BadCode =
   /** More follows the last seal than one crash can leave. */
   | "sealing-off"
   | "segment-misnamed"
+  /** A segment does not begin, or not with what the key before it has certified. */
+  | "segment-start"
+  /** A snapshot does not say what the records before it come to. */
+  | "snapshot-lies"
   /** The log ends before the remembered head. */
   | "tail-cut"
   /** The log is sound in itself, but it is not the one that the head was taken from. */
@@ -51,7 +56,8 @@ export type Proven = {
   readonly endByte: number;
   /** To go on from here. */
   readonly tail: Tail;
-  readonly state: Fold;
+  /** The key (vkey) in force. */
+  readonly key: string;
 };
 
 export type Verdict = {
@@ -70,6 +76,8 @@ export type Verdict = {
   readonly root: string;
   readonly bad: Bad | null;
   readonly trustworthyUpTo: Proven | null;
+  /** The keys that sealed, one a segment, in order. */
+  readonly keys: readonly KeyEpoch[];
   /** After the last proven line. `from` is null when there is nothing. */
   readonly unsealed: { readonly records: number; readonly bytes: number; readonly from: Place | null };
   /** `gap` records among the proven, the first 1,000. */

@@ -1,25 +1,47 @@
 import { classify, type Seen } from "./anomaly.ts";
-import type { VerifierKey } from "./checkpoint.ts";
-import { emptyFold, fold } from "./fold.ts";
+import { renderCanonical } from "./canonical.ts";
+import { type VerifierKey, verifyNote } from "./checkpoint.ts";
+import { emptyFold, type Fold, fold } from "./fold.ts";
 import { type KnownHead, readHead, readKey } from "./known.ts";
 import { readLine } from "./line.ts";
 import { MAX_BATCH_BYTES } from "./log.ts";
-import { append as appendLeaf, copyFrontier, EMPTY_ROOT, emptyFrontier, root } from "./merkle.ts";
+import {
+  append as appendLeaf,
+  copyFrontier,
+  EMPTY_ROOT,
+  emptyFrontier,
+  type Frontier,
+  root,
+} from "./merkle.ts";
 import { FIRST_PREV, type LogRecord } from "./record.ts";
 import { checkSeal, createSignatures } from "./seal.ts";
+import { renderSnapshot, snapshotIn } from "./snapshot.ts";
 import { type Chunk, createSplitter, type Line } from "./split.ts";
+import { createSuccession, type KeyEpoch } from "./succession.ts";
 import type { Bad, BadCode, Gap, Place, Verdict } from "./verdict.ts";
 
 /** A head as the caller knows it. */
 export type Head = KnownHead;
 
 export type VerifyOptions = {
-  /** The one key that counts. Nothing in the log is believed about keys. */
+  /** The genesis key. Nothing in the log is believed about keys but what the key before has certified. */
   readonly vkey: string;
+  /** Where reading begins, when that is not the log's beginning: the chunks begin there too. */
+  readonly begin?: Begin | undefined;
   /** A head remembered outside the log: the log has to contain that tree. A string is a signed note. */
   readonly head?: Head | string | undefined;
   /** Every record as it is read, in order. It is not proven before the verdict says so. */
   readonly onRecord?: (record: LogRecord) => void;
+};
+
+/** What is known of a log before the first line that is read. */
+export type Begin = {
+  readonly frontier: Frontier;
+  /** Leaf hash of the line before. */
+  readonly prev: string;
+  readonly fold: Fold;
+  /** The key in force, and its segment. */
+  readonly epoch: KeyEpoch;
 };
 
 const MAX_GAPS = 1_000;
@@ -39,12 +61,17 @@ export async function verifyLog(chunks: AsyncIterable<Chunk>, options: VerifyOpt
 }
 
 function createVerification(verifier: VerifierKey, options: VerifyOptions, head: KnownHead | null) {
-  const frontier = emptyFrontier();
-  const signatures = createSignatures(verifier);
+  const { begin } = options;
+  const frontier = begin ? copyFrontier(begin.frontier) : emptyFrontier();
+  const signatures = createSignatures();
+  const succession = begin
+    ? createSuccession(begin.epoch, readKey(begin.epoch.vkey))
+    : createSuccession({ vkey: options.vkey, segment: 0, firstSeq: 0, since: "" }, verifier);
   const splitter = createSplitter(onLine);
   const gaps: Gap[] = [];
   const warnings: string[] = [];
-  let state = emptyFold();
+  let state = begin?.fold ?? emptyFold();
+  let snapshotSeq = 0;
   let bad: Bad | null = null;
   let last: Seen | null = null;
   let odd: Seen | null = null; // a line that does not follow; the next one tells why
@@ -67,7 +94,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, head:
     if (odd) return stop(classify(last, odd, "code" in seen ? null : seen, last?.record.kind === "seal"));
     if ("code" in seen) return stop(seen);
     const { record } = seen;
-    if (record.seq !== frontier.size || record.prev !== (last?.leaf ?? FIRST_PREV)) {
+    if (record.seq !== frontier.size || record.prev !== (last?.leaf ?? begin?.prev ?? FIRST_PREV)) {
       odd = { ...seen, place: { ...place, seq: record.seq } };
       return "go-on";
     }
@@ -77,15 +104,17 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, head:
   /** A line with the right number, chained to the one before. */
   function follows(seen: Seen, line: Line): "go-on" | "stop" {
     const { record, place } = seen;
-    const fault = last ? null : genesisFault(record, verifier.name, options.vkey);
+    const first = !last && !begin;
+    const opens = last?.place.file !== line.file && SEGMENT_NAME.test(line.file);
+    const fault =
+      (first ? genesisFault(record, verifier.name, options.vkey) : null) ??
+      (opens && !begin ? misnamed(line.file, record.seq) : null) ??
+      succession.fault(record, last?.record ?? null, opens) ??
+      (begin && !last ? null : snapshotFault(record));
     if (fault) return stop({ ...place, ...fault });
-    if (last?.place.file !== line.file && isMisnamed(line.file, record.seq)) {
-      return stop({
-        ...place,
-        code: "segment-misnamed",
-        what: `${line.file} begins with record ${record.seq}`,
-      });
-    }
+    // a key counts from here on, if the seal that certified it is good
+    const bad = record.kind === "log.segment" ? signatures.settle() : null;
+    if (bad) return stop(bad);
     checkHead(place);
     notice(record);
     return last && record.kind === "seal" ? seal(seen, last, line) : plain(seen, line);
@@ -108,7 +137,8 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, head:
 
   function seal(seen: Seen, before: Seen, line: Line): "go-on" | "stop" {
     const rootBefore = root(frontier);
-    const form = checkSeal(seen.record, before.record, rootBefore, verifier);
+    const sealer = succession.verifier();
+    const form = checkSeal(seen.record, before.record, rootBefore, sealer);
     if (!form.ok) {
       // What was rewritten stands somewhere after the last good seal: its first line is the first unproven one.
       const place = form.code === "records-rewritten" ? (unsealed.from ?? seen.place) : seen.place;
@@ -119,9 +149,20 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, head:
     seals++;
     unsealed = { records: 0, bytes: 0, from: null };
     const sealedHead = { size: seq, root: rootBefore, sealedAt: at, note: String(seen.record.data["note"]) };
-    const tail = { size: frontier.size, prev: seen.leaf, frontier: copyFrontier(frontier), head: sealedHead };
-    const proves = { seq, at, file: line.file, endByte: line.byte + line.length + 1, tail, state };
-    const fault = signatures.add({ note: form.note, place: seen.place, proves });
+    const { vkey: key, segment: number, firstSeq, since } = succession.now();
+    const endByte = line.byte + line.length + 1;
+    const tail = {
+      size: frontier.size,
+      prev: seen.leaf,
+      frontier: copyFrontier(frontier),
+      fold: state,
+      head: sealedHead,
+      segment: { number, firstSeq, since, bytes: endByte },
+      certified: succession.certified(),
+      snapshotSeq,
+    };
+    const proves = { seq, at, file: line.file, endByte, tail, key };
+    const fault = signatures.add({ note: form.note, place: seen.place, verifier: sealer, proves });
     return fault ? stop(fault) : "go-on";
   }
 
@@ -129,6 +170,8 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, head:
     if (!last) firstAt = seen.record.at;
     appendLeaf(frontier, seen.leaf);
     state = fold(state, seen.record);
+    succession.take(seen.record);
+    if (snapshotIn(seen.record) !== null) snapshotSeq = seen.record.seq;
     last = seen;
     options.onRecord?.(seen.record);
   }
@@ -142,11 +185,25 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, head:
   }
 
   function checkHead(place: Place): void {
-    if (!head || head.size !== frontier.size || root(frontier) === head.root) return;
-    headFault = {
-      ...place,
-      code: "head-mismatch",
-      what: `the first ${head.size} records are not those of the remembered head`,
+    if (!head || head.size !== frontier.size) return;
+    const bad = (what: string) => {
+      headFault = { ...place, code: "head-mismatch", what };
+    };
+    if (root(frontier) !== head.root)
+      bad(`the first ${head.size} records are not those of the remembered head`);
+    else if (head.note && !verifyNote(succession.verifier(), head.note).ok)
+      bad(`the remembered head is not signed with the key in force at record ${head.size}`);
+  }
+
+  /** A snapshot has to say what the records before it come to. */
+  function snapshotFault(record: LogRecord): { code: BadCode; what: string } | null {
+    const found = record.kind === "log.segment" ? record.data["snapshot"] : record.data;
+    if ((record.kind !== "log.snapshot" && record.kind !== "log.segment") || found === undefined) return null;
+    const own = renderSnapshot({ fold: state, frontier });
+    if (renderCanonical({ own: found }) === renderCanonical({ own })) return null;
+    return {
+      code: "snapshot-lies",
+      what: `the snapshot of record ${record.seq} is not what the records before it come to`,
     };
   }
 
@@ -180,7 +237,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, head:
   /** The last line is a seal over the lines as they are: if it is not chained to them, it is itself what was edited. */
   function covers(end: Seen): boolean {
     if (!last || end.record.kind !== "seal") return false;
-    return checkSeal(end.record, last.record, root(frontier), verifier).ok;
+    return checkSeal(end.record, last.record, root(frontier), succession.verifier()).ok;
   }
 
   function finish(): Verdict {
@@ -199,7 +256,8 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, head:
       trustworthyUpTo: proven,
       unsealed: torn,
       gaps: gaps.filter((gap) => gap.seq <= (proven?.seq ?? -1)),
-      state: proven?.state ?? emptyFold(),
+      state: proven?.tail.fold ?? emptyFold(),
+      keys: succession.epochs(),
       warnings,
     };
   }
@@ -241,7 +299,10 @@ function genesisFault(
 }
 
 /** Only names of our form are held to it: a copy may be called anything. */
-function isMisnamed(file: string, seq: number): boolean {
-  const found = /(?:^|\/)(\d{20})\.jsonl$/.exec(file);
-  return found !== null && Number(found[1]) !== seq;
+const SEGMENT_NAME = /(?:^|\/)(\d{20})\.jsonl$/;
+
+function misnamed(file: string, seq: number): { code: BadCode; what: string } | null {
+  const found = SEGMENT_NAME.exec(file);
+  if (found === null || Number(found[1]) === seq) return null;
+  return { code: "segment-misnamed", what: `${file} begins with record ${seq}` };
 }

@@ -17,15 +17,15 @@ import {
 } from "./fixture.ts";
 
 /**
- * Every way to change a log, on files written by the real appender. The log: genesis and its seal (0, 1), then three
- * decisions and a seal, four times (2-5, 6-9, 10-13, 14-17). The second segment begins with record 10.
+ * Every way to change a segment, on files written by the real appender. The log: genesis and its seal (0, 1), then three
+ * decisions and a seal, four times (2-5, 6-9, 10-13, 14-17). segments.test.ts has what can be done to several.
  */
+const FILE = segmentName(0);
 const signer = testSigner();
 const thief = testSigner("the thief's key");
 const entries: readonly (readonly Entry[])[] = [0, 1, 2, 3].map((batch) =>
   [0, 1, 2].map((each) => decision(`${batch}.${each}`)),
 );
-const SECOND = 10;
 
 let lines: string[] = [];
 let othersLines: string[] = [];
@@ -235,8 +235,8 @@ const attacks: readonly Attack[] = [
     proven: -1,
   },
   {
-    name: "the first segment removed",
-    tamper: () => lines.slice(SECOND),
+    name: "the first batches removed",
+    tamper: () => lines.slice(10),
     code: "start-missing",
     seq: 0,
     line: 0,
@@ -454,24 +454,15 @@ function withoutSeals(): string[] {
   return forge([...records(), ...more], { from: 18 });
 }
 
-/** Writes lines as the two segments of a log. */
-function writeSegments(tampered: readonly string[]): string {
+function writeSegment(tampered: readonly string[]): string {
   const directory = fresh();
-  const first = tampered.findIndex((line) => /"seq":10,/.test(line));
-  const split = first === -1 ? tampered.length : first;
-  if (split > 0) fs.writeFileSync(join(directory, segmentName(0)), bytesOf(tampered.slice(0, split)));
-  if (split < tampered.length)
-    fs.writeFileSync(join(directory, segmentName(SECOND)), bytesOf(tampered.slice(split)));
+  fs.writeFileSync(join(directory, FILE), bytesOf(tampered));
   return directory;
 }
 
-/** File and first byte of a line, as writeSegments lays them out; past the end: where the last one ends. */
+/** File and first byte of a line; past the end: where the last one ends. */
 function placeOf(tampered: readonly string[], line: number): { file: string; byte: number } {
-  const first = tampered.findIndex((each) => /"seq":10,/.test(each));
-  const split = first === -1 ? tampered.length : first;
-  const inSecond = line > split || (line === split && line < tampered.length);
-  const from = inSecond ? split : 0;
-  return { file: segmentName(inSecond ? SECOND : 0), byte: bytesOf(tampered.slice(from, line)).length };
+  return { file: FILE, byte: bytesOf(tampered.slice(0, line)).length };
 }
 
 async function verdictOf(directory: string, head?: string): Promise<Verdict> {
@@ -480,7 +471,7 @@ async function verdictOf(directory: string, head?: string): Promise<Verdict> {
 
 describe("a log on real files", () => {
   test("as it was written it is sound, and reaches the remembered head", async () => {
-    const verdict = await verdictOf(writeSegments(lines), note);
+    const verdict = await verdictOf(writeSegment(lines), note);
     expect(verdict).toMatchObject({
       verdict: "sound",
       records: 18,
@@ -490,12 +481,12 @@ describe("a log on real files", () => {
       warnings: [],
     });
     expect(verdict.unsealed).toEqual({ records: 0, bytes: 0, from: null });
-    expect(verdict.trustworthyUpTo).toMatchObject({ seq: 17, file: segmentName(SECOND) });
+    expect(verdict.trustworthyUpTo).toMatchObject({ seq: 17, file: FILE });
   });
 
   test.each(attacks)("$name → $code at record $seq", async ({ tamper, code, seq, line, proven, head }) => {
     const tampered = tamper();
-    const verdict = await verdictOf(writeSegments(tampered), head ? note : undefined);
+    const verdict = await verdictOf(writeSegment(tampered), head ? note : undefined);
     expect(verdict.verdict).toBe("broken");
     expect({ code: verdict.bad?.code, seq: verdict.bad?.seq }).toEqual({ code, seq });
     expect({ file: verdict.bad?.file, byte: verdict.bad?.byte }).toEqual(placeOf(tampered, line));
@@ -522,38 +513,6 @@ describe("a log on real files", () => {
     const verdict = await verifyLog(one(whole), { vkey: signer.vkey });
     expect(verdict.bad).toMatchObject({ code: "not-utf8", seq: 7, file: "log", byte: start });
     expect(verdict.trustworthyUpTo?.seq).toBe(5);
-  });
-
-  test("a middle segment removed, and a segment under another's name", async () => {
-    const removed = fresh();
-    fs.writeFileSync(join(removed, segmentName(0)), bytesOf(lines.slice(0, 6)));
-    fs.writeFileSync(join(removed, segmentName(10)), bytesOf(lines.slice(10)));
-    expect((await verdictOf(removed)).bad).toMatchObject({
-      code: "records-missing",
-      seq: 6,
-      file: segmentName(10),
-      byte: 0,
-    });
-    const misnamed = fresh();
-    fs.writeFileSync(join(misnamed, segmentName(0)), bytesOf(lines.slice(0, 10)));
-    fs.writeFileSync(join(misnamed, segmentName(11)), bytesOf(lines.slice(10)));
-    expect((await verdictOf(misnamed)).bad).toMatchObject({
-      code: "segment-misnamed",
-      seq: 10,
-      file: segmentName(11),
-      byte: 0,
-    });
-  });
-
-  test("a first segment that ends within a line is no torn tail", async () => {
-    const directory = writeSegments(lines);
-    const path = join(directory, segmentName(0));
-    fs.truncateSync(path, fs.statSync(path).size - 5);
-    expect((await verdictOf(directory)).bad).toMatchObject({
-      code: "line-unfinished",
-      file: segmentName(0),
-      seq: 9,
-    });
   });
 
   test("an empty directory, or none, is no log", async () => {

@@ -1,0 +1,55 @@
+import { MODES } from "../core/mode.ts";
+import type { Fold } from "./fold.ts";
+import { type Frontier, isFrontier } from "./merkle.ts";
+import type { Data, LogRecord, Value } from "./record.ts";
+
+/**
+ * What a start needs of the log before a record, in order not to read it: the fold and the frontier of all lines before
+ * the record that holds them. docs/LOG_FORMAT.md, "Snapshots".
+ */
+export type Snapshot = { readonly fold: Fold; readonly frontier: Frontier };
+
+/** As it stands in a record. */
+export function renderSnapshot(snapshot: Snapshot): Data {
+  const { fold, frontier } = snapshot;
+  return { fold: { ...fold, wanted: fold.wanted ?? "" }, frontier: frontier.subtrees };
+}
+
+/** The snapshot that a `log.snapshot` or `log.segment` record holds; null when it holds none, or none that can be read. */
+export function snapshotIn(record: LogRecord): Snapshot | null {
+  const data = record.kind === "log.segment" ? record.data["snapshot"] : record.data;
+  if (record.kind !== "log.segment" && record.kind !== "log.snapshot") return null;
+  if (!isData(data)) return null;
+  const fold = readFold(data["fold"]);
+  const subtrees = data["frontier"];
+  if (fold === null || !Array.isArray(subtrees) || !subtrees.every((each) => typeof each === "string"))
+    return null;
+  const frontier = { size: record.seq, subtrees: [...subtrees] };
+  return isFrontier(frontier) ? { fold, frontier } : null;
+}
+
+function readFold(value: Value | undefined): Fold | null {
+  if (!isData(value)) return null;
+  const { wanted, epoch, frozen, stop, lastAt, lastSeq, lastBoot, lastMono } = value;
+  const { baselineDigest, firedByTripwire, started, unreadable } = value;
+  const mode = wanted === "" ? null : MODES.find((each) => each === wanted);
+  const known = STOPS.find((each) => each === stop);
+  if (mode === undefined || known === undefined || !areTexts(frozen, lastAt, lastBoot, lastMono)) return null;
+  if (!areTexts(baselineDigest, unreadable) || !areNumbers(epoch, lastSeq, started)) return null;
+  if (!isData(firedByTripwire) || !areNumbers(...Object.values(firedByTripwire))) return null;
+  return { ...(value as Omit<Fold, "wanted">), wanted: mode };
+}
+
+const STOPS = ["none", "clean", "running"] as const;
+
+function isData(value: Value | undefined): value is Data {
+  return typeof value === "object" && !Array.isArray(value);
+}
+
+function areTexts(...values: readonly (Value | undefined)[]): boolean {
+  return values.every((each) => typeof each === "string");
+}
+
+function areNumbers(...values: readonly (Value | undefined)[]): boolean {
+  return values.every((each) => typeof each === "number");
+}
