@@ -1,5 +1,6 @@
 import { constants, type Dirent, promises as fs } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { MAX_RECORD_BYTES } from "../daemon/audit/record.ts";
 import type { Chunk } from "../daemon/audit/split.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
 
@@ -8,14 +9,43 @@ const READ_BYTES = 1_048_576;
 
 /**
  * The bytes of a log: a directory's segments in order, or one file, each as far as it went when it was opened (a
- * daemon may be writing). Yields nothing where there is none. Throws BoundaryError("log-unsafe") when it cannot be read.
+ * daemon may be writing). Yields nothing where there is none. `first`: the segment to begin with.
+ * Throws BoundaryError("log-unsafe") when it cannot be read.
  */
-export async function* readLogFiles(path: string): AsyncGenerator<Chunk> {
+export async function* readLogFiles(path: string, first = ""): AsyncGenerator<Chunk> {
   try {
     const found = await list(path);
-    for (const file of found.files) yield* readSegment(found.directory, file);
+    for (const file of found.files.filter((name) => name >= first)) yield* readSegment(found.directory, file);
   } catch (cause) {
     throw new BoundaryError("log-unsafe", `reading the log ${path}`, { cause });
+  }
+}
+
+/** A directory's segments in order, with their sizes; none where it is no directory. */
+export async function segmentFiles(
+  path: string,
+): Promise<readonly { readonly name: string; readonly bytes: number }[]> {
+  const { directory, files } = await list(path);
+  if (directory !== path) return [];
+  return Promise.all(
+    files.map(async (name) => ({ name, bytes: (await fs.lstat(join(directory, name))).size })),
+  );
+}
+
+/** A segment's first line, without its "\n"; null when it has none. */
+export async function firstLineOf(file: string): Promise<string | null> {
+  const handle = await fs.open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const { buffer, bytesRead } = await handle.read(
+      Buffer.alloc(MAX_RECORD_BYTES + 1),
+      0,
+      MAX_RECORD_BYTES + 1,
+      0,
+    );
+    const end = buffer.subarray(0, bytesRead).indexOf("\n");
+    return end === -1 ? null : buffer.toString("utf8", 0, end);
+  } finally {
+    await handle.close();
   }
 }
 

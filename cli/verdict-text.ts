@@ -11,6 +11,7 @@ export function renderVerdict(verdict: Verdict, head: HeadUse, paint: Paint): re
   return [
     ...renderOutcome(verdict, paint),
     `records     ${verdict.records}, ${verdict.seals} seals${span(verdict)}`,
+    `keys        ${verdict.keys.length}, one a segment`,
     `head        ${verdict.size} ${plain(verdict.root)}`,
     ...(head === "none" ? ["            no --head given: a tail that was cut off would not be noticed"] : []),
     ...verdict.gaps
@@ -73,6 +74,7 @@ export function verdictData(verdict: Verdict, head: HeadUse): object {
     size: verdict.size,
     root: verdict.root,
     head,
+    keys: verdict.keys,
     unsealed: verdict.unsealed,
     gaps: verdict.gaps,
     warnings: verdict.warnings,

@@ -7,6 +7,7 @@ import { renderErrorChain } from "./core/errors.ts";
 import { reorder, step } from "./core/machine.ts";
 import type { Mode } from "./core/mode.ts";
 import { createRepeats, type Repeated } from "./core/repeats.ts";
+import { isSegmentFull } from "./core/rotation.ts";
 import type { Signal } from "./core/signal.ts";
 import type { Start } from "./core/start.ts";
 import { type Answer, type Input, initialState, type State, type Step } from "./core/state.ts";
@@ -26,8 +27,6 @@ export type Parts = {
   readonly tripwires: readonly Tripwire[];
   readonly clock: Clock;
   readonly log: AuditLog;
-  /** What is wrong with the log's file underneath us, or null. */
-  readonly logDamage: () => { readonly what: string; readonly detail: string } | null;
   readonly enforcer: Enforcer;
   readonly baseline: Baseline;
   readonly sensors: readonly SignalSource[];
@@ -94,6 +93,8 @@ export function createDaemon(
     drops: {},
   };
   let sealedMs = 0;
+  let rotating = false;
+  let rotateAfterMs = 0;
   let tickedMs = nowMs();
   let tickedWallMs = clock.wallMs();
   let sinceMs = clock.wallMs();
@@ -182,10 +183,11 @@ export function createDaemon(
     stalled();
     dispatch({ kind: "tick" });
     heartbeat();
-    const damage = parts.logDamage();
+    const damage = log.damage();
     if (damage) lookout.submit({ kind: "log.damaged", facts: damage, seenNs: clock.monoNs() });
     for (const entry of repeats.drain(nowMs())) append(repeatRecord(entry));
     if (nowMs() - sealedMs >= config.log.sealEveryMs) seal();
+    rotate();
     parts.baseline.tick();
     lookout.restored(
       parts.sensors.map((sensor) => ({ name: sensor.name, isBlind: sensor.health().state === "blind" })),
@@ -219,6 +221,22 @@ export function createDaemon(
   function seal(): void {
     sealedMs = nowMs();
     log.seal().catch(() => undefined); // log.onFailed tells it
+  }
+
+  /** A full segment ends, and its key with it. Without a next key the log goes on under the present one, and it is tried again. */
+  function rotate(): void {
+    if (rotating || nowMs() < rotateAfterMs || !isSegmentFull(log.segment(), config.log, clock.wallMs()))
+      return;
+    rotating = true;
+    log
+      .rotate()
+      .catch((error: unknown) => {
+        rotateAfterMs = nowMs() + ROTATE_RETRY_MS;
+        opLog.error({ err: renderErrorChain(error) }, "the log's segment could not be ended");
+      })
+      .finally(() => {
+        rotating = false;
+      });
   }
 
   async function begin(started: Data, before: Before): Promise<void> {
@@ -336,6 +354,7 @@ export function createDaemon(
 const SENSOR_START_MS = 10_000;
 const SENSOR_STOP_MS = 1_000;
 const STOP_TRIES = 5;
+const ROTATE_RETRY_MS = 60_000;
 
 /** A timer is an alarm here: it decides only that something takes too long. */
 function after<T>(ms: number, value: T): Promise<T> {

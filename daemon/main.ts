@@ -12,7 +12,7 @@ import { createFileSensor } from "./adapters/file-watch.ts";
 import { openHeadFile, readHead } from "./adapters/head-file.ts";
 import { createInventory } from "./adapters/inventory.ts";
 import { type ControlSocket, listenControl } from "./adapters/ipc.ts";
-import { loadKey, loadOrCreateKey, prepareStateDirectory } from "./adapters/keys.ts";
+import { createKeyRing, loadKeyRing, prepareStateDirectory } from "./adapters/keys.ts";
 import { openLibnftables } from "./adapters/libnftables.ts";
 import {
   createSegment,
@@ -22,6 +22,7 @@ import {
   prepareLogDirectory,
   quarantine,
   readLog,
+  readLogEnd,
 } from "./adapters/log-file.ts";
 import { lockLogDirectory } from "./adapters/log-lock.ts";
 import { createNetworkSensor } from "./adapters/net-watch.ts";
@@ -147,11 +148,16 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const damaged: { tell: (why: string) => void } = { tell: () => undefined };
   const log = openLog({
     store: opened.store,
-    signer: opened.key.signer,
+    signer: opened.signer,
     head: openHeadFile(options.stateDir),
     clock,
     tail: opened.tail,
-    origin: opened.key.origin,
+    origin: opened.ring.origin,
+    successor: {
+      key: opened.ring.prepareNext,
+      store: (firstSeq) => createSegment(options.logDir, firstSeq),
+      took: opened.ring.promote,
+    },
     onRecord: feed.publish,
     onFailed: (cause) => damaged.tell(renderErrorChain(cause)),
   });
@@ -208,7 +214,6 @@ async function start(setup: Setup, host: Host): Promise<void> {
       tripwires,
       clock,
       log,
-      logDamage: opened.store.damage,
       enforcer,
       baseline,
       sensors,
@@ -237,7 +242,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     ownUid: process.getuid?.() ?? 0,
     facts: createPeerFacts(),
     opLog,
-    head: () => ({ vkey: opened.key.signer.vkey, size: log.head().size, note: log.head().note }),
+    head: () => ({ vkey: opened.ring.genesis, size: log.head().size, note: log.head().note }),
     status: () =>
       statusOf({
         daemon,
@@ -250,7 +255,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         obstacles: missing,
         network: `table inet boundary through ${host.via}, dead-man's set of ${config.enforcement.deadManMs} ms`,
         logDir: options.logDir,
-        vkey: opened.key.signer.vkey,
+        vkey: opened.ring.genesis,
         version: VERSION,
         startedAtMs,
         inventory: inventory.latest,
@@ -434,15 +439,16 @@ function logPlaceOf(options: Options, clock: Clock): LogPlace {
   const { logDir, stateDir } = options;
   return {
     read: () => readLog(logDir),
+    readEnd: () => readLogEnd(logDir),
     cut: (where) => cutTail(logDir, where, clock.wallMs()),
     quarantine: () => `${logDir}/${quarantine(logDir, clock.wallMs())}`,
     create: (firstSeq) => createSegment(logDir, firstSeq),
     open: (file, size) => openSegment(logDir, file, size),
     hasSegments: () => hasSegments(logDir),
     head: () => readHead(stateDir),
-    key: () => loadKey(stateDir),
+    key: () => loadKeyRing(stateDir),
     traces: () => tracesIn(stateDir, logDir),
-    createKey: () => loadOrCreateKey(stateDir, "none"),
+    createKey: () => createKeyRing(stateDir),
   };
 }
 
@@ -455,7 +461,7 @@ function ownFiles({ options, config }: Setup): readonly SelfPath[] {
   return [
     { path: options.configFile, part: "config" },
     ...(config.tripwiresFile ? [{ path: config.tripwiresFile, part: "config" } as const] : []),
-    { path: `${options.stateDir}/log.key`, part: "key" },
+    { path: `${options.stateDir}/log.vkey`, part: "key" },
     { path: `${root}daemon/`, part: "program" },
     { path: `${root}cli/`, part: "program" },
     { path: `${root}policies/`, part: "program" },

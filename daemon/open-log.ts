@@ -3,15 +3,17 @@ import type { Fold } from "./audit/fold.ts";
 import { emptyFold } from "./audit/fold.ts";
 import { emptyTail, type Tail } from "./audit/log.ts";
 import type { Entry } from "./audit/record.ts";
-import { type Recovery, recoverLog } from "./audit/recover.ts";
+import { type LogEnd, type Recovery, recoverLog } from "./audit/recover.ts";
 import type { Chunk } from "./audit/split.ts";
 import { BoundaryError } from "./core/errors.ts";
 import type { History } from "./core/start.ts";
-import type { LogStore, Signer } from "./ports.ts";
+import type { KeyRing, LogStore, Signer } from "./ports.ts";
 
 /** The log's directory, the state directory's key and remembered head: what a start needs of the disk. */
 export interface LogPlace {
   read(): AsyncIterable<Chunk>;
+  /** The log's end, from its newest snapshot on; null when there is none. */
+  readEnd(): LogEnd | null;
   cut(place: { readonly file: string; readonly byte: number; readonly seq: number }): string;
   /** Moves the segments aside, as evidence; returns where. */
   quarantine(): string;
@@ -24,22 +26,22 @@ export interface LogPlace {
     | { readonly kind: "unreadable"; readonly why: string };
   /** Throws BoundaryError("key-unreadable") when there is one that cannot be read. */
   key():
-    | { readonly kind: "loaded"; readonly key: LogKey }
+    | { readonly kind: "loaded"; readonly ring: KeyRing }
     | { readonly kind: "missing" }
     | { readonly kind: "empty" };
   /** What else an earlier daemon left here; names, for a person to read. Empty before a first start. */
   traces(): readonly string[];
-  createKey(): LogKey;
+  createKey(): KeyRing;
 }
-
-export type LogKey = { readonly signer: Signer; readonly origin: string };
 
 export type Opened = {
   readonly history: History;
   readonly fold: Fold;
   readonly tail: Tail;
   readonly store: LogStore;
-  readonly key: LogKey;
+  readonly ring: KeyRing;
+  /** The key to go on with: the ring's next one where the log's last segment has ended. */
+  readonly signer: Signer;
   /** What the start has to record about the log itself. */
   readonly findings: readonly Entry[];
 };
@@ -52,8 +54,8 @@ export type Opened = {
 export async function openHistory(place: LogPlace): Promise<Opened> {
   const head = headOf(place);
   const exists = place.hasSegments();
-  const key = keyOf(place, exists, head);
-  if (!key) {
+  const ring = keyOf(place, exists, head);
+  if (!ring) {
     const why = whyNoFirstStart(place, exists, head);
     if (why === null) return begin(place, place.createKey(), { kind: "none" }, []);
     return restart(place, place.createKey(), why, head);
@@ -61,24 +63,33 @@ export async function openHistory(place: LogPlace): Promise<Opened> {
   if (!exists && head.kind === "missing") {
     return begin(
       place,
-      key,
+      ring,
       { kind: "unreadable", why: "there is a key, but neither a log nor a remembered head" },
       [],
     );
   }
-  const note = head.kind === "note" ? head.note : null;
-  const recovery = await recoverLog({ read: place.read, cut: place.cut, vkey: key.signer.vkey, head: note });
+  const recovery = await recover(place, ring, head.kind === "note" ? head.note : null, place.cut);
   switch (recovery.kind) {
     case "none":
-      return restart(place, key, "the log is empty", head);
+      return restart(place, ring, "the log is empty", head);
     case "broken": {
       const { code, what, file, byte, seq } = recovery.bad;
-      return restart(place, key, `${code}: ${what} (record ${seq}, ${file}, byte ${byte})`, head);
+      return restart(place, ring, `${code}: ${what} (record ${seq}, ${file}, byte ${byte})`, head);
     }
     case "sound":
     case "recovered":
-      return goOn(place, key, recovery, head);
+      return goOn(place, ring, recovery, head);
   }
+}
+
+function recover(
+  place: Pick<LogPlace, "read" | "readEnd">,
+  ring: KeyRing,
+  head: string | null,
+  cut: LogPlace["cut"],
+): Promise<Recovery> {
+  const { read, readEnd } = place;
+  return recoverLog({ read, readEnd, cut, vkey: ring.genesis, current: ring.current().vkey, head });
 }
 
 /** What is remembered, if it is a note at all: bytes that are none are as good as an unreadable file. */
@@ -94,9 +105,9 @@ function keyOf(
   place: Pick<LogPlace, "key">,
   exists: boolean,
   head: ReturnType<LogPlace["head"]>,
-): LogKey | null {
+): KeyRing | null {
   const found = place.key();
-  if (found.kind === "loaded") return found.key;
+  if (found.kind === "loaded") return found.ring;
   if (found.kind === "empty" && (exists || head.kind !== "missing")) {
     throw new BoundaryError("key-unreadable", "the log's key is empty, and there is a log signed with it");
   }
@@ -122,18 +133,13 @@ export async function readHistory(
 ): Promise<History> {
   const head = headOf(place);
   const exists = place.hasSegments();
-  const key = keyOf(place, exists, head);
-  if (!key) {
+  const ring = keyOf(place, exists, head);
+  if (!ring) {
     const why = whyNoFirstStart(place, exists, head);
     return why === null ? { kind: "none" } : { kind: "broken", why };
   }
   if (head.kind !== "note") return { kind: "unreadable", why: `the remembered head is ${head.kind}` };
-  const recovery = await recoverLog({
-    read: place.read,
-    cut: () => "",
-    vkey: key.signer.vkey,
-    head: head.note,
-  });
+  const recovery = await recover(place, ring, head.note, () => "");
   if (recovery.kind === "sound" || recovery.kind === "recovered")
     return historyOf(recovery.fold, recovery.kind);
   return { kind: "broken", why: recovery.kind === "broken" ? recovery.bad.what : "the log is empty" };
@@ -142,30 +148,52 @@ export async function readHistory(
 /** The log goes on where it ended. Without a head to hold against it, a cut tail could not be seen: LOCKDOWN. */
 function goOn(
   place: LogPlace,
-  key: LogKey,
+  ring: KeyRing,
   recovery: Extract<Recovery, { kind: "sound" | "recovered" }>,
   head: ReturnType<LogPlace["head"]>,
 ): Opened {
-  const { fold, tail, file, endByte } = recovery;
-  const store = place.open(file, endByte);
-  const findings: Entry[] =
-    recovery.kind === "recovered"
-      ? [
-          {
-            kind: "log.recovered",
-            data: { ended: "torn", savedAs: recovery.savedAs, bytes: recovery.verdict.unsealed.bytes },
-          },
-        ]
-      : [];
-  if (head.kind !== "note") {
-    const why =
-      head.kind === "missing"
-        ? "the remembered head is missing"
-        : `the remembered head cannot be read: ${head.why}`;
-    const { epoch, frozen } = fold;
-    return { history: { kind: "unreadable", why, epoch, frozen }, fold, tail, store, key, findings };
+  const { fold, tail, kind } = recovery;
+  const signer = takeUp(ring, recovery);
+  if (signer === null) return restart(place, ring, "the log goes on under a key that is not here", head);
+  const ended = tail.certified !== null;
+  const store = ended ? place.create(tail.size) : place.open(recovery.file, recovery.endByte);
+  const findings = kind === "recovered" ? [tornEnd(recovery.savedAs, recovery.verdict.unsealed.bytes)] : [];
+  const history =
+    head.kind === "note"
+      ? historyOf(fold, kind)
+      : withoutHead(fold, head.kind === "unreadable" ? head.why : null);
+  return { history, fold, tail, store, ring, signer, findings };
+}
+
+/**
+ * The key that the log goes on with, however far a rotation had come when we ended: not certified, and it never was;
+ * certified, and its segment has to begin; in use, and the old key has to go. Null when it is none of ours.
+ */
+function takeUp(
+  ring: KeyRing,
+  { key, tail }: Extract<Recovery, { kind: "sound" | "recovered" }>,
+): Signer | null {
+  const [current, next] = [ring.current(), ring.next()];
+  if (tail.certified !== null) return key === current.vkey && next?.vkey === tail.certified ? next : null;
+  if (key === current.vkey) {
+    if (next) ring.discardNext();
+    return current;
   }
-  return { history: historyOf(fold, recovery.kind), fold, tail, store, key, findings };
+  if (key !== next?.vkey) return null;
+  ring.promote();
+  return ring.current();
+}
+
+function tornEnd(savedAs: string, bytes: number): Entry {
+  return { kind: "log.recovered", data: { ended: "torn", savedAs, bytes } };
+}
+
+function withoutHead({ epoch, frozen }: Fold, unreadable: string | null): History {
+  const why =
+    unreadable === null
+      ? "the remembered head is missing"
+      : `the remembered head cannot be read: ${unreadable}`;
+  return { kind: "unreadable", why, epoch, frozen };
 }
 
 function historyOf(fold: Fold, ended: "sound" | "recovered"): History {
@@ -178,14 +206,20 @@ function historyOf(fold: Fold, ended: "sound" | "recovered"): History {
   return { kind: "crash", wanted: wanted ?? "LOCKDOWN", epoch, frozen, lastAt };
 }
 
-/** The old files are moved aside and a new log begins, in LOCKDOWN. */
-function restart(place: LogPlace, key: LogKey, why: string, head: ReturnType<LogPlace["head"]>): Opened {
+/** The old files are moved aside and a new log begins, in LOCKDOWN. Its genesis key is the key that we have. */
+function restart(place: LogPlace, ring: KeyRing, why: string, head: ReturnType<LogPlace["head"]>): Opened {
   const movedTo = place.hasSegments() ? place.quarantine() : "";
   const remembered = head.kind === "note" ? head.note : "";
-  const finding: Entry = { kind: "log.recovered", data: { ended: "broken", why, movedTo, remembered } };
-  return begin(place, key, { kind: "broken", why }, [finding]);
+  const genesis = ring.genesis;
+  ring.rebase();
+  const finding: Entry = {
+    kind: "log.recovered",
+    data: { ended: "broken", why, movedTo, remembered, genesis },
+  };
+  return begin(place, ring, { kind: "broken", why }, [finding]);
 }
 
-function begin(place: LogPlace, key: LogKey, history: History, findings: readonly Entry[]): Opened {
-  return { history, fold: emptyFold(), tail: emptyTail(), store: place.create(0), key, findings };
+function begin(place: LogPlace, ring: KeyRing, history: History, findings: readonly Entry[]): Opened {
+  const store = place.create(0);
+  return { history, fold: emptyFold(), tail: emptyTail(), store, ring, signer: ring.current(), findings };
 }

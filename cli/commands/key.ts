@@ -3,8 +3,11 @@ import { dataOr, withDaemon } from "../ask.ts";
 import { type Common, define, defineBare, group } from "../command.ts";
 import { type ExitCode, usageError } from "../exit.ts";
 import { headOfNote } from "../head.ts";
+import { knownLog, logArguments } from "../log-arguments.ts";
 import { plain, printJson, printLines } from "../output.ts";
 import { readOwnVkey } from "../own-state.ts";
+import { settled } from "../settled.ts";
+import { verifyDirectory } from "../verify-directory.ts";
 
 const show = define({
   usage: "show",
@@ -38,6 +41,30 @@ const head = defineBare({
     }),
 });
 
+const history = define({
+  usage: "history [dir]",
+  describe: "Verify the log and print its keys, one a segment, each certified by the one before",
+  examples: [["boundaryctl key history ./copy --key @boundary.vkey", "of a copy"]],
+  options: (yargs) => logArguments(yargs),
+  run: async (args) => {
+    const { directory, known } = knownLog(args);
+    const verdict = await settled(() =>
+      verifyDirectory(directory, known, { chunks: (all) => all, done: () => undefined }),
+    );
+    const proven = verdict.keys.filter(({ firstSeq }) => firstSeq <= (verdict.trustworthyUpTo?.seq ?? -1));
+    if (args.json) printJson({ verdict: verdict.verdict, bad: verdict.bad, keys: proven });
+    else
+      printLines(
+        proven.map(
+          (key) => `${key.segment}  from record ${key.firstSeq}, ${plain(key.since)}  ${plain(key.vkey)}`,
+        ),
+      );
+    if (verdict.bad !== null && !args.json)
+      printLines([`BROKEN  ${plain(verdict.bad.what)} (${verdict.bad.code})`]);
+    return verdict.verdict === "broken" ? 1 : 0;
+  },
+});
+
 async function withReply(common: Common, then: (reply: KeyReply) => ExitCode): Promise<ExitCode> {
   const found = dataOr(common, await withDaemon(common, (client) => client.call("key.show", {})));
   return "code" in found ? found.code : then(found.data);
@@ -55,11 +82,11 @@ function ownVkey(stateDir: string): string {
   return vkey;
 }
 
-/** `boundaryctl key show|head`. */
+/** `boundaryctl key show|head|history`. */
 export const command = group({
   usage: "key",
-  describe: "Show the log's public key, or its head",
+  describe: "Show the log's public key, its head, or all its keys",
   examples: [["boundaryctl key show", "what verify-log --key takes"]],
-  children: [show, head],
+  children: [show, head, history],
   alone: null,
 });

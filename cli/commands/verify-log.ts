@@ -1,22 +1,10 @@
-import { setTimeout as sleep } from "node:timers/promises";
-import type { Chunk } from "../../daemon/audit/split.ts";
-import type { Verdict } from "../../daemon/audit/verdict.ts";
-import { type Head, verifyLog } from "../../daemon/audit/verify.ts";
-import { BoundaryError } from "../../daemon/core/errors.ts";
 import { define } from "../command.ts";
-import { usageError } from "../exit.ts";
-import { readHeadArgument } from "../head.ts";
-import { readLogFiles } from "../log-files.ts";
+import { knownLog, logArguments } from "../log-arguments.ts";
 import { painter, printJson, printLines } from "../output.ts";
-import { readOwnHead, readOwnVkey } from "../own-state.ts";
-import { placeOf } from "../places.ts";
-import { readSmallFile } from "../read-file.ts";
+import { settled } from "../settled.ts";
 import { renderVerdict, verdictData } from "../verdict-text.ts";
+import { verifyDirectory, type Watching } from "../verify-directory.ts";
 
-/** A daemon may be between a record and its seal: a torn end counts when it is still there after these looks. */
-const LOOKS = 4;
-const BETWEEN_LOOKS_MS = 100;
-const MAX_KEY_BYTES = 4_096;
 const PROGRESS_EVERY_MS = 500;
 
 /** `boundaryctl verify-log [DIR]`: 0 sound, 1 otherwise. */
@@ -29,83 +17,55 @@ export const command = define({
       'boundaryctl verify-log ./copy --key @boundary.vkey --head "1234 9f86…"',
       "and its end, from `key head`",
     ],
+    [
+      'boundaryctl verify-log ./copy --key @boundary.vkey --from "1234 9f86…"',
+      "only what came after a checkpoint",
+    ],
     ["boundaryctl verify-log", "this host's log, with its own key and head (root only)"],
   ],
   options: (yargs) =>
-    yargs
-      .positional("dir", { type: "string", describe: "The log's directory, or one segment" })
-      .option("key", { type: "string", requiresArg: true, describe: "The public key, or @FILE" })
+    logArguments(yargs)
       .option("head", {
         type: "string",
         requiresArg: true,
         describe: 'A remembered head: "SIZE ROOT" or a file',
       })
-      .option("state-dir", {
+      .option("from", {
         type: "string",
         requiresArg: true,
-        describe: "Where key and head are without --key",
+        describe: 'A checkpoint you trust, "SIZE ROOT" or a file: what is before its segment is not read',
       }),
   run: async (args) => {
-    const state = placeOf("state", args.stateDir);
-    const vkey = args.key === undefined ? ownKey(state) : readKeyArgument(args.key);
-    // before the log is read: a daemon goes on writing, and the head may not be newer than what we read
-    const own = args.key === undefined && args.dir === undefined;
-    const head = args.head === undefined ? (own ? readOwnHead(state) : null) : readHeadArgument(args.head);
-    const verdict = await verifySettled(placeOf("log", args.dir), vkey, head);
-    const used = head === null ? "none" : "checked";
+    const { directory, known } = knownLog(args, { head: args.head, from: args.from });
+    const verdict = await settled(() => verifyDirectory(directory, known, progress()));
+    const used = known.heads.length === 0 ? "none" : "checked";
     if (args.json) printJson(verdictData(verdict, used));
     else printLines(renderVerdict(verdict, used, painter(process.stdout).paint));
     return verdict.verdict === "sound" ? 0 : 1;
   },
 });
 
-async function verifySettled(directory: string, vkey: string, head: Head | string | null): Promise<Verdict> {
-  for (let look = 1; ; look++) {
-    const chunks = withProgress(readLogFiles(directory));
-    const verdict = await verifyLog(chunks, head === null ? { vkey } : { vkey, head });
-    if (verdict.verdict !== "torn" || look === LOOKS) return verdict;
-    await sleep(BETWEEN_LOOKS_MS);
-  }
-}
-
-async function* withProgress(chunks: AsyncIterable<Chunk>): AsyncGenerator<Chunk> {
-  if (!process.stderr.isTTY) return yield* chunks;
+/** How far it has come, on a terminal. */
+function progress(): Watching {
   let bytes = 0;
   let shownAtMs = performance.now();
-  try {
-    for await (const chunk of chunks) {
-      yield chunk;
-      bytes += chunk.bytes.length;
-      if (performance.now() - shownAtMs < PROGRESS_EVERY_MS) continue;
-      process.stderr.write(`\rverified ${Math.floor(bytes / 1_048_576)} MiB`);
-      shownAtMs = performance.now();
-    }
-  } finally {
-    process.stderr.write("\r\u001b[K");
-  }
-}
-
-function ownKey(stateDir: string): string {
-  let found: string | null = null;
-  try {
-    found = readOwnVkey(stateDir);
-  } catch (error) {
-    throw usageError(
-      `give the key with --key: ${error instanceof Error ? error.message : "it cannot be read"}`,
-    );
-  }
-  if (found === null) throw usageError(`give the key with --key: there is none in ${stateDir}`);
-  return found;
-}
-
-function readKeyArgument(argument: string): string {
-  if (!argument.startsWith("@")) return argument.trim();
-  const path = argument.slice(1);
-  try {
-    const text = readSmallFile(path, MAX_KEY_BYTES)?.toString("utf8").trim();
-    if (text !== undefined) return text;
-  } catch (cause) {
-    throw new BoundaryError("key-invalid", `reading the key ${path}`, { cause });
-  }
-  throw new BoundaryError("key-invalid", `reading the key ${path}: there is no such file`);
+  const done = (more: number) => {
+    bytes += more;
+    if (!process.stderr.isTTY || performance.now() - shownAtMs < PROGRESS_EVERY_MS) return;
+    process.stderr.write(`\rverified ${Math.floor(bytes / 1_048_576)} MiB`);
+    shownAtMs = performance.now();
+  };
+  return {
+    done,
+    chunks: async function* chunks(all) {
+      try {
+        for await (const chunk of all) {
+          yield chunk;
+          done(chunk.bytes.length);
+        }
+      } finally {
+        if (process.stderr.isTTY) process.stderr.write("\r\u001b[K");
+      }
+    },
+  };
 }

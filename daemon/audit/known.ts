@@ -23,10 +23,9 @@ export function readKey(vkey: string): VerifierKey {
 
 /**
  * Reads a head: its form, its name, and its signature if the genesis key made it. A later key's is the verification's
- * to check, once the log has certified that key. Null when none is given. Throws BoundaryError("head-invalid").
+ * to check, once the log has certified that key. Throws BoundaryError("head-invalid").
  */
-export function readHead(head: KnownHead | string | undefined, verifier: VerifierKey): KnownHead | null {
-  if (head === undefined) return null;
+export function readHead(head: KnownHead | string, verifier: VerifierKey): KnownHead {
   if (typeof head !== "string") return checkedHead(head);
   const note = parseNote(head);
   if (!note.ok) throw new BoundaryError("head-invalid", `reading the head: ${note.why}`);

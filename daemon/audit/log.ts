@@ -324,7 +324,8 @@ export function openLog(parts: LogParts): AuditLog {
       placed(batch);
     } catch (error) {
       batch.done.resolve(); // it is durable, whatever comes next
-      return fail(error);
+      fail(error);
+      return;
     }
     batch.done.resolve(); // whoever waits runs after this function
     if (batch.bytes.length <= KEEP_BYTES) spare = batch.bytes;

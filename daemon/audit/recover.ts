@@ -83,7 +83,9 @@ export async function recoverLog(parts: RecoverParts): Promise<Recovery> {
   };
   const found = { file, tail, endByte, key, fold: verdict.state, verdict };
   if (verdict.verdict === "sound") return { kind: "sound", ...found };
-  const savedAs = cut(parts, { file, byte: endByte, seq: tail.size });
+  // in the last segment's file, which is not the proven end's when a segment had just begun
+  const from = unsealed.from ?? { file, byte: endByte };
+  const savedAs = cut(parts, { file: from.file, byte: from.byte, seq: tail.size });
   return { kind: "recovered", ...found, savedAs };
 }
 
@@ -93,7 +95,7 @@ async function verifyEnd(parts: RecoverParts): Promise<Verdict | null> {
   const begin = end && parts.current !== undefined ? beginOf(end, parts.current) : null;
   if (!end || !begin || parts.head === null) return null;
   const head = readHead(parts.head, readKey(parts.vkey));
-  if (head === null || head.size < begin.frontier.size) return null;
+  if (head.size < begin.frontier.size) return null;
   const verdict = await asLogError(() =>
     verifyLog(end.chunks(), { vkey: parts.vkey, head: parts.head ?? undefined, begin }),
   );

@@ -14,7 +14,7 @@ import {
   root,
 } from "./merkle.ts";
 import { FIRST_PREV, type LogRecord } from "./record.ts";
-import { checkSeal, createSignatures } from "./seal.ts";
+import { checkSeal, createSignatures, type SecondOpinion } from "./seal.ts";
 import { renderSnapshot, snapshotIn } from "./snapshot.ts";
 import { type Chunk, createSplitter, type Line } from "./split.ts";
 import { createSuccession, type KeyEpoch } from "./succession.ts";
@@ -28,10 +28,12 @@ export type VerifyOptions = {
   readonly vkey: string;
   /** Where reading begins, when that is not the log's beginning: the chunks begin there too. */
   readonly begin?: Begin | undefined;
-  /** A head remembered outside the log: the log has to contain that tree. A string is a signed note. */
-  readonly head?: Head | string | undefined;
-  /** Every record as it is read, in order. It is not proven before the verdict says so. */
-  readonly onRecord?: (record: LogRecord) => void;
+  /** Heads remembered outside the log: the log has to contain those trees. A string is a signed note. */
+  readonly head?: Head | string | readonly (Head | string)[] | undefined;
+  /** Every record as it is read, in order, and the fold up to it. Neither is proven before the verdict says so. */
+  readonly onRecord?: (record: LogRecord, state: Fold) => void;
+  /** Is asked about a sample of the signatures, and has to agree. */
+  readonly secondOpinion?: SecondOpinion | undefined;
 };
 
 /** What is known of a log before the first line that is read. */
@@ -44,8 +46,8 @@ export type Begin = {
   readonly epoch: KeyEpoch;
 };
 
-const MAX_GAPS = 1_000;
-const MAX_WARNINGS = 100;
+export const MAX_GAPS = 1_000;
+export const MAX_WARNINGS = 100;
 
 /**
  * Verifies a log from its bytes, in one pass and constant memory. Throws BoundaryError("key-invalid") and
@@ -53,17 +55,18 @@ const MAX_WARNINGS = 100;
  */
 export async function verifyLog(chunks: AsyncIterable<Chunk>, options: VerifyOptions): Promise<Verdict> {
   const verifier = readKey(options.vkey);
-  const verification = createVerification(verifier, options, readHead(options.head, verifier));
+  const heads = [options.head ?? []].flat().map((head) => readHead(head, verifier));
+  const verification = createVerification(verifier, options, heads);
   for await (const chunk of chunks) {
     if (verification.feed(chunk) === "stop") break;
   }
   return verification.finish();
 }
 
-function createVerification(verifier: VerifierKey, options: VerifyOptions, head: KnownHead | null) {
+function createVerification(verifier: VerifierKey, options: VerifyOptions, heads: readonly KnownHead[]) {
   const { begin } = options;
   const frontier = begin ? copyFrontier(begin.frontier) : emptyFrontier();
-  const signatures = createSignatures();
+  const signatures = createSignatures(options.secondOpinion);
   const succession = begin
     ? createSuccession(begin.epoch, readKey(begin.epoch.vkey))
     : createSuccession({ vkey: options.vkey, segment: 0, firstSeq: 0, since: "" }, verifier);
@@ -108,14 +111,14 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, head:
     const opens = last?.place.file !== line.file && SEGMENT_NAME.test(line.file);
     const fault =
       (first ? genesisFault(record, verifier.name, options.vkey) : null) ??
-      (opens && !begin ? misnamed(line.file, record.seq) : null) ??
+      (opens && line.byte === 0 ? misnamed(line.file, record.seq) : null) ??
       succession.fault(record, last?.record ?? null, opens) ??
       (begin && !last ? null : snapshotFault(record));
     if (fault) return stop({ ...place, ...fault });
     // a key counts from here on, if the seal that certified it is good
     const bad = record.kind === "log.segment" ? signatures.settle() : null;
     if (bad) return stop(bad);
-    checkHead(place);
+    checkHeads(place);
     notice(record);
     return last && record.kind === "seal" ? seal(seen, last, line) : plain(seen, line);
   }
@@ -173,7 +176,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, head:
     succession.take(seen.record);
     if (snapshotIn(seen.record) !== null) snapshotSeq = seen.record.seq;
     last = seen;
-    options.onRecord?.(seen.record);
+    options.onRecord?.(seen.record, state);
   }
 
   function notice(record: LogRecord): void {
@@ -184,15 +187,18 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, head:
       gaps.push({ seq: record.seq, at: record.at, data: record.data });
   }
 
-  function checkHead(place: Place): void {
-    if (!head || head.size !== frontier.size) return;
-    const bad = (what: string) => {
-      headFault = { ...place, code: "head-mismatch", what };
-    };
-    if (root(frontier) !== head.root)
-      bad(`the first ${head.size} records are not those of the remembered head`);
-    else if (head.note && !verifyNote(succession.verifier(), head.note).ok)
-      bad(`the remembered head is not signed with the key in force at record ${head.size}`);
+  function checkHeads(place: Place): void {
+    for (const head of heads) {
+      if (head.size !== frontier.size) continue;
+      if (root(frontier) !== head.root)
+        badHead(place, `the first ${head.size} records are not those of the remembered head`);
+      else if (head.note && !verifyNote(succession.verifier(), head.note).ok)
+        badHead(place, `the remembered head is not signed with the key in force at record ${head.size}`);
+    }
+  }
+
+  function badHead(place: Place, what: string): void {
+    headFault ??= { ...place, code: "head-mismatch", what };
   }
 
   /** A snapshot has to say what the records before it come to. */
@@ -221,6 +227,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, head:
     if (fault) return fault;
     const end = splitter.rest();
     const proven = signatures.proven();
+    const head = farthest(heads);
     if (head && head.size > (proven?.tail.head.size ?? -1)) {
       const seq = proven ? proven.seq + 1 : 0;
       const at = { seq, file: proven?.file ?? end.file, byte: proven?.endByte ?? 0 };
@@ -270,6 +277,10 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, head:
   }
 
   return { feed, finish };
+}
+
+function farthest(heads: readonly KnownHead[]): KnownHead | undefined {
+  return heads.toSorted((a, b) => b.size - a.size)[0];
 }
 
 const SPLIT_FAULTS = {

@@ -164,6 +164,10 @@ export const ConfigSchema = z.strictObject({
     .strictObject({
       /** A quiet log is sealed at least this often. */
       sealEveryMs: Ms(1_000, 60_000, 60_000),
+      /** A segment of this size ends, and its key with it. Bytes. */
+      segmentBytes: z.number().int().min(4_096).max(1_073_741_824).default(67_108_864),
+      /** A segment this old ends, and its key with it. */
+      segmentAgeMs: Ms(1_000, 2_678_400_000, 86_400_000),
     })
     .prefault({}),
   /** A file of tripwires; without it the shipped set (policies/tripwires.yaml) is used. */

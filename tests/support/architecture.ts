@@ -145,6 +145,7 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/audit/", why: "verify-log runs without a daemon" },
       { what: "daemon/core/", why: "modes and error codes" },
       { what: "yargs", why: "arguments" },
+      { what: "tweetnacl", why: "a second opinion on signatures, where its 20 ms each are nothing" },
       { what: "zod", only: "types", why: "the schemas live in protocol" },
       { what: "node:module", only: ["enableCompileCache"], why: "starts in half the time; loads nothing" },
       { what: "node:*", why: "a program of its own" },

@@ -183,7 +183,6 @@ export async function startHost(options: HostOptions = {}) {
       tripwires,
       clock,
       log,
-      logDamage: () => store.damage(),
       enforcer,
       baseline,
       sensors,
