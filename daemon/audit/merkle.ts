@@ -18,6 +18,13 @@ export function copyFrontier(frontier: Frontier): Frontier {
   return { size: frontier.size, subtrees: [...frontier.subtrees] };
 }
 
+/** Whether this can be a tree's right edge: one hash for each bit set in the size. */
+export function isFrontier({ size, subtrees }: Frontier): boolean {
+  if (!Number.isSafeInteger(size) || size < 0 || !subtrees.every((each) => /^[0-9a-f]{64}$/.test(each)))
+    return false;
+  return subtrees.length === size.toString(2).replaceAll("0", "").length;
+}
+
 /** SHA-256(0x00 ‖ line). The line is without its "\n". */
 export function leafHash(line: Uint8Array): string {
   const prefixed = Buffer.allocUnsafe(line.length + 1);
@@ -48,8 +55,8 @@ export function root(frontier: Frontier): string {
 // One for the process: filled and hashed within one synchronous call.
 const scratch = Buffer.alloc(65, 0x01);
 
-/** SHA-256(0x01 ‖ left ‖ right). */
-function nodeHash(left: string, right: string): string {
+/** SHA-256(0x01 ‖ left ‖ right), of two hashes in hex. */
+export function nodeHash(left: string, right: string): string {
   scratch.write(left, 1, 32, "hex");
   scratch.write(right, 33, 32, "hex");
   return hash("sha256", scratch, "hex");
