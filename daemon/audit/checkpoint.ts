@@ -30,6 +30,10 @@ const MAX_NOTE_CHARS = 16_384;
 const MAX_SIGNATURES = 16;
 const ED25519 = 0x01;
 
+/** C2SP signature types: what a log signs with, and what a witness cosigns with. Both are Ed25519. */
+export type SignatureType = 0x01 | 0x04;
+const TYPE_NAMES = { 1: "an Ed25519 key", 4: "a witness's Ed25519 key (type 0x04)" } as const;
+
 /** The note's text, ending in "\n". Throws BoundaryError("record-invalid") when a part cannot be in a checkpoint. */
 export function renderCheckpoint(checkpoint: Checkpoint): string {
   const { origin, size, root } = checkpoint;
@@ -56,7 +60,12 @@ export function parseCheckpoint(text: string): Parsed<Checkpoint> {
 export function signNote(text: string, signer: Signer): string {
   const { name, keyId } = splitVkey(signer.vkey) ?? fail("key-invalid", "signing a note");
   const signature = signer.sign(Buffer.from(text, "utf8"));
-  return `${text}\n— ${name} ${Buffer.concat([Buffer.from(keyId, "hex"), signature]).toString("base64")}\n`;
+  return `${text}\n${renderSignature({ name, keyId, signature })}\n`;
+}
+
+/** A signature line, without its "\n". */
+export function renderSignature({ name, keyId, signature }: NoteSignature): string {
+  return `— ${name} ${Buffer.concat([Buffer.from(keyId, "hex"), signature]).toString("base64")}`;
 }
 
 /** Splits a note into text and signatures. Checks form only: nothing is vouched for before verifyNote. */
@@ -88,19 +97,19 @@ export function verifyNote(verifier: VerifierKey, note: Note): Parsed<string> {
   return good ? { ok: true, value: note.text } : refuse("the signature is wrong");
 }
 
-/** "name+key id+base64(0x01 ‖ public key)". Throws BoundaryError("key-invalid") for a bad name or key. */
-export function renderVkey(name: string, publicKey: Uint8Array): string {
+/** "name+key id+base64(type ‖ public key)". Throws BoundaryError("key-invalid") for a bad name or key. */
+export function renderVkey(name: string, publicKey: Uint8Array, type: SignatureType = ED25519): string {
   if (!isName(name) || readPublicKey(publicKey) === null) fail("key-invalid", "rendering a verifier key");
-  const material = Buffer.concat([Buffer.of(ED25519), publicKey]);
+  const material = Buffer.concat([Buffer.of(type), publicKey]);
   return `${name}+${keyIdOf(name, material)}+${material.toString("base64")}`;
 }
 
-/** Reads a verifier key; the key id has to be the right one for name and key. */
-export function parseVkey(vkey: string): Parsed<VerifierKey> {
+/** Reads a verifier key of one type; the key id has to be the right one for name and key. */
+export function parseVkey(vkey: string, type: SignatureType = ED25519): Parsed<VerifierKey> {
   const parts = splitVkey(vkey);
   if (!parts) return refuse("a verifier key is name+8 hex digits+base64");
   const material = readBase64(parts.material);
-  if (material?.[0] !== ED25519) return refuse("the key is not an Ed25519 key");
+  if (material?.[0] !== type) return refuse(`the key is not ${TYPE_NAMES[type]}`);
   const key = readPublicKey(material.subarray(1));
   if (!key) return refuse("the key is not a usable Ed25519 public key");
   if (keyIdOf(parts.name, material) !== parts.keyId) return refuse("the key id does not belong to the key");
@@ -128,7 +137,7 @@ function parseSignatureLine(line: string): NoteSignature | null {
 }
 
 /** Canonical base64 only: Node's decoder also takes URL-safe, unpadded and dirty text. */
-function readBase64(text: string): Buffer | null {
+export function readBase64(text: string): Buffer | null {
   const bytes = Buffer.from(text, "base64");
   return bytes.length > 0 && bytes.toString("base64") === text ? bytes : null;
 }

@@ -55,8 +55,8 @@ export function root(frontier: Frontier): string {
 // One for the process: filled and hashed within one synchronous call.
 const scratch = Buffer.alloc(65, 0x01);
 
-/** SHA-256(0x01 ‖ left ‖ right). */
-function nodeHash(left: string, right: string): string {
+/** SHA-256(0x01 ‖ left ‖ right), of two hashes in hex. */
+export function nodeHash(left: string, right: string): string {
   scratch.write(left, 1, 32, "hex");
   scratch.write(right, 33, 32, "hex");
   return hash("sha256", scratch, "hex");
