@@ -11,6 +11,7 @@ import type {
   ModeReply,
   PARAMS,
   Problem,
+  PruneReply,
   Status,
   TripwireList,
   Verb,
@@ -29,6 +30,7 @@ export type Replies = {
   "tripwire.list": TripwireList;
   check: Decision;
   "key.show": KeyReply;
+  "log.prune": PruneReply;
 };
 
 export type Params<V extends Verb> = input<(typeof PARAMS)[V]>;
@@ -83,6 +85,7 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "tripwire.list": { tripwires: "object" },
   check: { decision: "boolean", reason: "object", mode: "string", assurance: "string" },
   "key.show": { vkey: "string", size: "number", note: "string" },
+  "log.prune": { segments: "number", through: "number" },
 };
 
 /** Connects to a control socket. Throws BoundaryError "no-daemon", or "role-required" when we may not connect. */

@@ -5,10 +5,11 @@ import type { Chunk } from "../daemon/audit/split.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
 
 const SEGMENT = /^[0-9]{20}\.jsonl$/;
+const TOMBSTONE = /^[0-9]{20}\.tombstone$/;
 const READ_BYTES = 1_048_576;
 
 /**
- * The bytes of a log: a directory's segments in order, or one file, each as far as it went when it was opened (a
+ * The bytes of a log: a directory's tombstones and segments in order, or one file, each as far as it went when it was opened (a
  * daemon may be writing). Yields nothing where there is none. `first`: the segment to begin with.
  * Throws BoundaryError("log-unsafe") when it cannot be read.
  */
@@ -28,7 +29,9 @@ export async function segmentFiles(
   const { directory, files } = await list(path);
   if (directory !== path) return [];
   return Promise.all(
-    files.map(async (name) => ({ name, bytes: (await fs.lstat(join(directory, name))).size })),
+    files
+      .filter((name) => SEGMENT.test(name))
+      .map(async (name) => ({ name, bytes: (await fs.lstat(join(directory, name))).size })),
   );
 }
 
@@ -59,8 +62,16 @@ async function list(path: string): Promise<{ directory: string; files: readonly 
     if (code === "ENOTDIR") return { directory: dirname(path), files: [basename(path)] };
     throw error;
   }
-  const files = entries.map((entry) => entry.name).filter((name) => SEGMENT.test(name));
-  return { directory: path, files: files.toSorted() };
+  const names = entries.map((entry) => entry.name);
+  const segments = names.filter((name) => SEGMENT.test(name));
+  const there = new Set(segments.map(numberOf));
+  // a pruning that was broken off leaves both, and then the segment counts
+  const tombstones = names.filter((name) => TOMBSTONE.test(name) && !there.has(numberOf(name)));
+  return { directory: path, files: [...tombstones, ...segments].toSorted() };
+}
+
+function numberOf(name: string): string {
+  return name.slice(0, 20);
 }
 
 async function* readSegment(directory: string, file: string): AsyncGenerator<Chunk> {

@@ -11,6 +11,11 @@ export function renderVerdict(verdict: Verdict, head: HeadUse, paint: Paint): re
   return [
     ...renderOutcome(verdict, paint),
     `records     ${verdict.records}, ${verdict.seals} seals${span(verdict)}`,
+    ...(verdict.pruned.segments === 0
+      ? []
+      : [
+          `pruned      ${verdict.pruned.segments} segments, records 0 to ${verdict.pruned.records - 1}: their tombstones are good`,
+        ]),
     `keys        ${verdict.keys.length}, one a segment`,
     `head        ${verdict.size} ${plain(verdict.root)}`,
     ...(head === "none" ? ["            no --head given: a tail that was cut off would not be noticed"] : []),
@@ -75,6 +80,7 @@ export function verdictData(verdict: Verdict, head: HeadUse): object {
     root: verdict.root,
     head,
     keys: verdict.keys,
+    pruned: verdict.pruned,
     unsealed: verdict.unsealed,
     gaps: verdict.gaps,
     warnings: verdict.warnings,

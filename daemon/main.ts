@@ -60,6 +60,7 @@ import { createFeed } from "./feed.ts";
 import { type LogPlace, openHistory, readHistory } from "./open-log.ts";
 import { HELP, type Options, parseCommand } from "./options.ts";
 import type { Clock, Firewall } from "./ports.ts";
+import { type PrunePlace, prune } from "./prune.ts";
 import { answer } from "./requests.ts";
 import { statusOf } from "./status.ts";
 import { createStop } from "./stop-once.ts";
@@ -242,6 +243,9 @@ async function start(setup: Setup, host: Host): Promise<void> {
     ownUid: process.getuid?.() ?? 0,
     facts: createPeerFacts(),
     opLog,
+    prune: oneAtATime((keptDays: number, by: number) =>
+      prune(prunePlaceOf(options.logDir), log, opened.ring.genesis, { keptDays, by, nowMs: clock.wallMs() }),
+    ),
     head: () => ({ vkey: opened.ring.genesis, size: log.head().size, note: log.head().note }),
     status: () =>
       statusOf({
@@ -449,6 +453,29 @@ function logPlaceOf(options: Options, clock: Clock): LogPlace {
     key: () => loadKeyRing(stateDir),
     traces: () => tracesIn(stateDir, logDir),
     createKey: () => createKeyRing(stateDir),
+  };
+}
+
+function prunePlaceOf(logDir: string): PrunePlace {
+  return {
+    segments: () => segmentsOf(logDir),
+    firstLine: (file) => firstLineOf(logDir, file),
+    readSegment: (file) => readSegment(logDir, file),
+    tombstones: () => readTombstones(logDir),
+    saveTombstone: (firstSeq, text) => saveTombstone(logDir, firstSeq, Buffer.from(text)),
+    removeSegment: (firstSeq) => removeSegment(logDir, firstSeq),
+  };
+}
+
+/** Waits for the call before, whatever came of it. */
+function oneAtATime<A extends readonly unknown[], T>(
+  work: (...args: A) => Promise<T>,
+): (...args: A) => Promise<T> {
+  let before: Promise<unknown> = Promise.resolve();
+  return (...args) => {
+    const mine = before.then(() => work(...args));
+    before = mine.catch(() => undefined);
+    return mine;
   };
 }
 

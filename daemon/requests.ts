@@ -20,6 +20,7 @@ import {
   type ModeReply,
   PARAMS,
   type Problem,
+  type PruneReply,
   type Request,
   type Status,
   type TripwireList,
@@ -39,6 +40,8 @@ export type Office = {
   readonly facts: PeerFacts;
   readonly status: () => Status;
   readonly head: () => KeyReply;
+  /** One at a time. */
+  readonly prune: (keptDays: number, by: number) => Promise<PruneReply>;
   readonly opLog: OpLog;
 };
 
@@ -68,6 +71,7 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   "tripwire.list": { role: "readonly", handle: tripwireList },
   check: { role: "readonly", handle: check },
   "key.show": { role: "readonly", handle: (office) => office.head() },
+  "log.prune": { role: "admin", handle: pruneLog },
 };
 
 /** A refusal on its way to the reply. */
@@ -236,6 +240,13 @@ async function clockClear(office: Office, { params, person }: Call<"clock.clear"
     reason: params.reason,
   }));
   return modeReply(office, outcome);
+}
+
+/** Age is told by the clock: while that is in doubt, nothing is old enough. */
+async function pruneLog(office: Office, { params, peer }: Call<"log.prune">): Promise<PruneReply> {
+  if (office.daemon.state().frozen)
+    throw new Refusal("clock-frozen", "what is old cannot be told: the clock moved");
+  return office.prune(params.keptDays, peer.uid);
 }
 
 /** Once a connection: asking again changes nothing. */

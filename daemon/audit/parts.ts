@@ -47,7 +47,7 @@ export function joinParts(parts: readonly Part[]): Verdict | null {
 }
 
 /** Whether one part ends where the next says that it begins: number, tree, chain, state and key. */
-function fits({ trustworthyUpTo: end }: Verdict, begin: Begin): boolean {
+export function fits({ trustworthyUpTo: end }: Verdict, begin: Begin): boolean {
   if (end === null) return false;
   const { tail } = end;
   return (

@@ -31,15 +31,18 @@ export type KeyEpoch = {
 
 export type SuccessionFault = { readonly code: BadCode; readonly what: string };
 
-type Next = { readonly vkey: string; readonly verifier: VerifierKey };
+export type Next = { readonly vkey: string; readonly verifier: VerifierKey };
 
-/** `from`: the key in force where reading begins, and its segment. */
-export function createSuccession(from: KeyEpoch, known: VerifierKey): Succession {
+/**
+ * `from`: the key in force where reading begins, and its segment. `due`: that segment is gone, and the next one, under
+ * this key, is what is read first.
+ */
+export function createSuccession(from: KeyEpoch, known: VerifierKey, due: Next | null = null): Succession {
   let now = from;
   let verifier = known;
-  let epochs: KeyEpoch[] = [from];
+  let epochs: KeyEpoch[] = due ? [] : [from];
   let named: Next | null = null; // by a log.rotated that no seal covers yet
-  let certified: Next | null = null;
+  let certified = due;
 
   function fault(record: LogRecord, before: LogRecord | null, opens: boolean): SuccessionFault | null {
     if (certified) return beginning(record, certified);

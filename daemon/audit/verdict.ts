@@ -37,6 +37,10 @@ export type BadCode =
   | "segment-start"
   /** A snapshot does not say what the records before it come to. */
   | "snapshot-lies"
+  /** What is left of a pruned segment is not what its key signed, or does not lead to what was kept. */
+  | "tombstone-bad"
+  /** Segments are gone, and the log does not say that they were pruned. */
+  | "pruned-unrecorded"
   /** The log ends before the remembered head. */
   | "tail-cut"
   /** The log is sound in itself, but it is not the one that the head was taken from. */
@@ -78,6 +82,8 @@ export type Verdict = {
   readonly trustworthyUpTo: Proven | null;
   /** The keys that sealed, one a segment, in order. */
   readonly keys: readonly KeyEpoch[];
+  /** What was pruned, oldest first: segments, and the records that were in them. */
+  readonly pruned: { readonly segments: number; readonly records: number };
   /** After the last proven line. `from` is null when there is nothing. */
   readonly unsealed: { readonly records: number; readonly bytes: number; readonly from: Place | null };
   /** `gap` records among the proven, the first 1,000. */

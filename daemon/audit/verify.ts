@@ -13,6 +13,7 @@ import {
   type Frontier,
   root,
 } from "./merkle.ts";
+import { createPruned, type PrunedEnd, TOMBSTONE_NAME } from "./pruned.ts";
 import { FIRST_PREV, type LogRecord } from "./record.ts";
 import { checkSeal, createSignatures, type SecondOpinion } from "./seal.ts";
 import { renderSnapshot, snapshotIn } from "./snapshot.ts";
@@ -30,8 +31,11 @@ export type VerifyOptions = {
   readonly begin?: Begin | undefined;
   /** Heads remembered outside the log: the log has to contain those trees. A string is a signed note. */
   readonly head?: Head | string | readonly (Head | string)[] | undefined;
-  /** Every record as it is read, in order, and the fold up to it. Neither is proven before the verdict says so. */
-  readonly onRecord?: (record: LogRecord, state: Fold) => void;
+  /**
+   * Every record as it is read, in order, and the fold up to it; with a `log.rotated`, the tree of the lines before it.
+   * None of it is proven before the verdict says so.
+   */
+  readonly onRecord?: (record: LogRecord, state: Fold, treeBefore: Frontier | null) => void;
   /** Is asked about a sample of the signatures, and has to agree. */
   readonly secondOpinion?: SecondOpinion | undefined;
 };
@@ -65,14 +69,19 @@ export async function verifyLog(chunks: AsyncIterable<Chunk>, options: VerifyOpt
 
 function createVerification(verifier: VerifierKey, options: VerifyOptions, heads: readonly KnownHead[]) {
   const { begin } = options;
-  const frontier = begin ? copyFrontier(begin.frontier) : emptyFrontier();
+  let frontier = begin ? copyFrontier(begin.frontier) : emptyFrontier();
   const signatures = createSignatures(options.secondOpinion);
-  const succession = begin
+  let succession = begin
     ? createSuccession(begin.epoch, readKey(begin.epoch.vkey))
     : createSuccession({ vkey: options.vkey, segment: 0, firstSeq: 0, since: "" }, verifier);
   const splitter = createSplitter(onLine);
   const gaps: Gap[] = [];
   const warnings: string[] = [];
+  const graves = createPruned(options.vkey);
+  let pruned: PrunedEnd | null = null;
+  let recordedThrough = 0; // how far the log says, under a seal, that it was pruned
+  let unsealedThrough = 0;
+  let firstPrev = begin?.prev ?? FIRST_PREV;
   let state = begin?.fold ?? emptyFold();
   let snapshotSeq = 0;
   let bad: Bad | null = null;
@@ -85,10 +94,28 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
   let somethingRead = false;
 
   function feed(chunk: Chunk): "go-on" | "stop" {
-    if (chunk.bytes.length > 0) somethingRead = true;
+    if (chunk.bytes.length > 0) {
+      if (!somethingRead && graves.take(chunk)) return "go-on";
+      if (!somethingRead && !begin && takePruned() === "stop") return "stop";
+      somethingRead = true;
+    }
     const result = splitter.push(chunk);
     if (typeof result !== "object") return result;
     return stop({ ...result, seq: frontier.size, what: SPLIT_FAULTS[result.code] });
+  }
+
+  /** The log goes on from what its tombstones come to. */
+  function takePruned(): "go-on" | "stop" {
+    const end = graves.end();
+    if (end === null) return "go-on";
+    if ("code" in end) return stop(end);
+    const { standing, prev } = end;
+    pruned = end;
+    frontier = copyFrontier(standing.tree);
+    firstPrev = prev;
+    const before = { vkey: "", segment: standing.segment - 1, firstSeq: 0, since: "" };
+    succession = createSuccession(before, standing.key, { vkey: standing.vkey, verifier: standing.key });
+    return "go-on";
   }
 
   function onLine(line: Line): "go-on" | "stop" {
@@ -97,7 +124,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
     if (odd) return stop(classify(last, odd, "code" in seen ? null : seen, last?.record.kind === "seal"));
     if ("code" in seen) return stop(seen);
     const { record } = seen;
-    if (record.seq !== frontier.size || record.prev !== (last?.leaf ?? begin?.prev ?? FIRST_PREV)) {
+    if (record.seq !== frontier.size || record.prev !== (last?.leaf ?? firstPrev)) {
       odd = { ...seen, place: { ...place, seq: record.seq } };
       return "go-on";
     }
@@ -107,13 +134,13 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
   /** A line with the right number, chained to the one before. */
   function follows(seen: Seen, line: Line): "go-on" | "stop" {
     const { record, place } = seen;
-    const first = !last && !begin;
+    const first = !last && !begin && !pruned;
     const opens = last?.place.file !== line.file && SEGMENT_NAME.test(line.file);
     const fault =
       (first ? genesisFault(record, verifier.name, options.vkey) : null) ??
       (opens && line.byte === 0 ? misnamed(line.file, record.seq) : null) ??
       succession.fault(record, last?.record ?? null, opens) ??
-      (begin && !last ? null : snapshotFault(record));
+      (last || pruned ? snapshotFault(record) : null);
     if (fault) return stop({ ...place, ...fault });
     // a key counts from here on, if the seal that certified it is good
     const bad = record.kind === "log.segment" ? signatures.settle() : null;
@@ -150,6 +177,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
     const { seq, at } = seen.record;
     take(seen);
     seals++;
+    recordedThrough = unsealedThrough;
     unsealed = { records: 0, bytes: 0, from: null };
     const sealedHead = { size: seq, root: rootBefore, sealedAt: at, note: String(seen.record.data["note"]) };
     const { vkey: key, segment: number, firstSeq, since } = succession.now();
@@ -171,18 +199,22 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
 
   function take(seen: Seen): void {
     if (!last) firstAt = seen.record.at;
+    const before = seen.record.kind === "log.rotated" ? copyFrontier(frontier) : null;
     appendLeaf(frontier, seen.leaf);
     state = fold(state, seen.record);
     succession.take(seen.record);
     if (snapshotIn(seen.record) !== null) snapshotSeq = seen.record.seq;
     last = seen;
-    options.onRecord?.(seen.record, state);
+    options.onRecord?.(seen.record, state, before);
   }
 
   function notice(record: LogRecord): void {
     if (last && record.at < last.record.at && warnings.length < MAX_WARNINGS) {
       warnings.push(`the clock went back at record ${record.seq}: from ${last.record.at} to ${record.at}`);
     }
+    const { through } = record.data;
+    if (record.kind === "log.pruned" && typeof through === "number")
+      unsealedThrough = Math.max(unsealedThrough, through);
     if (record.kind === "gap" && gaps.length < MAX_GAPS)
       gaps.push({ seq: record.seq, at: record.at, data: record.data });
   }
@@ -203,14 +235,20 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
 
   /** A snapshot has to say what the records before it come to. */
   function snapshotFault(record: LogRecord): { code: BadCode; what: string } | null {
+    const lies = (what: string) => ({
+      code: "snapshot-lies" as const,
+      what: `the snapshot of record ${record.seq} ${what}`,
+    });
+    if (pruned && !last) {
+      const before = snapshotIn(record); // all that is left of what was before
+      if (before === null) return lies("does not say what came before, and that was pruned");
+      state = before.fold;
+    }
     const found = record.kind === "log.segment" ? record.data["snapshot"] : record.data;
     if ((record.kind !== "log.snapshot" && record.kind !== "log.segment") || found === undefined) return null;
     const own = renderSnapshot({ fold: state, frontier });
     if (renderCanonical({ own: found }) === renderCanonical({ own })) return null;
-    return {
-      code: "snapshot-lies",
-      what: `the snapshot of record ${record.seq} is not what the records before it come to`,
-    };
+    return lies("is not what the records before it come to");
   }
 
   /** A wrong signature before the fault is the first thing wrong. */
@@ -235,6 +273,17 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
         ...at,
         code: "tail-cut",
         what: `the remembered head has ${head.size} records, sealed here are ${seq}`,
+      };
+    }
+    if (pruned && pruned.standing.tree.size > recordedThrough) {
+      const { file } = pruned;
+      const seq = Number(TOMBSTONE_NAME.exec(file)?.[1]);
+      return {
+        seq,
+        file,
+        byte: 0,
+        code: "pruned-unrecorded",
+        what: "the log does not say that this was pruned",
       };
     }
     if (!somethingRead) return { seq: 0, file: "", byte: 0, code: "log-empty", what: "there is no log" };
@@ -265,6 +314,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
       gaps: gaps.filter((gap) => gap.seq <= (proven?.seq ?? -1)),
       state: proven?.tail.fold ?? emptyFold(),
       keys: succession.epochs(),
+      pruned: { segments: pruned?.segments ?? 0, records: pruned?.standing.tree.size ?? 0 },
       warnings,
     };
   }

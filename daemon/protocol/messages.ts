@@ -84,6 +84,8 @@ export const PARAMS = {
   "tripwire.list": None,
   check: CheckSchema,
   "key.show": None,
+  /** Segments whose records are all older are removed, and leave tombstones. */
+  "log.prune": z.strictObject({ keptDays: z.number().int().min(90).max(36_500).default(90) }),
 } as const;
 
 export type Verb = keyof typeof PARAMS;
@@ -178,4 +180,6 @@ export type TripwireList = {
   }[];
 };
 export type EventList = { readonly events: readonly Event[] };
+/** `through`: the first record that is kept. */
+export type PruneReply = { readonly segments: number; readonly through: number };
 export type KeyReply = { readonly vkey: string; readonly size: number; readonly note: string };

@@ -11,7 +11,7 @@ import { bytesOf, decision, fakeHead, nameOf, tempDirectory, testClock, testSign
 /** Keys of one log: the same name, another key each. */
 export const genesis = testSigner("genesis");
 export const ORIGIN = nameOf(genesis);
-export const keys = [genesis, ...["one", "two", "three"].map((seed) => testSigner(seed, ORIGIN))];
+export const keys = [genesis, ...["one", "two", "three", "four"].map((seed) => testSigner(seed, ORIGIN))];
 export const { vkey } = genesis;
 
 export type Written = {
