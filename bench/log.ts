@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openHeadFile } from "../daemon/adapters/head-file.ts";
-import { loadOrCreateKey } from "../daemon/adapters/keys.ts";
+import { createKeyRing } from "../daemon/adapters/keys.ts";
 import { createSegment, prepareLogDirectory, readLog, segmentName } from "../daemon/adapters/log-file.ts";
 import { type AuditLog, emptyTail, openLog } from "../daemon/audit/log.ts";
 import type { Entry } from "../daemon/audit/record.ts";
@@ -90,7 +90,9 @@ type Run = {
 async function run(directory: string, inFlight: number, count: number): Promise<Run> {
   const logDirectory = join(directory, "log");
   prepareLogDirectory(logDirectory);
-  const { signer, origin } = loadOrCreateKey(directory, "none");
+  const ring = createKeyRing(directory);
+  const { origin } = ring;
+  const signer = ring.current();
   const chunks: number[] = [];
   const store = noting(createSegment(logDirectory, 0), chunks);
   const head = openHeadFile(directory);
