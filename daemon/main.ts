@@ -22,9 +22,17 @@ import {
   prepareLogDirectory,
   quarantine,
   readLog,
-  readLogEnd,
 } from "./adapters/log-file.ts";
 import { lockLogDirectory } from "./adapters/log-lock.ts";
+import {
+  firstLineOf,
+  readLogEnd,
+  readSegment,
+  readTombstones,
+  removeSegment,
+  saveTombstone,
+  segmentsOf,
+} from "./adapters/log-read.ts";
 import { createNetworkSensor } from "./adapters/net-watch.ts";
 import { openNftProgram } from "./adapters/nft-program.ts";
 import { createOpLog } from "./adapters/op-log.ts";

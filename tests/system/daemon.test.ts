@@ -439,8 +439,8 @@ describe.skipIf(process.getuid?.() !== 0)("other users (needs root)", () => {
 
 /** What is left is the baseline. */
 function removeSpine(at: DaemonHome): void {
-  for (const path of [segmentOf(at), join(at.stateDir, "log.key"), join(at.stateDir, "log.head")])
-    rmSync(path);
+  const state = ["log.key", "log.vkey", "log.head"].map((name) => join(at.stateDir, name));
+  for (const path of [segmentOf(at), ...state]) rmSync(path);
 }
 
 /** A log that ends with a clean stop on a clock which is off from ours by these. */
