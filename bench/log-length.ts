@@ -6,7 +6,6 @@ import { createClock } from "../daemon/adapters/clock.ts";
 import { openHeadFile } from "../daemon/adapters/head-file.ts";
 import { loadKeyRing } from "../daemon/adapters/keys.ts";
 import { createSegment, openSegment, readLog } from "../daemon/adapters/log-file.ts";
-import { readLogEnd } from "../daemon/adapters/log-read.ts";
 import { openLog } from "../daemon/audit/log.ts";
 import { recoverLog } from "../daemon/audit/recover.ts";
 import { createHome, type DaemonHome, startDaemon } from "../tests/support/daemon-process.ts";
@@ -143,10 +142,8 @@ async function lengthen(home: DaemonHome, records: number): Promise<void> {
   const { ring } = found;
   const recovery = await recoverLog({
     read: () => readLog(home.logDir),
-    readEnd: () => readLogEnd(home.logDir),
     cut: () => "",
     vkey: ring.genesis,
-    current: ring.current().vkey,
     head: null,
   });
   if (recovery.kind !== "sound") throw new Error(`the log is ${recovery.kind}`);

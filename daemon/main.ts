@@ -17,22 +17,19 @@ import { openLibnftables } from "./adapters/libnftables.ts";
 import {
   createSegment,
   cutTail,
+  firstLineOf,
   hasSegments,
+  lastSnapshot,
   openSegment,
   prepareLogDirectory,
   quarantine,
   readLog,
-} from "./adapters/log-file.ts";
-import { lockLogDirectory } from "./adapters/log-lock.ts";
-import {
-  firstLineOf,
-  readLogEnd,
-  readSegment,
-  readTombstones,
+  readLogFrom,
   removeSegment,
   saveTombstone,
   segmentsOf,
-} from "./adapters/log-read.ts";
+} from "./adapters/log-file.ts";
+import { lockLogDirectory } from "./adapters/log-lock.ts";
 import { createNetworkSensor } from "./adapters/net-watch.ts";
 import { openNftProgram } from "./adapters/nft-program.ts";
 import { createOpLog } from "./adapters/op-log.ts";
@@ -45,6 +42,8 @@ import { createNotifier } from "./adapters/systemd.ts";
 import { tracesIn } from "./adapters/traces.ts";
 import { createUsbSensor } from "./adapters/usb-watch.ts";
 import { openLog } from "./audit/log.ts";
+import type { LogEnd } from "./audit/recover.ts";
+import { isSnapshotLine } from "./audit/snapshot.ts";
 import { createBaseline } from "./baseline.ts";
 import { parseAccounts, resolveRoles } from "./core/accounts.ts";
 import { clockWhileStopped } from "./core/clock-drift.ts";
@@ -464,12 +463,20 @@ function logPlaceOf(options: Options, clock: Clock): LogPlace {
   };
 }
 
+function readLogEnd(logDir: string): LogEnd | null {
+  const found = lastSnapshot(logDir, isSnapshotLine);
+  const first = found && firstLineOf(logDir, found.file);
+  return found && first !== null
+    ? { first, snapshot: found.line, chunks: () => readLogFrom(logDir, found) }
+    : null;
+}
+
 function prunePlaceOf(logDir: string): PrunePlace {
   return {
     segments: () => segmentsOf(logDir),
     firstLine: (file) => firstLineOf(logDir, file),
-    readSegment: (file) => readSegment(logDir, file),
-    tombstones: () => readTombstones(logDir),
+    read: (file) => readLogFrom(logDir, { file, byte: 0 }),
+    readAll: () => readLog(logDir),
     saveTombstone: (firstSeq, text) => saveTombstone(logDir, firstSeq, Buffer.from(text)),
     removeSegment: (firstSeq) => removeSegment(logDir, firstSeq),
   };

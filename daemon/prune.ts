@@ -15,9 +15,10 @@ export interface PrunePlace {
   segments(): readonly { readonly file: string; readonly firstSeq: number }[];
   /** A segment's first line, without its "\n". */
   firstLine(file: string): string | null;
-  readSegment(file: string): AsyncIterable<Chunk>;
-  /** The tombstones that stand for segments that are gone, in order. */
-  tombstones(): AsyncIterable<Chunk>;
+  /** A segment, and then all later ones. */
+  read(file: string): AsyncIterable<Chunk>;
+  /** Tombstones that stand for segments that are gone, then all segments. */
+  readAll(): AsyncIterable<Chunk>;
   /** Durable when it returns; one that a broken-off pruning left is replaced. */
   saveTombstone(firstSeq: number, text: string): void;
   removeSegment(firstSeq: number): void;
@@ -55,7 +56,7 @@ export async function prune(
   if (old.length === 0) return { segments: 0, through };
   let standing = await standingOf(place, vkey);
   for (const [at, { file, firstSeq }] of old.entries()) {
-    const chunks = place.readSegment(file);
+    const chunks = only(file, place.read(file));
     const begin = firstSeq === 0 ? null : begins(beginnings[at], standing);
     const next = begins(beginnings[at + 1], standing);
     const burial = await bury(chunks, { vkey, standing, begin, next });
@@ -67,6 +68,13 @@ export async function prune(
     .durable;
   for (const { firstSeq } of old) place.removeSegment(firstSeq);
   return { segments: old.length, through };
+}
+
+async function* only(file: string, chunks: AsyncIterable<Chunk>): AsyncGenerator<Chunk> {
+  for await (const chunk of chunks) {
+    if (chunk.file !== file) return;
+    yield chunk;
+  }
 }
 
 /** A segment's last record is not newer than the next one's first. */
@@ -91,7 +99,7 @@ function begins(record: LogRecord | undefined, { key }: Standing): Begin {
 /** What holds where the oldest kept segment begins. */
 async function standingOf(place: PrunePlace, vkey: string): Promise<Standing> {
   const graves = createPruned(vkey);
-  for await (const chunk of place.tombstones()) graves.take(chunk);
+  for await (const chunk of place.readAll()) if (!graves.take(chunk)) break;
   const end = graves.end();
   if (end && "code" in end) throw new BoundaryError("log-broken", `pruning: ${end.what}`);
   if (end) return end.standing;

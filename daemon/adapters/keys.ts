@@ -8,57 +8,262 @@ import {
 } from "node:crypto";
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { renderVkey } from "../audit/checkpoint.ts";
+import { parseVkey, renderVkey } from "../audit/checkpoint.ts";
 import { BoundaryError } from "../core/errors.ts";
 import { directoryFault, fileFault, type Look } from "../core/ownership.ts";
-import type { Signer } from "../ports.ts";
+import type { KeyRing, Signer } from "../ports.ts";
+import { collectGarbage } from "./garbage.ts";
+import {
+  eraseSecret,
+  finishErasing,
+  forgetSecondName,
+  nameNew,
+  readSecret,
+  replaceAndDoom,
+  syncDirectory,
+  writeBeside,
+} from "./secret-file.ts";
 
-/** The log's private key, in the state directory: PKCS #8 in PEM, readable by us alone. */
-const KEY_FILE = "log.key";
-/** Where a new key is written first: what has the key's name is whole. */
-const UNFINISHED = "log.key.new";
+/**
+ * The log's keys, in the state directory, readable by us alone. All have the genesis key's name; a private key is
+ * PKCS #8, in DER since it need not be a string (the first version wrote PEM, which is still read).
+ */
+const CURRENT = "log.key";
+/** There while a rotation is under way. It has this name only when it is whole. */
+const NEXT = "log.key.next";
+/** The genesis key, as text. A directory of the first version has none: there the current key is it. */
+const GENESIS = "log.vkey";
 const MAX_KEY_BYTES = 1024;
-const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = fs.constants;
-
-/** A signer, and the name in its vkey, which is also the origin of the log's checkpoints. */
-export type LogKey = { readonly signer: Signer; readonly origin: string };
+const MAX_VKEY_BYTES = 512;
 
 /** "empty": a file of no bytes, which is no key and never was one (a power cut while an older version made it). */
-export type KeyLoad =
-  | { readonly kind: "loaded"; readonly key: LogKey }
+export type KeyRingLoad =
+  | { readonly kind: "loaded"; readonly ring: KeyRing }
   | { readonly kind: "missing" }
   | { readonly kind: "empty" };
 
 /** Makes the state directory (0700) or checks the one there. Throws BoundaryError("key-unreadable") when it is not safe. */
 export function prepareStateDirectory(directory: string): void {
-  const doing = `preparing the state directory ${directory}`;
-  try {
+  attempt("key-unreadable", `preparing the state directory ${directory}`, () => {
     fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
     const fault = directoryFault(lookAt(fs.lstatSync(directory)), ourUid());
-    if (fault) throw unreadable(`${doing}: it ${fault}`);
-  } catch (cause) {
-    throw cause instanceof BoundaryError ? cause : unreadable(doing, cause);
-  }
+    if (fault) throw new Error(`it ${fault}`);
+  });
 }
 
 /**
- * Loads the key. "missing" only when there is no such file; anything else that is wrong throws
+ * Loads the keys, and finishes the erasing that a crash cut off: only the one that writes the log may call it. "missing"
+ * only when there is no current key; anything else that is wrong throws BoundaryError("key-unreadable").
+ */
+export function loadKeyRing(stateDirectory: string): KeyRingLoad {
+  return attempt("key-unreadable", `reading the log's keys in ${stateDirectory}`, () => {
+    finishErasing(stateDirectory);
+    for (const name of [CURRENT, NEXT]) forgetSecondName(stateDirectory, name);
+    eraseSecret(stateDirectory, `${NEXT}.new`); // a rotation that got no further: nobody has certified it
+    const current = readKey(stateDirectory, CURRENT);
+    if (current === null) return { kind: "missing" };
+    if (current === "empty") return { kind: "empty" };
+    const next = readKey(stateDirectory, NEXT);
+    if (next === "empty") throw new Error(`${NEXT} is empty`);
+    const genesis = readGenesis(stateDirectory) ?? writeGenesis(stateDirectory, genesisOf(current));
+    return { kind: "loaded", ring: ringOf(stateDirectory, { genesis, current, next }) };
+  });
+}
+
+/**
+ * Makes the keys of a new log: a first start. Never takes the place of a key (an empty file is none). Throws
  * BoundaryError("key-unreadable").
  */
-export function loadKey(stateDirectory: string): KeyLoad {
-  const path = join(stateDirectory, KEY_FILE);
-  const doing = `reading the log's key ${path}`;
-  forgetSecondName(stateDirectory);
-  const pem = readSecret(path, doing);
-  if (pem === null) return { kind: "missing" };
-  if (pem.length === 0) return { kind: "empty" };
-  try {
-    return { kind: "loaded", key: keyFrom(createPrivateKey(pem)) };
-  } catch (cause) {
-    throw unreadable(doing, cause);
-  } finally {
-    pem.fill(0);
+export function createKeyRing(stateDirectory: string): KeyRing {
+  return attempt("key-unreadable", `creating the log's key in ${stateDirectory}`, () => {
+    const path = join(stateDirectory, CURRENT);
+    if (fs.lstatSync(path, { throwIfNoEntry: false })?.size === 0) fs.unlinkSync(path);
+    eraseSecret(stateDirectory, NEXT);
+    // before the key: a key without it is its own genesis key, a key with another's is none
+    fs.rmSync(join(stateDirectory, GENESIS), { force: true });
+    syncDirectory(stateDirectory);
+    const current = makeKey(stateDirectory, CURRENT);
+    const genesis = writeGenesis(stateDirectory, genesisOf(current));
+    return ringOf(stateDirectory, { genesis, current, next: null });
+  });
+}
+
+/** One private key, until it is dropped. */
+type Held = {
+  readonly publicKey: Buffer;
+  sign(message: Buffer): Buffer;
+  /** The only reference goes. */
+  drop(): void;
+};
+
+type Keys = { readonly genesis: string; readonly current: Held; readonly next: Held | null };
+
+function ringOf(directory: string, loaded: Keys): KeyRing {
+  let { genesis, current, next } = loaded;
+  const origin = () => nameIn(genesis);
+
+  function dropNext(): void {
+    eraseSecret(directory, NEXT);
+    forget(next);
+    next = null;
   }
+
+  return {
+    get genesis() {
+      return genesis;
+    },
+    get origin() {
+      return origin();
+    },
+    current: () => signerOf(current, origin()),
+    next: () => (next === null ? null : signerOf(next, origin())),
+    prepareNext: () =>
+      attempt("state-unwritable", "making the log's next key", () => {
+        // first: without it the key that comes next would be taken for the genesis key
+        if (readGenesis(directory) !== genesis) writeGenesis(directory, genesis);
+        dropNext();
+        next = makeKey(directory, NEXT);
+        return signerOf(next, origin());
+      }),
+    promote: () =>
+      attempt("state-unwritable", "taking up the log's next key", () => {
+        if (next === null) throw new BoundaryError("internal", "taking up a key that is not there");
+        replaceAndDoom(directory, NEXT, CURRENT);
+        const old = current;
+        current = next;
+        next = null;
+        forget(old);
+        finishErasing(directory);
+      }),
+    discardNext: () => attempt("state-unwritable", "erasing the log's next key", dropNext),
+    rebase: () =>
+      attempt("state-unwritable", "making the current key a new log's genesis key", () => {
+        dropNext();
+        genesis = writeGenesis(directory, genesisOf(current));
+      }),
+  };
+}
+
+/** Makes a key and writes it, durable under its name when it returns. */
+function makeKey(directory: string, name: string): Held {
+  const { privateKey } = generateKeyPairSync("ed25519");
+  const der = privateKey.export({ format: "der", type: "pkcs8" });
+  try {
+    writeBeside(directory, name, der);
+    nameNew(directory, name);
+    return hold(privateKey);
+  } finally {
+    der.fill(0);
+  }
+}
+
+function readKey(directory: string, name: string): Held | "empty" | null {
+  const bytes = readSecret(join(directory, name), MAX_KEY_BYTES);
+  if (bytes === null) return null;
+  try {
+    return bytes.length === 0 ? "empty" : hold(parseKey(bytes));
+  } catch (cause) {
+    throw new Error(`${name} is not a key`, { cause });
+  } finally {
+    bytes.fill(0);
+  }
+}
+
+/** What comes before the 32 bytes of an Ed25519 key in PKCS #8 (RFC 8410, section 7). */
+const DER_PREFIX = Buffer.from("302e020100300506032b657004220420", "hex");
+
+function parseKey(bytes: Buffer): KeyObject {
+  if (bytes[0] === "-".charCodeAt(0)) return createPrivateKey(bytes);
+  const isWhole = bytes.length === DER_PREFIX.length + 32 && DER_PREFIX.equals(bytes.subarray(0, 16));
+  if (!isWhole) throw new TypeError("not an Ed25519 key in PKCS #8");
+  return createPrivateKey({ key: bytes, format: "der", type: "pkcs8" });
+}
+
+function hold(privateKey: KeyObject): Held {
+  if (privateKey.asymmetricKeyType !== "ed25519") throw new TypeError("not an Ed25519 key");
+  let key: KeyObject | null = privateKey;
+  return {
+    publicKey: createPublicKey(privateKey).export({ format: "der", type: "spki" }).subarray(-32),
+    sign: (message) => {
+      if (key === null) throw new BoundaryError("internal", "signing with a key that was erased");
+      return sign(null, message, key);
+    },
+    drop: () => {
+      key = null;
+    },
+  };
+}
+
+/** From here on no copy is in this process, but for the moment until the garbage is collected. */
+function forget(held: Held | null): void {
+  if (held === null) return;
+  held.drop();
+  void collectGarbage();
+}
+
+function signerOf(held: Held, name: string): Signer {
+  return { vkey: renderVkey(name, held.publicKey), sign: held.sign };
+}
+
+/** A genesis key's name comes from itself: "boundary-daemon/" and 8 hex digits. */
+function genesisOf({ publicKey }: Held): string {
+  return renderVkey(nameOf(publicKey), publicKey);
+}
+
+function nameOf(publicKey: Uint8Array): string {
+  return `boundary-daemon/${hash("sha256", publicKey, "hex").slice(0, 8)}`;
+}
+
+function nameIn(vkey: string): string {
+  return vkey.slice(0, vkey.indexOf("+"));
+}
+
+/** Null when there is no file. */
+function readGenesis(directory: string): string | null {
+  const path = join(directory, GENESIS);
+  if (!fs.lstatSync(path, { throwIfNoEntry: false })) return null;
+  const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW);
+  try {
+    const stat = fs.fstatSync(fd);
+    const fault = fileFault(lookAt(stat), ourUid(), "plain");
+    if (fault) throw new Error(`${GENESIS} ${fault}`);
+    if (stat.size > MAX_VKEY_BYTES) throw new Error(`${GENESIS} has ${stat.size} bytes`);
+    return checkedGenesis(fs.readFileSync(fd, "utf8"));
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function checkedGenesis(text: string): string {
+  const vkey = text.replace(/\n$/, "");
+  const parsed = parseVkey(vkey);
+  if (!parsed.ok) throw new Error(`${GENESIS}: ${parsed.why}`);
+  const publicKey = Buffer.from(vkey.slice(vkey.indexOf("+", vkey.indexOf("+") + 1) + 1), "base64").subarray(
+    1,
+  );
+  if (parsed.value.name !== nameOf(publicKey)) throw new Error(`${GENESIS}: the name is not the key's own`);
+  return vkey;
+}
+
+/** Durable when it returns; either the old or the new one is there at any moment. Returns it. */
+function writeGenesis(directory: string, vkey: string): string {
+  fs.renameSync(writeBeside(directory, GENESIS, Buffer.from(`${vkey}\n`)), join(directory, GENESIS));
+  syncDirectory(directory);
+  return vkey;
+}
+
+/** A signer, and the name in its vkey, which is also the origin of the log's checkpoints. */
+export type LogKey = { readonly signer: Signer; readonly origin: string };
+
+export type KeyLoad =
+  | { readonly kind: "loaded"; readonly key: LogKey }
+  | { readonly kind: "missing" }
+  | { readonly kind: "empty" };
+
+/** The current key of `loadKeyRing`. */
+export function loadKey(stateDirectory: string): KeyLoad {
+  const found = loadKeyRing(stateDirectory);
+  return found.kind === "loaded" ? { kind: "loaded", key: keyOf(found.ring) } : found;
 }
 
 /**
@@ -66,90 +271,24 @@ export function loadKey(stateDirectory: string): KeyLoad {
  * (BoundaryError("key-unreadable")), never a reason to make another key: that would be a new log in the old one's place.
  */
 export function loadOrCreateKey(stateDirectory: string, log: "none" | "exists"): LogKey {
-  const found = loadKey(stateDirectory);
-  if (found.kind === "loaded") return found.key;
-  if (log === "exists")
-    throw unreadable(`${join(stateDirectory, KEY_FILE)} is ${found.kind}, and there is a log signed with it`);
-  if (found.kind === "empty") fs.unlinkSync(join(stateDirectory, KEY_FILE));
-  return createKey(stateDirectory);
+  const found = loadKeyRing(stateDirectory);
+  if (found.kind === "loaded") return keyOf(found.ring);
+  if (log === "exists") {
+    const what = `${join(stateDirectory, CURRENT)} is ${found.kind}, and there is a log signed with it`;
+    throw new BoundaryError("key-unreadable", what);
+  }
+  return keyOf(createKeyRing(stateDirectory));
 }
 
-function createKey(stateDirectory: string): LogKey {
-  const { privateKey } = generateKeyPairSync("ed25519");
-  const pem = Buffer.from(privateKey.export({ format: "pem", type: "pkcs8" }));
-  const beside = join(stateDirectory, UNFINISHED);
+function keyOf(ring: KeyRing): LogKey {
+  return { signer: ring.current(), origin: ring.origin };
+}
+
+function attempt<T>(code: "key-unreadable" | "state-unwritable", doing: string, work: () => T): T {
   try {
-    fs.rmSync(beside, { force: true });
-    writeNew(beside, pem);
-    fs.linkSync(beside, join(stateDirectory, KEY_FILE)); // unlike a rename it never takes the place of a key
-    fs.rmSync(beside, { force: true });
-    syncDirectory(stateDirectory);
+    return work();
   } catch (cause) {
-    throw unreadable(`creating the log's key in ${stateDirectory}`, cause);
-  } finally {
-    pem.fill(0);
-  }
-  return keyFrom(privateKey);
-}
-
-function writeNew(path: string, bytes: Buffer): void {
-  const fd = fs.openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
-  try {
-    fs.writeFileSync(fd, bytes);
-    fs.fsyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-/** A crash between linking and unlinking leaves the key under both names, and a key has one. */
-function forgetSecondName(stateDirectory: string): void {
-  try {
-    const [key, beside] = [KEY_FILE, UNFINISHED].map((name) =>
-      fs.lstatSync(join(stateDirectory, name), { throwIfNoEntry: false, bigint: true }),
-    );
-    if (!key || !beside || key.ino !== beside.ino || key.dev !== beside.dev) return;
-    fs.rmSync(join(stateDirectory, UNFINISHED), { force: true });
-  } catch {
-    // reading the key, which comes next, says what is wrong
-  }
-}
-
-function keyFrom(privateKey: KeyObject): LogKey {
-  if (privateKey.asymmetricKeyType !== "ed25519") throw new TypeError("not an Ed25519 key");
-  const spki = createPublicKey(privateKey).export({ format: "der", type: "spki" });
-  const publicKey = spki.subarray(-32);
-  const origin = `boundary-daemon/${hash("sha256", publicKey, "hex").slice(0, 8)}`;
-  const vkey = renderVkey(origin, publicKey);
-  return { origin, signer: { vkey, sign: (message) => sign(null, message, privateKey) } };
-}
-
-/** Null when there is no file. */
-function readSecret(path: string, doing: string): Buffer | null {
-  let fd: number;
-  try {
-    fd = fs.openSync(path, O_RDONLY | O_NOFOLLOW);
-  } catch (cause) {
-    if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return null;
-    throw unreadable(doing, cause);
-  }
-  try {
-    const stat = fs.fstatSync(fd);
-    const fault = fileFault(lookAt(stat), ourUid(), "secret");
-    if (fault) throw unreadable(`${doing}: it ${fault}`);
-    if (stat.size > MAX_KEY_BYTES) throw unreadable(`${doing}: ${stat.size} bytes are not a key`);
-    return fs.readFileSync(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-function syncDirectory(directory: string): void {
-  const fd = fs.openSync(directory, O_RDONLY | O_DIRECTORY);
-  try {
-    fs.fsyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
+    throw cause instanceof BoundaryError ? cause : new BoundaryError(code, doing, { cause });
   }
 }
 
@@ -166,8 +305,4 @@ function lookAt(stat: fs.Stats): Look {
 
 function ourUid(): number {
   return process.geteuid?.() ?? -1;
-}
-
-function unreadable(doing: string, cause?: unknown): BoundaryError {
-  return new BoundaryError("key-unreadable", doing, { cause });
 }

@@ -10,6 +10,10 @@ import type { LogStore } from "../ports.ts";
  * directory's lock (log-lock.ts); reading needs none.
  */
 const SEGMENT = /^\d{20}\.jsonl$/;
+/** What is left of a segment that was pruned: three lines. */
+const TOMBSTONE = /^\d{20}\.tombstone$/;
+/** Three records at most, and their "\n". */
+const MAX_TOMBSTONE_BYTES = 3 * 65_536;
 const READ_BYTES = 1024 * 1024;
 const { O_APPEND, O_CREAT, O_DIRECTORY, O_DSYNC, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = fs.constants;
 // O_DSYNC makes each write durable as write + fdatasync would, in one turn of the thread pool instead of two
@@ -130,28 +134,200 @@ function writeOnce(fd: number, chunk: Buffer, from: number): Promise<number> {
 }
 
 /**
- * The bytes of all segments in order, as far as they go at the moment each is opened: a daemon may be writing.
- * Yields nothing when there is no directory or no segment. Throws the system's error when something cannot be read.
+ * The bytes of all tombstones and then all segments, in order, as far as they go at the moment each is opened: a daemon
+ * may be writing. A tombstone whose segment is still there is passed over. Yields nothing when there is no directory.
+ * Throws the system's error when something cannot be read.
  */
 export async function* readLog(directory: string): AsyncGenerator<Chunk> {
-  for (const file of segmentsIn(directory)) yield* readSegment(directory, file);
+  const segments = segmentsIn(directory);
+  const kept = new Set(segments.map(firstSeqIn));
+  for (const file of namesIn(directory, TOMBSTONE))
+    if (!kept.has(firstSeqIn(file))) yield* readFrom(directory, file, 0);
+  for (const file of segments) yield* readFrom(directory, file, 0);
 }
 
-async function* readSegment(directory: string, file: string): AsyncGenerator<Chunk> {
+/** A line of a segment, and where it stands. `byte` is the line's first. */
+export type PlacedLine = { readonly file: string; readonly byte: number; readonly line: string };
+
+/**
+ * The bytes of one segment from a byte on, then of all later segments: what comes after a snapshot. Throws as `readLog`,
+ * and BoundaryError("log-broken") when there is no such segment.
+ */
+export async function* readLogFrom(
+  directory: string,
+  place: { readonly file: string; readonly byte: number },
+): AsyncGenerator<Chunk> {
+  const segments = segmentsIn(directory);
+  const first = segments.indexOf(checkedName(place.file));
+  if (first === -1) throw new BoundaryError("log-broken", `reading ${place.file}: it is not there`);
+  yield* readFrom(directory, place.file, place.byte);
+  for (const file of segments.slice(first + 1)) yield* readFrom(directory, file, 0);
+}
+
+async function* readFrom(directory: string, file: string, from: number): AsyncGenerator<Chunk> {
   const handle = await fs.promises.open(join(directory, file), O_RDONLY | O_NOFOLLOW);
   try {
     const { size } = await handle.stat();
-    let reading = readAt(handle, 0, size);
+    let at = from;
+    let reading = readAt(handle, at, size);
     let next = await reading;
-    for (let at = 0; next.length > 0; next = await reading) {
+    while (next.length > 0) {
+      const chunk = { file, bytes: next, at };
       at += next.length;
       reading = readAt(handle, at, size); // while the reader works on this one
       reading.catch(() => undefined); // seen when awaited; a reader who stops before needs no more
-      yield { file, bytes: next };
+      yield chunk;
+      next = await reading;
     }
   } finally {
     await handle.close();
   }
+}
+
+/**
+ * The last whole line of the last segment that `isSnapshot` says yes to; null when there is none. Searched backwards from
+ * the end, so the cost is that of the tail. `isSnapshot` gets only lines that hold the bytes of such a kind, and judges:
+ * the bytes may stand in another record's data. Throws the system's error, or BoundaryError("log-unsafe").
+ */
+export function lastSnapshot(directory: string, isSnapshot: (line: string) => boolean): PlacedLine | null {
+  const file = segmentsIn(directory).at(-1);
+  if (file === undefined) return null;
+  const fd = fs.openSync(join(directory, file), O_RDONLY | O_NOFOLLOW);
+  try {
+    const stat = fs.fstatSync(fd);
+    if (!stat.isFile()) throw new BoundaryError("log-unsafe", `reading ${file}: it is no regular file`);
+    return searchBackwards(fd, file, stat.size, isSnapshot);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** As they stand in a record: the field after `kind` follows, so that a kind that only begins like one is not meant. */
+const SNAPSHOT_KINDS = ["log.snapshot", "log.segment"].map((kind) =>
+  Buffer.from(`"kind":"${kind}","mono":"`),
+);
+/** A line and its "\n". */
+const MAX_LINE_BYTES = 65_536;
+const BACK_BYTES = 256 * 1024;
+
+function searchBackwards(
+  fd: number,
+  file: string,
+  size: number,
+  isSnapshot: (line: string) => boolean,
+): PlacedLine | null {
+  let end = size; // everything from here on has been searched
+  while (end > 0) {
+    const from = Math.max(0, end - BACK_BYTES);
+    // so much more that a line with a kind before `end` is whole, and the line before it can be seen to end
+    const bytes = readPiece(fd, Math.max(0, from - MAX_LINE_BYTES), Math.min(size, end + MAX_LINE_BYTES));
+    const found = lastIn(bytes.bytes, { from: from - bytes.at, end: end - bytes.at }, isSnapshot);
+    if (found) return { file, byte: bytes.at + found.byte, line: found.line };
+    end = from;
+  }
+  return null;
+}
+
+/** The last good line in the bytes whose kind begins in [from, end). */
+function lastIn(
+  bytes: Buffer,
+  range: { readonly from: number; readonly end: number },
+  isSnapshot: (line: string) => boolean,
+): { readonly byte: number; readonly line: string } | null {
+  for (let at = lastKind(bytes, range.end - 1); at >= range.from; at = lastKind(bytes, at - 1)) {
+    const start = bytes.lastIndexOf(NEWLINE, at) + 1;
+    const stop = bytes.indexOf(NEWLINE, at);
+    if (stop === -1) continue; // torn: not a line
+    const line = bytes.toString("utf8", start, stop);
+    if (isSnapshot(line)) return { byte: start, line };
+  }
+  return null;
+}
+
+function lastKind(bytes: Buffer, before: number): number {
+  if (before < 0) return -1; // to lastIndexOf that would be an offset from the end
+  return Math.max(...SNAPSHOT_KINDS.map((kind) => bytes.lastIndexOf(kind, before)));
+}
+
+const NEWLINE = 0x0a;
+
+function readPiece(fd: number, from: number, to: number): { readonly at: number; readonly bytes: Buffer } {
+  const bytes = Buffer.allocUnsafe(to - from);
+  let read = 0;
+  while (read < bytes.length) {
+    const taken = fs.readSync(fd, bytes, read, bytes.length - read, from + read);
+    if (taken === 0) break; // cut while we read: the verdict says what is missing
+    read += taken;
+  }
+  return { at: from, bytes: bytes.subarray(0, read) };
+}
+
+/** A segment's first line, without its "\n"; null when it has none. Throws the system's error. */
+export function firstLineOf(directory: string, file: string): string | null {
+  const fd = fs.openSync(join(directory, checkedName(file)), O_RDONLY | O_NOFOLLOW);
+  try {
+    const { bytes } = readPiece(fd, 0, MAX_LINE_BYTES);
+    const end = bytes.indexOf(NEWLINE);
+    return end === -1 ? null : bytes.toString("utf8", 0, end);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** A segment as it lies in the directory. */
+export type Segment = { readonly file: string; readonly firstSeq: number; readonly bytes: number };
+
+/** All segments, in order. Throws the system's error. */
+export function segmentsOf(directory: string): readonly Segment[] {
+  return segmentsIn(directory).map((file) => ({
+    file,
+    firstSeq: firstSeqIn(file),
+    bytes: fs.lstatSync(join(directory, file)).size,
+  }));
+}
+
+/**
+ * Writes the tombstone of a segment (docs/LOG_FORMAT.md, Pruning), durable when it returns; one that a crash left is
+ * written anew. Throws BoundaryError("log-unavailable").
+ */
+export function saveTombstone(directory: string, firstSeq: number, bytes: Uint8Array): void {
+  const file = tombstoneName(firstSeq);
+  try {
+    if (bytes.length > MAX_TOMBSTONE_BYTES) throw new Error(`${bytes.length} bytes are no tombstone`);
+    fs.rmSync(join(directory, `${file}.new`), { force: true });
+    saveNew(directory, `${file}.new`, bytes);
+    fs.renameSync(join(directory, `${file}.new`), join(directory, file));
+    syncDirectory(directory);
+  } catch (cause) {
+    throw asError("log-unavailable", `writing ${file}`, cause);
+  }
+}
+
+/**
+ * Removes a pruned segment, durably; nothing when it is gone. Throws BoundaryError("log-broken") for one without a
+ * tombstone and for the newest, which are never pruned; "log-unavailable" when it cannot be removed.
+ */
+export function removeSegment(directory: string, firstSeq: number): void {
+  const file = segmentName(firstSeq);
+  const segments = segmentsIn(directory);
+  if (!segments.includes(file)) return;
+  if (segments.at(-1) === file) throw new BoundaryError("log-broken", `removing ${file}: it is the newest`);
+  if (!namesIn(directory, TOMBSTONE).includes(tombstoneName(firstSeq)))
+    throw new BoundaryError("log-broken", `removing ${file}: it has no tombstone`);
+  try {
+    fs.unlinkSync(join(directory, file));
+    syncDirectory(directory);
+  } catch (cause) {
+    throw asError("log-unavailable", `removing ${file}`, cause);
+  }
+}
+
+function tombstoneName(firstSeq: number): string {
+  return `${String(firstSeq).padStart(20, "0")}.tombstone`;
+}
+
+function firstSeqIn(file: string): number {
+  return Number(file.slice(0, 20));
 }
 
 /** Whether there is a log. Throws the system's error when the directory cannot be read. */
@@ -169,10 +345,14 @@ async function readAt(handle: fs.promises.FileHandle, at: number, size: number):
 
 /** Segment names, in order. Other names are not the log's: locks, saved pieces, quarantined logs. */
 function segmentsIn(directory: string): readonly string[] {
+  return namesIn(directory, SEGMENT);
+}
+
+function namesIn(directory: string, form: RegExp): readonly string[] {
   try {
     return fs
       .readdirSync(directory)
-      .filter((name) => SEGMENT.test(name))
+      .filter((name) => form.test(name))
       .sort();
   } catch (error) {
     if (isCode(error, "ENOENT")) return [];
@@ -194,7 +374,10 @@ export function cutTail(
   }
   const fd = fs.openSync(join(directory, checkedName(place.file)), fs.constants.O_RDWR | O_NOFOLLOW);
   try {
-    const piece = readFrom(fd, place.byte);
+    const size = Math.max(place.byte, fs.fstatSync(fd).size);
+    const piece = readPiece(fd, place.byte, size).bytes;
+    if (piece.length < size - place.byte)
+      throw new BoundaryError("log-broken", "reading what is to be cut: the file has shrunk");
     const savedAs = `torn-${String(place.seq).padStart(20, "0")}-${fileTime(atMs)}.bin`;
     saveNew(directory, savedAs, piece);
     fs.ftruncateSync(fd, place.byte);
@@ -205,29 +388,19 @@ export function cutTail(
   }
 }
 
-/** Moves all segments into `broken-<time>/` and returns its name. Nothing is deleted: they are evidence. */
+/** Moves all segments and tombstones into `broken-<time>/` and returns its name. Nothing is deleted: they are evidence. */
 export function quarantine(directory: string, atMs: number): string {
   const name = `broken-${fileTime(atMs)}`;
   const target = join(directory, name);
   fs.mkdirSync(target, { mode: 0o700 });
-  for (const file of segmentsIn(directory)) fs.renameSync(join(directory, file), join(target, file));
+  const files = [...namesIn(directory, TOMBSTONE), ...segmentsIn(directory)];
+  for (const file of files) fs.renameSync(join(directory, file), join(target, file));
   syncDirectory(target);
   syncDirectory(directory);
   return name;
 }
 
-function readFrom(fd: number, byte: number): Buffer {
-  const piece = Buffer.alloc(Math.max(0, fs.fstatSync(fd).size - byte));
-  let read = 0;
-  while (read < piece.length) {
-    const taken = fs.readSync(fd, piece, read, piece.length - read, byte + read);
-    if (taken === 0) throw new BoundaryError("log-broken", "reading what is to be cut: the file has shrunk");
-    read += taken;
-  }
-  return piece;
-}
-
-function saveNew(directory: string, name: string, bytes: Buffer): void {
+function saveNew(directory: string, name: string, bytes: Uint8Array): void {
   const fd = fs.openSync(join(directory, name), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
   try {
     fs.writeFileSync(fd, bytes);

@@ -1,5 +1,6 @@
 import { MODES } from "../core/mode.ts";
 import type { Fold } from "./fold.ts";
+import { readLine } from "./line.ts";
 import { type Frontier, isFrontier } from "./merkle.ts";
 import type { Data, LogRecord, Value } from "./record.ts";
 
@@ -26,6 +27,12 @@ export function snapshotIn(record: LogRecord): Snapshot | null {
     return null;
   const frontier = { size: record.seq, subtrees: [...subtrees] };
   return isFrontier(frontier) ? { fold, frontier } : null;
+}
+
+/** Whether a line is a record that holds a snapshot. */
+export function isSnapshotLine(line: string): boolean {
+  const read = readLine(line);
+  return read.ok && snapshotIn(read.record) !== null;
 }
 
 function readFold(value: Value | undefined): Fold | null {

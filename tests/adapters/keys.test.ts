@@ -65,7 +65,7 @@ describe("the log's key", () => {
         fs.mkdirSync(keyFile);
       },
     ],
-    ["damaged", () => fs.writeFileSync(keyFile, fs.readFileSync(keyFile, "utf8").replace("MC4C", "MC4D"))],
+    ["damaged", () => fs.writeFileSync(keyFile, fs.readFileSync(keyFile).fill(0x31, 0, 1))],
     ["cut", () => fs.truncateSync(keyFile, 40)],
     ["a large file", () => fs.writeFileSync(keyFile, "x".repeat(5000))],
     [
@@ -96,11 +96,11 @@ describe("the log's key", () => {
     fs.writeFileSync(`${keyFile}.new`, "-----BEGIN", { mode: 0o600 });
     expect(loadKey(directory)).toEqual({ kind: "missing" });
     const made = loadOrCreateKey(directory, "none");
-    expect(fs.readdirSync(directory)).toEqual(["log.key"]);
+    expect(fs.readdirSync(directory)).toEqual(["log.key", "log.vkey"]);
     fs.linkSync(keyFile, `${keyFile}.new`); // a crash between the two names
     const loaded = loadKey(directory);
     expect(loaded.kind === "loaded" && loaded.key.signer.vkey).toBe(made.signer.vkey);
-    expect(fs.readdirSync(directory)).toEqual(["log.key"]);
+    expect(fs.readdirSync(directory)).toEqual(["log.key", "log.vkey"]);
   });
 
   test.each([

@@ -109,6 +109,16 @@ export const TABLE: readonly Row[] = [
     ],
   },
   {
+    scope: "daemon/adapters/garbage.ts",
+    may: [
+      {
+        what: "node:inspector",
+        only: ["Session"],
+        why: "within the process it collects the garbage, and erased keys with it; no port is opened",
+      },
+    ],
+  },
+  {
     scope: "daemon/adapters/ipc.ts",
     may: [
       { what: "daemon/core/", why: "an adapter speaks in the core's values" },
@@ -126,8 +136,14 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/ports.ts", why: "it implements a port" },
       { what: "daemon/protocol/", why: "frames and replies" },
       { what: "daemon/audit/", only: "types", why: "it stores what the audit log hands over" },
-      { what: "daemon/audit/checkpoint.ts", only: ["renderVkey"], why: "a key is written one way" },
+      {
+        what: "daemon/audit/checkpoint.ts",
+        only: ["parseVkey", "renderVkey"],
+        why: "a key is written and read one way",
+      },
       { what: "daemon/adapters/run.ts", why: "programs start in one place" },
+      { what: "daemon/adapters/secret-file.ts", why: "secrets are kept and erased in one place" },
+      { what: "daemon/adapters/garbage.ts", why: "the inspector is used in one place" },
       { what: "koffi", why: "kernel calls and libnftables, which Node has not" },
       { what: "chokidar", why: "file events" },
       { what: "usb", why: "hot-plug events" },

@@ -121,7 +121,7 @@ describe("a start", () => {
       "a missing log, key and head, where only evidence is left",
       (at) => {
         removeSpine(at);
-        rmSync(join(at.stateDir, "baseline.json"));
+        for (const name of ["baseline.json", "log.vkey"]) rmSync(join(at.stateDir, name));
         mkdirSync(join(at.logDir, "broken-20260102T030405.678Z"));
       },
       /tampered: .* but not broken-/,
@@ -148,7 +148,7 @@ describe("a start", () => {
     const at = home();
     await (await start(at)).stop();
     removeSpine(at);
-    rmSync(join(at.stateDir, "baseline.json"));
+    for (const name of ["baseline.json", "log.vkey"]) rmSync(join(at.stateDir, name));
     writeFileSync(join(at.stateDir, "log.key"), "", { mode: 0o600 });
     await start(at);
     expect((await statusOf(at)).mode).toMatchObject({
