@@ -20,6 +20,7 @@ import {
   RECORD_VERSION,
   type RecordKind,
 } from "./record.ts";
+import { withoutSecrets } from "./redaction.ts";
 
 /**
  * The one appender. A record gets its number, time and place in the chain at the call, so the order of the log is
@@ -127,7 +128,7 @@ export function openLog(parts: LogParts): AuditLog {
     if (state === "failed" || closing)
       throw unavailable(closing ? "the log is closed" : "the log has failed");
     const stamp = { at: timeText(clock.wallMs()), mono: String(clock.monoNs()), boot: clock.bootId() };
-    const { data, text } = renderData(entry.data);
+    const { data, text } = withoutSecrets(entry.kind, renderData(entry.data));
     const record = chain(stamp, entry.kind, data, text, roomFor(entry.kind));
     if (record === "full") throw noRoomFor(entry.kind);
     schedule();

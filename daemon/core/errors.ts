@@ -1,3 +1,5 @@
+import { redactText } from "./redact.ts";
+
 /**
  * Stable error codes. A code is an interface: scripts and tests match it, wording may change.
  * Codes are only ever added. The value is what a person can do about it.
@@ -80,7 +82,7 @@ export class BoundaryError extends Error {
   }
 }
 
-/** "doing: cause: cause of the cause", for the one place that prints it. */
+/** "doing: cause: cause of the cause", without secrets, for the one place that prints it. */
 export function renderErrorChain(error: unknown): string {
   const parts: string[] = [];
   let at: unknown = error;
@@ -88,5 +90,5 @@ export function renderErrorChain(error: unknown): string {
     parts.push(at instanceof Error ? at.message : String(at));
     at = at instanceof Error ? at.cause : undefined;
   }
-  return parts.join(": ");
+  return redactText(parts.join(": "));
 }

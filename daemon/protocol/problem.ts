@@ -1,4 +1,5 @@
 import { ERROR_HINTS, type ErrorCode } from "../core/errors.ts";
+import { redactText } from "../core/redact.ts";
 import type { Problem } from "./messages.ts";
 
 /** RFC 9457 problem details for a code. `detail` says what happened this time; title and hint come from the code. */
@@ -7,7 +8,7 @@ export function problem(code: ErrorCode, detail: string): Problem {
     type: `urn:boundary:error:${code}`,
     title: code.replaceAll("-", " "),
     code,
-    detail,
+    detail: redactText(detail), // it repeats what a caller sent, and is printed
     hint: ERROR_HINTS[code],
   };
 }
