@@ -2,7 +2,6 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import yargs, { type Argv } from "yargs";
 import { BoundaryError } from "../daemon/core/errors.ts";
-import { redactValue } from "../daemon/core/redact.ts";
 import type { Common, Settle } from "./command.ts";
 import { ROWS } from "./commands.ts";
 import { usageError } from "./exit.ts";
@@ -55,15 +54,8 @@ function createParser(argv: readonly string[]): Argv<Common> {
     .locale("en")
     .exitProcess(false)
     .fail((message, error) => {
-      throw error instanceof BoundaryError ? error : usageError(unquoted(message ?? error.message, argv));
+      throw error instanceof BoundaryError ? error : usageError(message ?? error.message);
     }) as Argv<unknown> as Argv<Common>; // its types know "runtime-dir", not the runtimeDir that comes with it
-}
-
-/** Without the arguments that are secrets: yargs names what it does not know, and `--password x` is two such words. */
-function unquoted(message: string, argv: readonly string[]): string {
-  const clean = redactValue(argv);
-  const secrets = argv.filter((word, index) => word !== "" && word !== clean[index]);
-  return secrets.reduce((text, secret) => text.replaceAll(secret, "[redacted]"), message);
 }
 
 function version(): string {

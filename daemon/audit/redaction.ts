@@ -1,5 +1,5 @@
 import { redactValue } from "../core/redact.ts";
-import { mayHoldSecret } from "../core/secret-hint.ts";
+import { mayHoldSecretWithin } from "../core/secret-hint.ts";
 import { renderCanonical } from "./canonical.ts";
 import type { Data } from "./record.ts";
 
@@ -21,7 +21,7 @@ export function withoutSecrets(
   kind: string,
   given: { readonly data: Data; readonly text: string },
 ): { readonly data: Data; readonly text: string } {
-  if (EXACT.has(kind) || !mayHoldSecret(given.text)) return given;
+  if (EXACT.has(kind) || !mayHoldSecretWithin(given.data)) return given;
   const data = redactValue(given.data);
   return data === given.data ? given : { data, text: renderCanonical(data) };
 }

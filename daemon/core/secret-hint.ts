@@ -4,6 +4,7 @@ import {
   CREDENTIAL_BEGINNINGS,
   CREDENTIAL_HINT,
   NAME_BEGINNINGS,
+  secretNamed,
 } from "./secret-assignments.ts";
 import { SHAPE_BEGINNINGS, SHAPE_HINT } from "./secret-shapes.ts";
 
@@ -17,18 +18,56 @@ export const ENCODED_LEAST = 28;
  */
 export function mayHoldSecret(text: string): boolean {
   let last = 0;
-  let run = 0;
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at);
-    const what = code < 128 ? (KIND_OF[code] ?? ODD) : ODD;
-    if (what === ODD) return true;
-    run = what === IN_RUN ? run + 1 : 0;
-    if (run >= ENCODED_LEAST) return true;
+    if (code >= 128 || KIND_OF[code] === ODD) return true;
     last = ((last << 5) | (code & 31)) & FOUR;
     if (BEGINS[last] !== 0 && matchesAt(text, at - 3)) return true;
   }
   // a beginning of three characters at the very end has no fourth
-  return BEGINS[(last << 5) & FOUR] !== 0 && matchesAt(text, text.length - 3);
+  if (BEGINS[(last << 5) & FOUR] !== 0 && matchesAt(text, text.length - 3)) return true;
+  return text.length >= ENCODED_LEAST && hasRun(text);
+}
+
+/** The same for everything in a value: its strings are at hand, its JSON text would have to be put together first. */
+export function mayHoldSecretWithin(value: unknown): boolean {
+  if (typeof value === "string") return mayHoldSecret(value);
+  if (typeof value !== "object" || value === null) return false;
+  if (Array.isArray(value)) return value.some(isWorthALook);
+  for (const name in value) {
+    if (mayName(name) || mayHoldSecretWithin((value as Readonly<Record<string, unknown>>)[name])) return true;
+  }
+  return false;
+}
+
+/** An item may be an option, whose argument is the next item. */
+function isWorthALook(item: unknown): boolean {
+  return (typeof item === "string" && item.startsWith("-")) || mayHoldSecretWithin(item);
+}
+
+/** Whether a field's name may be that of a secret, or hold one itself. */
+function mayName(name: string): boolean {
+  let last = 0;
+  for (let at = 0; at < name.length; at++) {
+    const code = name.charCodeAt(at);
+    if (code >= 128 || KIND_OF[code] === ODD) return true;
+    last = ((last << 5) | (code & 31)) & FOUR;
+    if (BEGINS[last] !== 0) return isNameOrSecret(name);
+  }
+  return BEGINS[(last << 5) & FOUR] === 0
+    ? name.length >= ENCODED_LEAST && hasRun(name)
+    : isNameOrSecret(name);
+}
+
+function isNameOrSecret(name: string): boolean {
+  return name.toLowerCase() === "key" || secretNamed(name) !== null || mayHoldSecret(name);
+}
+
+function hasRun(text: string): boolean {
+  let run = 0;
+  for (let at = 0; at < text.length && run < ENCODED_LEAST; at++)
+    run = KIND_OF[text.charCodeAt(at)] === IN_RUN ? run + 1 : 0;
+  return run >= ENCODED_LEAST;
 }
 
 const ODD = 1;

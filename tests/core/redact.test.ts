@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { redactClosely, redactText, redactValue } from "../../daemon/core/redact.ts";
-import { mayHoldSecret } from "../../daemon/core/secret-hint.ts";
+import { mayHoldSecret, mayHoldSecretWithin } from "../../daemon/core/secret-hint.ts";
 import { noise, PLANTED, pem, whole } from "../support/planted-credentials.ts";
 import { NAMED, SECRETS, SHAPED } from "../support/secrets.ts";
 
@@ -206,6 +206,8 @@ describe("redaction", () => {
         expect(redactClosely(clean)).toBe(clean);
         expect(clean).not.toBe("[redacted:unsettled]");
         if (clean !== text) expect(mayHoldSecret(text)).toBe(true);
+        const value = { [text]: 1, list: [text, "x"], under: { [text.slice(0, 9)]: "y" } };
+        if (redactValue(value) !== value) expect(mayHoldSecretWithin(value)).toBe(true);
         const json = JSON.stringify({ a: [text] });
         if (JSON.stringify(redactValue({ a: [text] })) !== json) expect(mayHoldSecret(json)).toBe(true);
       }),
