@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Assurance } from "../core/assurance.ts";
-import type { ErrorCode } from "../core/errors.ts";
+import type { ErrorCode, ErrorFacts } from "../core/errors.ts";
 import { MODES, type Mode } from "../core/mode.ts";
 import { redactText } from "../core/redact.ts";
 import type { SensorHealth } from "../ports.ts";
@@ -27,6 +27,8 @@ export type Problem = {
   readonly code: ErrorCode;
   readonly detail: string;
   readonly hint: string;
+  readonly category: ErrorFacts["category"];
+  readonly severity: ErrorFacts["severity"];
 };
 
 /** Something that happened, to whoever subscribed with `events.subscribe`: one per record of the log, as recorded. */

@@ -1,4 +1,4 @@
-import { ERROR_HINTS, type ErrorCode } from "../core/errors.ts";
+import { ERRORS, type ErrorCode } from "../core/errors.ts";
 import { redactText } from "../core/redact.ts";
 import type { Problem } from "./messages.ts";
 
@@ -9,6 +9,8 @@ export function problem(code: ErrorCode, detail: string): Problem {
     title: code.replaceAll("-", " "),
     code,
     detail: redactText(detail), // it repeats what a caller sent, and is printed
-    hint: ERROR_HINTS[code],
+    hint: ERRORS[code].hint,
+    category: ERRORS[code].category,
+    severity: ERRORS[code].severity,
   };
 }
