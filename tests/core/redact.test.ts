@@ -111,16 +111,16 @@ describe("what is redacted", () => {
     ["token: Bearer hunter2x", "hunter2x"],
     ["Authorization: Digest user=a, response=hunter2", "hunter2"],
     ["Cookie: a=b; sid=hunter2", "hunter2"],
-    ["https://u:12345@host/", "12345"],
+    ["https://u:¦12345@host/", "12345"],
     ["ftp://u:p/w@d@host/", "p/w@d"],
-    ["http://host:80/?next=https://u:hunter2@h", "hunter2"],
+    ["http://host:80/?next=https://u:¦hunter2@h", "hunter2"],
     ["wpa_psk=00112233445566778899aabbccddeeff", "0011"],
     ["key = 00112233445566778899aabbccddeeff", "0011"],
     ["passphrase: correct horse battery", "battery"],
     ["tokens: [ one, hunter2 ]", "hunter2"],
     ["password=[redacted:password]hunter2", "hunter2"],
   ])("%j", (text, secret) => {
-    expect(redactText(text)).not.toContain(secret);
+    expect(redactText(whole(text))).not.toContain(secret);
   });
 });
 
