@@ -1,6 +1,9 @@
 import { connect, type Socket } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import type { input } from "zod";
+import { codeOf } from "../daemon/core/errno.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
+import { retry } from "../daemon/core/retry.ts";
 import { createFrameReader, type Frame, renderFrame } from "../daemon/protocol/frame.ts";
 import type {
   CeremonyReply,
@@ -55,6 +58,13 @@ export type Client = {
 const MAX_REPLY_BYTES = 8_388_608;
 const MAX_DEPTH = 64;
 const CONNECT_DEADLINE_MS = 3_000;
+/** EAGAIN: so many connect at once that the daemon's queue is full. */
+const CONNECT_AGAIN = {
+  firstMs: 5,
+  mostMs: 200,
+  deadlineMs: CONNECT_DEADLINE_MS,
+  again: (error: unknown) => error instanceof Error && codeOf(error.cause) === "busy",
+};
 const CALL_DEADLINE_MS = 5_000;
 
 type Kind = "string" | "number" | "boolean" | "object";
@@ -90,7 +100,11 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
 
 /** Connects to a control socket. Throws BoundaryError "no-daemon", or "role-required" when we may not connect. */
 export async function connectControl(path: string): Promise<Client> {
-  const socket = await open(path);
+  const socket = await retry(() => open(path), CONNECT_AGAIN, {
+    nowMs: () => performance.now(),
+    random: Math.random,
+    sleep: (ms) => delay(ms),
+  });
   const reader = createFrameReader({ maxBytes: MAX_REPLY_BYTES, maxDepth: MAX_DEPTH });
   const waiting = new Map<string, (settled: Outcome<object> | BoundaryError) => void>();
   const listeners: ((event: Event) => void)[] = [];

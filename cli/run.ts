@@ -1,4 +1,5 @@
-import { BoundaryError, renderErrorChain } from "../daemon/core/errors.ts";
+import { codeOf } from "../daemon/core/errno.ts";
+import { renderErrorChain } from "../daemon/core/errors.ts";
 import { problem } from "../daemon/protocol/problem.ts";
 import { type CliCommand, type Common, wordOf } from "./command.ts";
 import { ROWS } from "./commands.ts";
@@ -15,7 +16,7 @@ export async function run(argv: readonly string[]): Promise<ExitCode> {
     const bare = await findBare(argv);
     return await (bare === null ? parsed(argv) : bare());
   } catch (error) {
-    const code = error instanceof BoundaryError ? error.code : "internal";
+    const code = codeOf(error);
     printProblem(problem(code, renderErrorChain(error)), argv.includes("--json") ? "json" : "text");
     return exitCodeOf(code);
   }

@@ -51,6 +51,7 @@ import { type Config, ConfigSchema } from "./core/config.ts";
 import { parseConfig, parseTripwires, renderProblems } from "./core/config-parse.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import type { SelfPath } from "./core/fingerprint.ts";
+import { redactText } from "./core/redact.ts";
 import { startIn } from "./core/start.ts";
 import {
   faultsOf,
@@ -83,7 +84,7 @@ const MAX_HASH_BYTES = 64 * 1024 * 1024;
 /** Another daemon has the socket or the log: the kernel's rules are its own, and not ours to close. */
 const NOT_OURS = new Set(["socket-in-use", "log-locked"]);
 
-const opLog = createOpLog(process.env["BOUNDARY_LOG_LEVEL"] ?? "info");
+const opLog = createOpLog({ level: process.env["BOUNDARY_LOG_LEVEL"] ?? "info" });
 
 type Setup = {
   readonly options: Options;
@@ -103,7 +104,7 @@ async function main(): Promise<void> {
       process.stdout.write(`boundary-daemon ${VERSION}\n`);
       return;
     case "usage":
-      process.stderr.write(`boundary-daemon: ${command.why}\n\n${HELP}`);
+      process.stderr.write(`boundary-daemon: ${redactText(command.why)}\n\n${HELP}`);
       process.exitCode = EXIT.usage;
       return;
     case "check-config":

@@ -5,6 +5,7 @@ import type { Baseline, Comparison } from "./baseline.ts";
 import { decide, type View } from "./core/authority.ts";
 import { capLines, capList } from "./core/capped-list.ts";
 import type { Config } from "./core/config.ts";
+import { codeOf } from "./core/errno.ts";
 import { BoundaryError, type ErrorCode, renderErrorChain } from "./core/errors.ts";
 import { mayAct, type Role, type RoleTable, roleOf } from "./core/roles.ts";
 import type { Person } from "./core/state.ts";
@@ -324,7 +325,7 @@ function decisionData(
 function toProblem(office: Office, verb: string, error: unknown): Problem {
   if (error instanceof Refusal) return problem(error.code, error.message);
   if (error instanceof BoundaryError) return problem(error.code, error.message);
-  office.opLog.error({ verb, err: renderErrorChain(error) }, "a request failed");
+  office.opLog.error({ verb, code: codeOf(error), err: renderErrorChain(error) }, "a request failed");
   return problem("internal", "the request failed inside the daemon; nothing was allowed");
 }
 

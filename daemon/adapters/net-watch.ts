@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import { setTimeout as after } from "node:timers/promises";
+import { jitteredMs } from "../core/backoff.ts";
 import { BoundaryError, renderErrorChain } from "../core/errors.ts";
 import { netlinkDrops, networkDigest } from "../core/net-digest.ts";
 import { parseMonitorLine } from "../core/net-events.ts";
@@ -28,8 +29,7 @@ const MONITOR = ["-o", "-ts", "monitor", "label", "link", "address", "route"];
 const LIST_LIMITS = { deadlineMs: 5_000, maxOutputBytes: 16_777_216 };
 const LIST_TRIES = 5;
 const SUBSCRIBE_NS = 1_000_000_000n;
-const RESTART_FIRST_MS = 250;
-const RESTART_MOST_MS = 30_000;
+const RESTART = { firstMs: 250, mostMs: 30_000 };
 /** A monitor that ran this long starts over with the shortest back-off. */
 const STEADY_NS = 60_000_000_000n;
 /** Between two polls. More than that is a flood: the monitor is dropped, and the network listed when it is over. */
@@ -53,7 +53,7 @@ export function createNetworkSensor(options: NetworkSensorOptions): SignalSource
   let notUnderstood = 0;
   let drops = 0;
   let digest = "";
-  let restartMs = RESTART_FIRST_MS;
+  let failures = 0;
   let relisting: Promise<boolean> | undefined;
   let relistAgain = false;
   let relistOwed = false; // there was no quiet moment for the one that was wanted
@@ -79,9 +79,9 @@ export function createNetworkSensor(options: NetworkSensorOptions): SignalSource
     const startedNs = clock.monoNs();
     const lost = (why: string) => {
       trouble("monitor", why);
-      if (clock.monoNs() - startedNs > STEADY_NS) restartMs = RESTART_FIRST_MS;
-      reconnect(restartMs);
-      restartMs = Math.min(restartMs * 2, RESTART_MOST_MS);
+      if (clock.monoNs() - startedNs > STEADY_NS) failures = 0;
+      failures += 1;
+      reconnect(jitteredMs(RESTART, failures, Math.random()));
     };
     try {
       const following = follow("ip", MONITOR, { onLine, onEnd: lost, maxLineBytes: 65_536 });

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { jitteredMs } from "../core/backoff.ts";
 import type { Comparison } from "../core/nft-compare.ts";
 import { createNftEvents, type NftEvent } from "../core/nft-events.ts";
 import type { Facts, Signal, SignalKind } from "../core/signal.ts";
@@ -18,8 +19,7 @@ type Emit = (signal: Signal) => void;
 const MAX_LINE_BYTES = 4 * 1024 * 1024;
 const SUBSCRIBE_POLL_MS = 5;
 const SUBSCRIBE_DEADLINE_MS = 5_000;
-const RETRY_FIRST_MS = 100;
-const RETRY_MOST_MS = 30_000;
+const RETRY = { firstMs: 100, mostMs: 30_000 };
 /** A monitor that lived this long is not failing at start: the back-off begins anew. */
 const STEADY_MS = 10_000;
 const VIA = "nft monitor";
@@ -36,7 +36,7 @@ export function createRulesWatch({ check, claim }: Settings): SignalSource {
   let following: Following | null = null;
   let retry: NodeJS.Timeout | null = null;
   let pending: NodeJS.Immediate | null = null;
-  let retryMs = RETRY_FIRST_MS;
+  let failures = 0;
   let stopped = false;
   let beginning: Promise<void> = Promise.resolve();
   let foreign: Foreign | null = null;
@@ -59,10 +59,13 @@ export function createRulesWatch({ check, claim }: Settings): SignalSource {
     if (state.state !== "blind") emit?.(signal("sensor.blind", { sensor: "rules", why: oneLine(why) }));
     state = { state: "blind", why };
     following = null;
-    retry = setTimeout(() => {
-      beginning = begin();
-    }, retryMs);
-    retryMs = Math.min(retryMs * 2, RETRY_MOST_MS);
+    failures += 1;
+    retry = setTimeout(
+      () => {
+        beginning = begin();
+      },
+      jitteredMs(RETRY, failures, Math.random()),
+    );
   };
   const begin = async () => {
     const startedMs = performance.now();
@@ -70,7 +73,7 @@ export function createRulesWatch({ check, claim }: Settings): SignalSource {
     const onEnd = (why: string) => {
       if (ended !== null) return;
       ended = why;
-      if (performance.now() - startedMs > STEADY_MS) retryMs = RETRY_FIRST_MS;
+      if (performance.now() - startedMs > STEADY_MS) failures = 0;
       if (following !== null) blind(why);
     };
     const lost = (why: string) => {

@@ -22,6 +22,7 @@ import {
   RECORD_VERSION,
   type RecordKind,
 } from "./record.ts";
+import { withoutSecrets } from "./redaction.ts";
 import { renderSnapshot } from "./snapshot.ts";
 
 /**
@@ -190,7 +191,7 @@ export function openLog(parts: LogParts): AuditLog {
   function append(entry: Entry): Receipt {
     if (state === "failed" || closing)
       throw unavailable(closing ? "the log is closed" : "the log has failed");
-    const { data, text } = renderData(entry.data);
+    const { data, text } = withoutSecrets(entry.kind, renderData(entry.data));
     const record = chain(stampNow(), entry.kind, data, text, roomFor(entry.kind));
     if (record === "full") throw noRoomFor(entry.kind);
     schedule();
@@ -276,8 +277,8 @@ export function openLog(parts: LogParts): AuditLog {
     const data = { ...entry, snapshot: renderSnapshot({ fold, frontier: copyFrontier(frontier) }) };
     snapshotSeq = frontier.size;
     const fits = Buffer.byteLength(renderCanonical(data)) <= MAX_SNAPSHOT_BYTES;
-    const written: Data = fits ? data : entry;
-    chain(stamp, "log.segment", written, renderCanonical(written), MAX_BATCH_BYTES);
+    const held: Data = fits ? data : entry;
+    chain(stamp, "log.segment", held, renderCanonical(held), MAX_BATCH_BYTES);
   }
 
   /** What a start goes on from without reading everything before; left out when it does not fit into a record. */

@@ -143,8 +143,8 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
       (last || pruned ? snapshotFault(record) : null);
     if (fault) return stop({ ...place, ...fault });
     // a key counts from here on, if the seal that certified it is good
-    const bad = record.kind === "log.segment" ? signatures.settle() : null;
-    if (bad) return stop(bad);
+    const unproven = record.kind === "log.segment" ? signatures.settle() : null;
+    if (unproven) return stop(unproven);
     checkHeads(place);
     notice(record);
     return last && record.kind === "seal" ? seal(seen, last, line) : plain(seen, line);

@@ -1,66 +1,217 @@
+import { redactText } from "./redact.ts";
+
+/** What an error is about. */
+export const CATEGORIES = [
+  "security",
+  "auth",
+  "network",
+  "filesystem",
+  "log",
+  "config",
+  "protocol",
+  "enforcement",
+  "sensor",
+  "internal",
+] as const;
+
 /**
- * Stable error codes. A code is an interface: scripts and tests match it, wording may change.
- * Codes are only ever added. The value is what a person can do about it.
+ * How bad it is. info: as intended (wait, or ask otherwise); warning: somebody asked wrongly; error: something was not
+ * done; critical: the boundary or its log is in danger; fatal: the daemon does not start, or stops.
  */
-export const ERROR_HINTS = {
+export const SEVERITIES = ["info", "warning", "error", "critical", "fatal"] as const;
+
+export type ErrorFacts = {
+  readonly category: (typeof CATEGORIES)[number];
+  readonly severity: (typeof SEVERITIES)[number];
+  /** transient: the same may succeed a little later, without anybody doing anything. */
+  readonly lasts: "transient" | "lasting";
+  /** What a person can do about it. */
+  readonly hint: string;
+};
+
+/**
+ * Stable error codes, and all there is to know about each. A code is an interface: scripts and tests match it, wording
+ * may change. Codes are only ever added.
+ */
+export const ERRORS = {
   // outside input
-  "frame-too-large": "send at most 64 KiB in one frame",
-  "frame-not-utf8": "encode the frame as UTF-8",
-  "frame-timeout": "finish a frame within 5 seconds of starting it",
-  "json-invalid": "send one JSON value per frame",
-  "json-too-deep": "nest at most 32 levels",
-  "json-duplicate-key": "use each key once in an object",
-  "request-invalid": "see `boundaryctl --help` or docs/PROTOCOL.md for the fields of this verb",
-  "verb-unknown": "see docs/PROTOCOL.md for the verbs",
-  "role-required": "ask as a user or group that holds the role (config: roles)",
-  "peer-unknown": "connect over the daemon's Unix socket from this host",
-  "too-many-connections": "close idle connections, or wait",
-  "too-many-requests": "wait for replies before sending more",
-  "reply-too-large": "ask for less at a time (--limit)",
-  "reply-invalid": "see that --runtime-dir is right, and that daemon and boundaryctl are of one version",
-  "config-unreadable": "check the file's owner and permissions",
-  "config-invalid": "correct the line named in the message",
-  "argument-invalid": "see --help",
+  "frame-too-large": about("protocol", "warning", "lasting", "send at most 64 KiB in one frame"),
+  "frame-not-utf8": about("protocol", "warning", "lasting", "encode the frame as UTF-8"),
+  "frame-timeout": about(
+    "protocol",
+    "warning",
+    "transient",
+    "finish a frame within 5 seconds of starting it",
+  ),
+  "json-invalid": about("protocol", "warning", "lasting", "send one JSON value per frame"),
+  "json-too-deep": about("protocol", "warning", "lasting", "nest at most 32 levels"),
+  "json-duplicate-key": about("protocol", "warning", "lasting", "use each key once in an object"),
+  "request-invalid": about(
+    "protocol",
+    "warning",
+    "lasting",
+    "see `boundaryctl --help` or docs/PROTOCOL.md for the fields of this verb",
+  ),
+  "verb-unknown": about("protocol", "warning", "lasting", "see docs/PROTOCOL.md for the verbs"),
+  "role-required": about(
+    "auth",
+    "warning",
+    "lasting",
+    "ask as a user or group that holds the role (config: roles)",
+  ),
+  "peer-unknown": about(
+    "security",
+    "error",
+    "lasting",
+    "connect over the daemon's Unix socket from this host",
+  ),
+  "too-many-connections": about("protocol", "warning", "transient", "close idle connections, or wait"),
+  "too-many-requests": about("protocol", "warning", "transient", "wait for replies before sending more"),
+  "reply-too-large": about("protocol", "warning", "lasting", "ask for less at a time (--limit)"),
+  "reply-invalid": about(
+    "protocol",
+    "error",
+    "lasting",
+    "see that --runtime-dir is right, and that daemon and boundaryctl are of one version",
+  ),
+  "config-unreadable": about("config", "fatal", "lasting", "check the file's owner and permissions"),
+  "config-invalid": about("config", "fatal", "lasting", "correct the line named in the message"),
+  "argument-invalid": about("protocol", "warning", "lasting", "see --help"),
   // mode machine
-  "ceremony-required": "run `boundaryctl ceremony begin`",
-  "ceremony-none": "run `boundaryctl ceremony begin`",
-  "ceremony-too-early": "wait for the cool-down to end, then confirm",
-  "ceremony-expired": "begin again",
-  "ceremony-wrong-code": "type the code that `ceremony begin` printed",
-  "ceremony-other-person": "a second person has to confirm",
-  "ceremony-no-terminal": "run the ceremony from a terminal",
-  "ceremony-changes": "look at the changed files; restore them, or pass --accept-changes",
-  "clock-frozen": "check the clock, then `boundaryctl clock clear --reason …`",
-  "clock-not-frozen": "nothing to clear",
-  "loosening-pending": "wait for the loosening under way to finish",
-  "loosening-lapsed": "see `boundaryctl events`: something tightened the mode meanwhile",
-  stopping: "the daemon is stopping",
+  "ceremony-required": about("auth", "info", "lasting", "run `boundaryctl ceremony begin`"),
+  "ceremony-none": about("auth", "info", "lasting", "run `boundaryctl ceremony begin`"),
+  "ceremony-too-early": about("auth", "info", "transient", "wait for the cool-down to end, then confirm"),
+  "ceremony-expired": about("auth", "info", "lasting", "begin again"),
+  "ceremony-wrong-code": about("auth", "warning", "lasting", "type the code that `ceremony begin` printed"),
+  "ceremony-other-person": about("auth", "warning", "lasting", "a second person has to confirm"),
+  "ceremony-no-terminal": about("auth", "warning", "lasting", "run the ceremony from a terminal"),
+  "ceremony-changes": about(
+    "security",
+    "warning",
+    "lasting",
+    "look at the changed files; restore them, or pass --accept-changes",
+  ),
+  "clock-frozen": about(
+    "security",
+    "warning",
+    "lasting",
+    "check the clock, then `boundaryctl clock clear --reason …`",
+  ),
+  "clock-not-frozen": about("security", "info", "lasting", "nothing to clear"),
+  "loosening-pending": about("security", "info", "transient", "wait for the loosening under way to finish"),
+  "loosening-lapsed": about(
+    "security",
+    "warning",
+    "lasting",
+    "see `boundaryctl events`: something tightened the mode meanwhile",
+  ),
+  stopping: about("internal", "info", "transient", "the daemon is stopping"),
   // log
-  "log-unavailable": "see `boundaryctl doctor`: the log cannot be written",
-  "log-broken": "run `boundaryctl verify-log` and keep the files as evidence",
-  "log-locked": "another daemon uses this log directory",
-  "log-unsafe": "correct owner and permissions of the directory",
-  "record-invalid": "this is a bug: report it",
-  "record-too-large": "shorten the input: a record holds at most 65,535 bytes",
-  "key-invalid": "give the key as `boundaryctl key show` prints it",
-  "state-unwritable": "see owner, permissions and free space of the state directory",
-  "key-unreadable": "check owner and permissions of the state directory",
-  "head-invalid": "give the head as `boundaryctl key head` prints it",
+  "log-unavailable": about(
+    "log",
+    "critical",
+    "lasting",
+    "see `boundaryctl doctor`: the log cannot be written",
+  ),
+  "log-broken": about(
+    "log",
+    "fatal",
+    "lasting",
+    "run `boundaryctl verify-log` and keep the files as evidence",
+  ),
+  "log-locked": about("log", "fatal", "lasting", "another daemon uses this log directory"),
+  "log-unsafe": about("log", "fatal", "lasting", "correct owner and permissions of the directory"),
+  "record-invalid": about("internal", "error", "lasting", "this is a bug: report it"),
+  "record-too-large": about(
+    "log",
+    "warning",
+    "lasting",
+    "shorten the input: a record holds at most 65,535 bytes",
+  ),
+  "key-invalid": about("log", "warning", "lasting", "give the key as `boundaryctl key show` prints it"),
+  "state-unwritable": about(
+    "filesystem",
+    "critical",
+    "lasting",
+    "see owner, permissions and free space of the state directory",
+  ),
+  "key-unreadable": about(
+    "filesystem",
+    "fatal",
+    "lasting",
+    "check owner and permissions of the state directory",
+  ),
+  "head-invalid": about("log", "warning", "lasting", "give the head as `boundaryctl key head` prints it"),
   // kernel and host
-  "nft-unavailable": "install nftables (libnftables1)",
-  "nft-failed": "see the message of nft; `boundaryctl doctor` says what is missing",
-  "nft-unreadable": "report the nft version: its listing could not be read",
-  "run-failed": "see the message of the program",
-  "run-timeout": "the program did not end in time",
-  "sensor-failed": "see `boundaryctl status`: the sensor is restarted with back-off",
-  "socket-in-use": "another daemon is running: stop it first",
-  "socket-unsafe": "correct owner and permissions of the runtime directory",
-  "no-daemon": "start boundary-daemon, or name its runtime directory with --runtime-dir",
-  deadline: "the daemon did not answer in time",
-  internal: "this is a bug: report it with the operational log",
+  "nft-unavailable": about("enforcement", "critical", "lasting", "install nftables (libnftables1)"),
+  "nft-failed": about(
+    "enforcement",
+    "critical",
+    "transient",
+    "see the message of nft; `boundaryctl doctor` says what is missing",
+  ),
+  "nft-unreadable": about(
+    "enforcement",
+    "critical",
+    "lasting",
+    "report the nft version: its listing could not be read",
+  ),
+  "run-failed": about("enforcement", "error", "lasting", "see the message of the program"),
+  "run-timeout": about("enforcement", "error", "transient", "the program did not end in time"),
+  "sensor-failed": about(
+    "sensor",
+    "error",
+    "transient",
+    "see `boundaryctl status`: the sensor is restarted with back-off",
+  ),
+  "socket-in-use": about("network", "fatal", "lasting", "another daemon is running: stop it first"),
+  "socket-unsafe": about(
+    "filesystem",
+    "fatal",
+    "lasting",
+    "correct owner and permissions of the runtime directory",
+  ),
+  "no-daemon": about(
+    "network",
+    "error",
+    "transient",
+    "start boundary-daemon, or name its runtime directory with --runtime-dir",
+  ),
+  deadline: about("network", "error", "transient", "the daemon did not answer in time"),
+  // what the operating system says (core/errno.ts)
+  interrupted: about("filesystem", "error", "transient", "try again"),
+  busy: about("filesystem", "error", "transient", "try again in a moment"),
+  "disk-full": about("filesystem", "critical", "lasting", "free some space, or raise the quota"),
+  "disk-failing": about(
+    "filesystem",
+    "critical",
+    "lasting",
+    "look at the kernel's log: the disk reports errors",
+  ),
+  "read-only": about("filesystem", "critical", "lasting", "mount it writable, or name another directory"),
+  "not-permitted": about("filesystem", "error", "lasting", "check owner and permissions"),
+  "not-found": about("filesystem", "error", "lasting", "check that the path exists"),
+  "already-exists": about("filesystem", "error", "lasting", "remove it, or name another one"),
+  "out-of-resources": about(
+    "internal",
+    "critical",
+    "transient",
+    "raise the limits on files, processes or memory",
+  ),
+  "peer-gone": about("network", "warning", "transient", "connect again"),
+  internal: about("internal", "error", "lasting", "this is a bug: report it with the operational log"),
 } as const;
 
-export type ErrorCode = keyof typeof ERROR_HINTS;
+export type ErrorCode = keyof typeof ERRORS;
+
+function about(
+  category: ErrorFacts["category"],
+  severity: ErrorFacts["severity"],
+  lasts: ErrorFacts["lasts"],
+  hint: string,
+): ErrorFacts {
+  return { category, severity, lasts, hint };
+}
 
 /**
  * An operation failed, or we have a bug. `doing` says what was being attempted; the cause says what went wrong,
@@ -76,11 +227,11 @@ export class BoundaryError extends Error {
   }
 
   get hint(): string {
-    return ERROR_HINTS[this.code];
+    return ERRORS[this.code].hint;
   }
 }
 
-/** "doing: cause: cause of the cause", for the one place that prints it. */
+/** "doing: cause: cause of the cause", without secrets, for the one place that prints it. */
 export function renderErrorChain(error: unknown): string {
   const parts: string[] = [];
   let at: unknown = error;
@@ -88,5 +239,5 @@ export function renderErrorChain(error: unknown): string {
     parts.push(at instanceof Error ? at.message : String(at));
     at = at instanceof Error ? at.cause : undefined;
   }
-  return parts.join(": ");
+  return redactText(parts.join(": "));
 }

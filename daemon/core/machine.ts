@@ -1,4 +1,5 @@
 import type { Entry } from "../audit/record.ts";
+import { ceilingMs } from "./backoff.ts";
 import { ceremonyBegin, ceremonyCancel, ceremonyConfirm } from "./ceremony.ts";
 import { isLooser, isStricter, type Mode } from "./mode.ts";
 import type { Cause, Input, Settings, State, Step } from "./state.ts";
@@ -15,9 +16,7 @@ import {
   tightened,
 } from "./steps.ts";
 
-const RETRY_FIRST_MS = 100;
-
-const RETRY_MOST_MS = 10_000;
+const RETRY = { firstMs: 100, mostMs: 10_000 };
 
 /** The first order to the kernel, and every renewed one for the mode already wanted. */
 export function reorder(state: State): Step {
@@ -202,7 +201,7 @@ function enforced(state: State, input: Extract<Input, { kind: "enforced" }>): St
 function enforceFailed(state: State, input: Extract<Input, { kind: "enforce-failed" }>, nowMs: number): Step {
   if (input.attempt !== state.attempt) return quiet(state);
   const count = (state.failure?.count ?? 0) + 1;
-  const retryAtMs = nowMs + Math.min(RETRY_FIRST_MS * 2 ** (count - 1), RETRY_MOST_MS);
+  const retryAtMs = nowMs + ceilingMs(RETRY, count);
   const records: Entry[] =
     state.failure?.why === input.why
       ? []

@@ -1,7 +1,8 @@
 import { z } from "zod";
 import type { Assurance } from "../core/assurance.ts";
-import type { ErrorCode } from "../core/errors.ts";
+import type { ErrorCode, ErrorFacts } from "../core/errors.ts";
 import { MODES, type Mode } from "../core/mode.ts";
+import { redactText } from "../core/redact.ts";
 import type { SensorHealth } from "../ports.ts";
 
 /**
@@ -26,6 +27,8 @@ export type Problem = {
   readonly code: ErrorCode;
   readonly detail: string;
   readonly hint: string;
+  readonly category: ErrorFacts["category"];
+  readonly severity: ErrorFacts["severity"];
 };
 
 /** Something that happened, to whoever subscribed with `events.subscribe`: one per record of the log, as recorded. */
@@ -39,7 +42,8 @@ export type Event = {
 };
 
 const ModeName = z.enum(MODES);
-const Reason = z.string().trim().min(1, "say why").max(500);
+/** Redacted on the way in: it is shown in the status as well as recorded. */
+const Reason = z.string().trim().min(1, "say why").max(500).transform(redactText);
 const None = z.strictObject({}).default({});
 const Text = z.string().max(1024);
 
