@@ -8,7 +8,7 @@ import { reorder, step } from "./core/machine.ts";
 import type { Mode } from "./core/mode.ts";
 import { createRepeats, type Repeated } from "./core/repeats.ts";
 import { isSegmentFull } from "./core/rotation.ts";
-import type { Signal } from "./core/signal.ts";
+import type { FileChange, Signal } from "./core/signal.ts";
 import type { Start } from "./core/start.ts";
 import { type Answer, type Input, initialState, type State, type Step } from "./core/state.ts";
 import { behind, type Tripwire } from "./core/tripwire.ts";
@@ -27,6 +27,8 @@ export type Parts = {
   readonly tripwires: readonly Tripwire[];
   readonly clock: Clock;
   readonly log: AuditLog;
+  /** What somebody else did to the log's key, or null. Rotation changes that file, so no file tripwire watches it. */
+  readonly keyDamage: () => { readonly path: string; readonly change: FileChange } | null;
   readonly enforcer: Enforcer;
   readonly baseline: Baseline;
   readonly sensors: readonly SignalSource[];
@@ -185,6 +187,9 @@ export function createDaemon(
     heartbeat();
     const damage = log.damage();
     if (damage) lookout.submit({ kind: "log.damaged", facts: damage, seenNs: clock.monoNs() });
+    const harm = parts.keyDamage();
+    if (harm)
+      lookout.submit({ kind: "self.changed", facts: { ...harm, part: "key" }, seenNs: clock.monoNs() });
     for (const entry of repeats.drain(nowMs())) append(repeatRecord(entry));
     if (nowMs() - sealedMs >= config.log.sealEveryMs) seal();
     rotate();

@@ -223,6 +223,10 @@ async function start(setup: Setup, host: Host): Promise<void> {
       tripwires,
       clock,
       log,
+      keyDamage: () => {
+        const change = opened.ring.damage();
+        return change && { path: `${options.stateDir}/log.key`, change };
+      },
       enforcer,
       baseline,
       sensors,

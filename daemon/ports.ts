@@ -1,5 +1,5 @@
 import type { FileState } from "./core/fingerprint.ts";
-import type { Signal } from "./core/signal.ts";
+import type { FileChange, Signal } from "./core/signal.ts";
 
 /** Time, three ways. Pure code never calls these; the loop passes the values in. */
 export interface Clock {
@@ -46,6 +46,8 @@ export interface KeyRing {
   promote(): void;
   /** Erases the next key of a rotation that never came to be. */
   discardNext(): void;
+  /** What somebody else did to the current key's file, or null. */
+  damage(): FileChange | null;
   /** For a new log in the place of one that was moved aside: the current key is its genesis key. */
   rebase(): void;
 }

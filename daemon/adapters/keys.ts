@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { parseVkey, renderVkey } from "../audit/checkpoint.ts";
 import { BoundaryError } from "../core/errors.ts";
 import { directoryFault, fileFault, type Look } from "../core/ownership.ts";
+import type { FileChange } from "../core/signal.ts";
 import type { KeyRing, Signer } from "../ports.ts";
 import { collectGarbage } from "./garbage.ts";
 import {
@@ -100,6 +101,7 @@ type Keys = { readonly genesis: string; readonly current: Held; readonly next: H
 
 function ringOf(directory: string, loaded: Keys): KeyRing {
   let { genesis, current, next } = loaded;
+  let file = lookAtKey(directory); // as we left it
   const origin = () => nameIn(genesis);
 
   function dropNext(): void {
@@ -134,7 +136,9 @@ function ringOf(directory: string, loaded: Keys): KeyRing {
         next = null;
         forget(old);
         finishErasing(directory);
+        file = lookAtKey(directory);
       }),
+    damage: () => changeBetween(file, lookAtKey(directory)),
     discardNext: () => attempt("state-unwritable", "erasing the log's next key", dropNext),
     rebase: () =>
       attempt("state-unwritable", "making the current key a new log's genesis key", () => {
@@ -142,6 +146,25 @@ function ringOf(directory: string, loaded: Keys): KeyRing {
         genesis = writeGenesis(directory, genesisOf(current));
       }),
   };
+}
+
+type KeyFile = { readonly inode: string; readonly touched: string };
+
+/** Null when it is not there, or cannot be looked at. */
+function lookAtKey(directory: string): KeyFile | null {
+  try {
+    const { dev, ino, ctimeNs, size } = fs.lstatSync(join(directory, CURRENT), { bigint: true });
+    return { inode: `${dev}:${ino}`, touched: `${ctimeNs} ${size}` };
+  } catch {
+    return null;
+  }
+}
+
+/** The kernel sets ctime at every change of content, permissions and names, and nobody can set it back. */
+function changeBetween(before: KeyFile | null, now: KeyFile | null): FileChange | null {
+  if (now === null) return before === null ? null : "deleted";
+  if (now.inode !== before?.inode) return "replaced";
+  return now.touched === before.touched ? null : "modified";
 }
 
 /** Makes a key and writes it, durable under its name when it returns. */

@@ -183,6 +183,7 @@ export async function startHost(options: HostOptions = {}) {
       tripwires,
       clock,
       log,
+      keyDamage: () => null,
       enforcer,
       baseline,
       sensors,

@@ -4,7 +4,9 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -129,6 +131,31 @@ describe("a daemon whose segments are small", () => {
     await delay(300);
     const status = await (await connect(at)).call("status", {});
     expect(status.ok && status.data.mode.wanted).toBe("RESTRICTED");
+  });
+
+  test.each([
+    ["touched", (path: string) => utimesSync(path, 0, 0)],
+    [
+      "replaced by a copy",
+      (path: string) => {
+        copyFileSync(path, `${path}.copy`);
+        renameSync(`${path}.copy`, path);
+      },
+    ],
+    ["removed", (path: string) => rmSync(path)],
+  ] as const)("its key %s by somebody else is LOCKDOWN", async (_name, harm) => {
+    const at = home();
+    await start(at);
+    const client = await connect(at);
+    await fill(at, client, 2);
+    await delay(200);
+    harm(join(at.stateDir, "log.key"));
+    await delay(400);
+    const status = await client.call("status", {});
+    expect(status.ok && status.data.mode).toMatchObject({
+      wanted: "LOCKDOWN",
+      cause: expect.stringContaining("own-files"),
+    });
   });
 
   test("killed at any moment of it, it starts again in LOCKDOWN with the whole log", async () => {
