@@ -25,7 +25,12 @@ export const ROWS: readonly Row[] = [
     "Verify a log offline, with the public key alone",
     () => import("./commands/verify-log.ts"),
   ),
-  row("key", "Show the log's public key, or its head", () => import("./commands/key.ts")),
+  row(
+    "log",
+    "Evidence: the log's head, proofs, cosignatures of witnesses",
+    () => import("./commands/log.ts"),
+  ),
+  row("key", "Show the log's public key", () => import("./commands/key.ts")),
   row("clock", "Deal with a clock that moved", () => import("./commands/clock.ts")),
   row("doctor", "Say what this host can enforce, and what is missing", () => import("./commands/doctor.ts")),
   row("completion", "Print the shell's completion script", () => import("./commands/completion.ts")),

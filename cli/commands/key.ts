@@ -1,8 +1,7 @@
 import type { KeyReply } from "../../daemon/protocol/messages.ts";
 import { dataOr, withDaemon } from "../ask.ts";
-import { type Common, define, defineBare, group } from "../command.ts";
+import { type Common, define, group } from "../command.ts";
 import { type ExitCode, usageError } from "../exit.ts";
-import { headOfNote } from "../head.ts";
 import { plain, printJson, printLines } from "../output.ts";
 import { readOwnVkey } from "../own-state.ts";
 
@@ -25,19 +24,6 @@ const show = define({
   },
 });
 
-const head = defineBare({
-  usage: "head",
-  describe: "Print the log's size and root, to be kept elsewhere; a log cut shorter than this is noticed",
-  examples: [["boundaryctl key head | lpr", "for verify-log --head, on paper"]],
-  run: (args) =>
-    withReply(args, (reply) => {
-      const { size, root } = headOfNote(reply.note);
-      if (args.json) printJson({ size, root, vkey: reply.vkey, note: reply.note });
-      else printLines([`${size} ${root}`]);
-      return 0;
-    }),
-});
-
 async function withReply(common: Common, then: (reply: KeyReply) => ExitCode): Promise<ExitCode> {
   const found = dataOr(common, await withDaemon(common, (client) => client.call("key.show", {})));
   return "code" in found ? found.code : then(found.data);
@@ -55,11 +41,11 @@ function ownVkey(stateDir: string): string {
   return vkey;
 }
 
-/** `boundaryctl key show|head`. */
+/** `boundaryctl key show`. */
 export const command = group({
   usage: "key",
-  describe: "Show the log's public key, or its head",
+  describe: "Show the log's public key",
   examples: [["boundaryctl key show", "what verify-log --key takes"]],
-  children: [show, head],
+  children: [show],
   alone: null,
 });

@@ -2,21 +2,20 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Chunk } from "../../daemon/audit/split.ts";
 import type { Verdict } from "../../daemon/audit/verdict.ts";
 import { type Head, verifyLog } from "../../daemon/audit/verify.ts";
-import { BoundaryError } from "../../daemon/core/errors.ts";
 import { define } from "../command.ts";
 import { usageError } from "../exit.ts";
 import { readHeadArgument } from "../head.ts";
+import { readKeyArgument } from "../key-argument.ts";
 import { readLogFiles } from "../log-files.ts";
-import { painter, printJson, printLines } from "../output.ts";
+import { painter, plain, printJson, printLines } from "../output.ts";
 import { readOwnHead, readOwnVkey } from "../own-state.ts";
 import { placeOf } from "../places.ts";
-import { readSmallFile } from "../read-file.ts";
 import { renderVerdict, verdictData } from "../verdict-text.ts";
+import { readWitnessArgument, readWitnessedHead, renderTime, witnessFile } from "../witnessed-head.ts";
 
 /** A daemon may be between a record and its seal: a torn end counts when it is still there after these looks. */
 const LOOKS = 4;
 const BETWEEN_LOOKS_MS = 100;
-const MAX_KEY_BYTES = 4_096;
 const PROGRESS_EVERY_MS = 500;
 
 /** `boundaryctl verify-log [DIR]`: 0 sound, 1 otherwise. */
@@ -27,7 +26,11 @@ export const command = define({
     ["boundaryctl verify-log ./copy --key @boundary.vkey", "a copy, with a key written down before"],
     [
       'boundaryctl verify-log ./copy --key @boundary.vkey --head "1234 9f86…"',
-      "and its end, from `key head`",
+      "and its end, from `log head`",
+    ],
+    [
+      "boundaryctl verify-log ./copy --key @boundary.vkey --witness @witness.vkey --head head.note",
+      "and its end, as a witness cosigned it",
     ],
     ["boundaryctl verify-log", "this host's log, with its own key and head (root only)"],
   ],
@@ -40,6 +43,11 @@ export const command = define({
         requiresArg: true,
         describe: 'A remembered head: "SIZE ROOT" or a file',
       })
+      .option("witness", {
+        type: "string",
+        requiresArg: true,
+        describe: "The head counts only with this witness's cosignature (verifier key, or @FILE)",
+      })
       .option("state-dir", {
         type: "string",
         requiresArg: true,
@@ -50,14 +58,54 @@ export const command = define({
     const vkey = args.key === undefined ? ownKey(state) : readKeyArgument(args.key);
     // before the log is read: a daemon goes on writing, and the head may not be newer than what we read
     const own = args.key === undefined && args.dir === undefined;
-    const head = args.head === undefined ? (own ? readOwnHead(state) : null) : readHeadArgument(args.head);
-    const verdict = await verifySettled(placeOf("log", args.dir), vkey, head);
-    const used = head === null ? "none" : "checked";
-    if (args.json) printJson(verdictData(verdict, used));
-    else printLines(renderVerdict(verdict, used, painter(process.stdout).paint));
+    const witnessed = args.witness === undefined ? null : witnessedHead(args.witness, args.head, state);
+    const given =
+      args.head === undefined
+        ? own
+          ? readOwnHead(state)
+          : null
+        : witnessed === null
+          ? readHeadArgument(args.head)
+          : null;
+    const heads = [given, witnessed?.note ?? null].filter((head) => head !== null);
+    const verdict = await verifyAgainst(placeOf("log", args.dir), vkey, heads);
+    const used = heads.length === 0 ? "none" : "checked";
+    if (args.json)
+      printJson({ ...verdictData(verdict, used), ...(witnessed && { witness: witnessed.cosigned }) });
+    else
+      printLines([
+        ...renderVerdict(verdict, used, painter(process.stdout).paint),
+        ...(witnessed === null ? [] : [renderWitness(witnessed)]),
+      ]);
     return verdict.verdict === "sound" ? 0 : 1;
   },
 });
+
+type Witnessed = ReturnType<typeof readWitnessedHead>;
+
+/** Without --head it is the note that `log witness` keeps. */
+function witnessedHead(witness: string, head: string | undefined, state: string): Witnessed {
+  const key = readWitnessArgument(witness);
+  return readWitnessedHead(head ?? witnessFile(state, key), key);
+}
+
+function renderWitness({ size, cosigned }: Witnessed): string {
+  return `witness     ${plain(cosigned.witness)} cosigned ${size} records at ${renderTime(cosigned.at)}`;
+}
+
+/** The log has to contain the tree of every head: the first verdict that is not sound counts. */
+async function verifyAgainst(
+  directory: string,
+  vkey: string,
+  heads: readonly (Head | string)[],
+): Promise<Verdict> {
+  const [first = null, ...rest] = heads;
+  let verdict = await verifySettled(directory, vkey, first);
+  for (const head of rest) {
+    if (verdict.verdict === "sound") verdict = await verifySettled(directory, vkey, head);
+  }
+  return verdict;
+}
 
 async function verifySettled(directory: string, vkey: string, head: Head | string | null): Promise<Verdict> {
   for (let look = 1; ; look++) {
@@ -96,16 +144,4 @@ function ownKey(stateDir: string): string {
   }
   if (found === null) throw usageError(`give the key with --key: there is none in ${stateDir}`);
   return found;
-}
-
-function readKeyArgument(argument: string): string {
-  if (!argument.startsWith("@")) return argument.trim();
-  const path = argument.slice(1);
-  try {
-    const text = readSmallFile(path, MAX_KEY_BYTES)?.toString("utf8").trim();
-    if (text !== undefined) return text;
-  } catch (cause) {
-    throw new BoundaryError("key-invalid", `reading the key ${path}`, { cause });
-  }
-  throw new BoundaryError("key-invalid", `reading the key ${path}: there is no such file`);
 }

@@ -45,7 +45,10 @@ export const ERROR_HINTS = {
   "key-invalid": "give the key as `boundaryctl key show` prints it",
   "state-unwritable": "see owner, permissions and free space of the state directory",
   "key-unreadable": "check owner and permissions of the state directory",
-  "head-invalid": "give the head as `boundaryctl key head` prints it",
+  "head-invalid": "give the head as `boundaryctl log head` prints it",
+  "proof-impossible": "see the message: what is sealed and not pruned can be proven",
+  "witness-unreachable": "see that the URL is right, and that the witness runs",
+  "witness-refused": "see the message: a witness that knows a longer or another log is evidence; keep both",
   // kernel and host
   "nft-unavailable": "install nftables (libnftables1)",
   "nft-failed": "see the message of nft; `boundaryctl doctor` says what is missing",
