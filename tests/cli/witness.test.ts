@@ -1,5 +1,7 @@
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -13,6 +15,7 @@ import { checkpointRequest } from "../../daemon/audit/witness-exchange.ts";
 import { codeOf, ORIGIN, tempDirectory, testSigner } from "../audit/fixture.ts";
 import { type RotatedLog, rotatedLog } from "../audit/rotated-log.ts";
 import { boundaryctl, type Ran } from "../support/boundaryctl.ts";
+import { isOnHost } from "../support/setup.ts";
 import { startWitness, type Witness, type WitnessOptions } from "../support/witness.ts";
 
 /** One log as it grows, and as somebody else would have it grow. */
@@ -212,6 +215,17 @@ describe("boundaryctl log witness", () => {
   });
 });
 
+/** A certificate for 127.0.0.1 that nobody vouches for; cert.pem. */
+function selfSigned(): { readonly key: Buffer; readonly cert: Buffer } {
+  const [key, cert] = [at("key.pem"), at("cert.pem")];
+  const subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"];
+  const kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+  execFileSync("openssl", ["req", "-x509", ...kind, ...subject, "-keyout", key, "-out", cert], {
+    stdio: "ignore",
+  });
+  return { key: readFileSync(key), cert: readFileSync(cert) };
+}
+
 /** An HTTP server that answers everything with one text. */
 async function server(body: string | (() => string), status = 200): Promise<string> {
   const made = createServer((_request, response) => {
@@ -244,6 +258,28 @@ describe("the connection", () => {
     const place = parseWitnessUrl(`http://127.0.0.1:${(moved.address() as AddressInfo).port}`);
     expect(await sendToWitness(place, request)).toMatchObject({ status: 302 });
   });
+
+  test.skipIf(!isOnHost("openssl"))(
+    "over https the certificate has to be good, whatever the environment says (needs openssl)",
+    async () => {
+      hold(SHORT);
+      const by = await witness();
+      const certificate = selfSigned();
+      const made = createSecureServer(certificate, (_request, response) => void response.end("none"));
+      servers.push(made);
+      await new Promise<void>((resolve) => made.listen(0, "127.0.0.1", resolve));
+      const url = `https://127.0.0.1:${(made.address() as AddressInfo).port}`;
+      const args = ["log", "witness", at("log"), "--url", url, "--witness", by.vkey, "--out", at("n")];
+      const careless = { NODE_TLS_REJECT_UNAUTHORIZED: "0" };
+      for (const env of [{}, careless]) {
+        const ran = await boundaryctl(args, env);
+        expect(ran.stderr).toContain("code: witness-unreachable");
+        expect(ran.stderr).toContain("self-signed certificate");
+      }
+      const trusting = await boundaryctl(args, { NODE_EXTRA_CA_CERTS: at("cert.pem") });
+      expect(trusting.stderr).toContain("code: witness-refused"); // it was reached, and its answer read
+    },
+  );
 
   test.each([
     ["https://witness.example/a/b/", { kind: "https", host: "witness.example", port: 443, base: "/a/b" }],
