@@ -292,7 +292,7 @@ describe("the connection", () => {
     "http://witness.example/",
     "http://10.0.0.1/",
     "http://127.0.0.1.example.com/",
-    "https://user:pass@witness.example/",
+    "https://user:example_password@witness.example/",
     "https://witness.example/?a",
     "https://witness.example/#a",
     "ftp://127.0.0.1/",
