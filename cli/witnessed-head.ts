@@ -4,6 +4,7 @@ import { type Cosigned, parseWitnessVkey, readCosigned } from "../daemon/audit/c
 import { BoundaryError } from "../daemon/core/errors.ts";
 import { readHeadArgument } from "./head.ts";
 import { readKeyArgument } from "./key-argument.ts";
+import { plain } from "./output.ts";
 
 /** What --witness gives: a witness's verifier key, or @FILE. Throws BoundaryError("key-invalid"). */
 export function readWitnessArgument(argument: string): VerifierKey {
@@ -17,14 +18,24 @@ export function witnessFile(stateDir: string, witness: VerifierKey): string {
   return join(stateDir, `witness.${encodeURIComponent(witness.name)}`);
 }
 
+export type WitnessedHead = { readonly note: string; readonly size: number; readonly cosigned: Cosigned };
+
+/** What verify-log's --witness and --head give; without --head the note that `log witness` keeps. */
+export function witnessedHead(witness: string, head: string | undefined, stateDir: string): WitnessedHead {
+  const key = readWitnessArgument(witness);
+  return readWitnessedHead(head ?? witnessFile(stateDir, key), key);
+}
+
+/** One line of a verdict's text. */
+export function renderWitnessed({ size, cosigned }: WitnessedHead): string {
+  return `witness     ${plain(cosigned.witness)} cosigned ${size} records at ${renderTime(cosigned.at)}`;
+}
+
 /**
  * A note that counts because the witness cosigned it; the log's own signature on it is the verifier's to check. Throws
  * BoundaryError("head-invalid") for anything else.
  */
-export function readWitnessedHead(
-  argument: string,
-  witness: VerifierKey,
-): { readonly note: string; readonly size: number; readonly cosigned: Cosigned } {
+export function readWitnessedHead(argument: string, witness: VerifierKey): WitnessedHead {
   const head = readHeadArgument(argument);
   if (typeof head !== "string")
     throw new BoundaryError(

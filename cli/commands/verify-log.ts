@@ -11,7 +11,7 @@ import { painter, plain, printJson, printLines } from "../output.ts";
 import { readOwnHead, readOwnVkey } from "../own-state.ts";
 import { placeOf } from "../places.ts";
 import { renderVerdict, verdictData } from "../verdict-text.ts";
-import { readWitnessArgument, readWitnessedHead, renderTime, witnessFile } from "../witnessed-head.ts";
+import { renderWitnessed, witnessedHead } from "../witnessed-head.ts";
 
 /** A daemon may be between a record and its seal: a torn end counts when it is still there after these looks. */
 const LOOKS = 4;
@@ -75,23 +75,11 @@ export const command = define({
     else
       printLines([
         ...renderVerdict(verdict, used, painter(process.stdout).paint),
-        ...(witnessed === null ? [] : [renderWitness(witnessed)]),
+        ...(witnessed === null ? [] : [renderWitnessed(witnessed)]),
       ]);
     return verdict.verdict === "sound" ? 0 : 1;
   },
 });
-
-type Witnessed = ReturnType<typeof readWitnessedHead>;
-
-/** Without --head it is the note that `log witness` keeps. */
-function witnessedHead(witness: string, head: string | undefined, state: string): Witnessed {
-  const key = readWitnessArgument(witness);
-  return readWitnessedHead(head ?? witnessFile(state, key), key);
-}
-
-function renderWitness({ size, cosigned }: Witnessed): string {
-  return `witness     ${plain(cosigned.witness)} cosigned ${size} records at ${renderTime(cosigned.at)}`;
-}
 
 /** The log has to contain the tree of every head: the first verdict that is not sound counts. */
 async function verifyAgainst(
