@@ -7,7 +7,7 @@ import { usageError } from "../exit.ts";
 import { readHeadArgument } from "../head.ts";
 import { readKeyArgument } from "../key-argument.ts";
 import { readLogFiles } from "../log-files.ts";
-import { painter, plain, printJson, printLines } from "../output.ts";
+import { painter, printJson, printLines } from "../output.ts";
 import { readOwnHead, readOwnVkey } from "../own-state.ts";
 import { placeOf } from "../places.ts";
 import { renderVerdict, verdictData } from "../verdict-text.ts";
