@@ -4,6 +4,7 @@ import { createServer, type Server } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { sendToWitness } from "../../cli/witness-client.ts";
 import { parseWitnessUrl } from "../../cli/witness-url.ts";
@@ -302,6 +303,28 @@ describe("the connection", () => {
     "",
   ])("%j is refused", async (text) =>
     expect(await codeOf(() => parseWitnessUrl(text))).toBe("argument-invalid"),
+  );
+});
+
+test("no URL leads over plain http to another host, whatever it is", async () => {
+  const hosts = fc.oneof(
+    fc.domain(),
+    fc.ipV4(),
+    fc.ipV6().map((ip) => `[${ip}]`),
+    fc.string(),
+  );
+  const urls = fc.oneof(
+    fc.string(),
+    fc.webUrl(),
+    hosts.map((host) => `http://${host}/`),
+  );
+  await fc.assert(
+    fc.asyncProperty(urls, async (url) => {
+      if ((await codeOf(() => parseWitnessUrl(url))) === "argument-invalid") return;
+      const place = parseWitnessUrl(url);
+      if (place.kind === "http") expect(place.host).toMatch(/^(::1|127\.\d+\.\d+\.\d+)$/);
+    }),
+    { numRuns: 500 },
   );
 });
 
