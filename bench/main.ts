@@ -3,12 +3,14 @@ import { benchDaemon } from "./daemon.ts";
 import { benchEnforce } from "./enforce.ts";
 import { benchAppend, benchVerify } from "./log.ts";
 import { benchLength } from "./log-length.ts";
+import { benchLogProof } from "./log-proof.ts";
 import type { BenchRow } from "./row.ts";
 import { benchSignal } from "./signal.ts";
 
 /** `npm run bench`, or `npm run bench -- log enforce`: each measured claim, with its ratio and whether the aim is met. */
 const SUITES: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   log: async () => [...(await benchAppend()), ...(await benchVerify()), ...(await benchLength())],
+  proof: benchLogProof,
   enforce: benchEnforce,
   signal: benchSignal,
   daemon: benchDaemon,

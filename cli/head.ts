@@ -5,7 +5,7 @@ import { readSmallFile } from "./read-file.ts";
 
 const MAX_HEAD_BYTES = 4_096;
 
-/** "SIZE ROOT" as `key head` prints it (root in hex or base64); null for anything else. */
+/** "SIZE ROOT" as `log head` prints it (root in hex or base64); null for anything else. */
 export function parseHeadLine(text: string): Head | null {
   const found = /^([0-9]{1,15})\s+(?:([0-9a-fA-F]{64})|([A-Za-z0-9+/]{43}=))$/.exec(text.trim());
   if (found === null) return null;
@@ -29,10 +29,11 @@ export function readHeadArgument(argument: string): Head | string {
   return parseHeadLine(text) ?? text;
 }
 
-/** Size and root (hex) of a signed note, its signature unseen. Throws BoundaryError("reply-invalid"). */
-export function headOfNote(note: string): Head {
+/** Size and root (hex) of a signed note, its signature unseen. Throws BoundaryError: "reply-invalid" when the daemon sent it, else "head-invalid". */
+export function headOfNote(note: string, from: "daemon" | "person" = "daemon"): Head {
   const parsed = parseNote(note);
   const checkpoint = parsed.ok ? parseCheckpoint(parsed.value.text) : parsed;
-  if (!checkpoint.ok) throw new BoundaryError("reply-invalid", `reading the log's head: ${checkpoint.why}`);
-  return { size: checkpoint.value.size, root: checkpoint.value.root };
+  if (checkpoint.ok) return { size: checkpoint.value.size, root: checkpoint.value.root };
+  const code = from === "daemon" ? "reply-invalid" : "head-invalid";
+  throw new BoundaryError(code, `reading the log's head: ${checkpoint.why}`);
 }

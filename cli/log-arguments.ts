@@ -1,11 +1,10 @@
 import type { Argv } from "yargs";
-import { BoundaryError } from "../daemon/core/errors.ts";
 import type { Common } from "./command.ts";
 import { usageError } from "./exit.ts";
 import { readHeadArgument } from "./head.ts";
+import { readKeyArgument } from "./key-argument.ts";
 import { readOwnHead, readOwnVkey } from "./own-state.ts";
 import { placeOf } from "./places.ts";
-import { readSmallFile } from "./read-file.ts";
 import type { Known } from "./verify-directory.ts";
 
 /** What every command takes that reads a log by itself: which one, and the key to verify it with. */
@@ -14,8 +13,6 @@ export type LogArguments = Common & {
   readonly key: string | undefined;
   readonly stateDir: string | undefined;
 };
-
-const MAX_KEY_BYTES = 4_096;
 
 export function logArguments<A extends Common>(yargs: Argv<A>): Argv<A & LogArguments> {
   return yargs
@@ -31,7 +28,12 @@ export function logArguments<A extends Common>(yargs: Argv<A>): Argv<A & LogArgu
 /** The log's place, its genesis key, and the head that this host remembers when it is this host's log. */
 export function knownLog(
   args: LogArguments,
-  given: { readonly head?: string | undefined; readonly from?: string | undefined } = {},
+  given: {
+    readonly head?: string | undefined;
+    readonly from?: string | undefined;
+    /** Heads, as notes, that the log has to contain besides. */
+    readonly more?: readonly string[];
+  } = {},
 ): { readonly directory: string; readonly known: Known } {
   const state = placeOf("state", args.stateDir);
   const vkey = args.key === undefined ? ownKey(state) : readKeyArgument(args.key);
@@ -41,7 +43,7 @@ export function knownLog(
   const from = given.from === undefined ? null : readHeadArgument(given.from);
   return {
     directory: placeOf("log", args.dir),
-    known: { vkey, heads: head === null ? [] : [head], from },
+    known: { vkey, heads: [...(head === null ? [] : [head]), ...(given.more ?? [])], from },
   };
 }
 
@@ -56,16 +58,4 @@ function ownKey(stateDir: string): string {
   }
   if (found === null) throw usageError(`give the key with --key: there is none in ${stateDir}`);
   return found;
-}
-
-function readKeyArgument(argument: string): string {
-  if (!argument.startsWith("@")) return argument.trim();
-  const path = argument.slice(1);
-  try {
-    const text = readSmallFile(path, MAX_KEY_BYTES)?.toString("utf8").trim();
-    if (text !== undefined) return text;
-  } catch (cause) {
-    throw new BoundaryError("key-invalid", `reading the key ${path}`, { cause });
-  }
-  throw new BoundaryError("key-invalid", `reading the key ${path}: there is no such file`);
 }

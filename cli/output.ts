@@ -12,6 +12,11 @@ export function plain(text: string | number): string {
   return String(text).replace(UNSAFE, escapeCharacter);
 }
 
+/** Whether text can be shown as it is; "\n" is no danger. */
+export function isPlain(text: string): boolean {
+  return plain(text.replaceAll("\n", "")) === text.replaceAll("\n", "");
+}
+
 /** JSON text of a value, on one line, with the same characters escaped (JSON itself escapes only C0). */
 export function renderJson(value: unknown): string {
   return (JSON.stringify(value) ?? "null").replace(UNSAFE, escapeCharacter);

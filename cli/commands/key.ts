@@ -1,8 +1,7 @@
 import type { KeyReply } from "../../daemon/protocol/messages.ts";
 import { dataOr, withDaemon } from "../ask.ts";
-import { type Common, define, defineBare, group } from "../command.ts";
+import { type Common, define, group } from "../command.ts";
 import { type ExitCode, usageError } from "../exit.ts";
-import { headOfNote } from "../head.ts";
 import { knownLog, logArguments } from "../log-arguments.ts";
 import { plain, printJson, printLines } from "../output.ts";
 import { readOwnVkey } from "../own-state.ts";
@@ -26,19 +25,6 @@ const show = define({
     if (args.stateDir !== undefined) return showVkey(args, ownVkey(args.stateDir));
     return withReply(args, (reply) => showVkey(args, reply.vkey));
   },
-});
-
-const head = defineBare({
-  usage: "head",
-  describe: "Print the log's size and root, to be kept elsewhere; a log cut shorter than this is noticed",
-  examples: [["boundaryctl key head | lpr", "for verify-log --head, on paper"]],
-  run: (args) =>
-    withReply(args, (reply) => {
-      const { size, root } = headOfNote(reply.note);
-      if (args.json) printJson({ size, root, vkey: reply.vkey, note: reply.note });
-      else printLines([`${size} ${root}`]);
-      return 0;
-    }),
 });
 
 const history = define({
@@ -82,11 +68,11 @@ function ownVkey(stateDir: string): string {
   return vkey;
 }
 
-/** `boundaryctl key show|head|history`. */
+/** `boundaryctl key show|history`. */
 export const command = group({
   usage: "key",
-  describe: "Show the log's public key, its head, or all its keys",
+  describe: "Show the log's public key, or all its keys",
   examples: [["boundaryctl key show", "what verify-log --key takes"]],
-  children: [show, head, history],
+  children: [show, history],
   alone: null,
 });

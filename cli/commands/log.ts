@@ -1,4 +1,8 @@
 import { group } from "../command.ts";
+import { checkProofCommand } from "../log/check-proof.ts";
+import { head } from "../log/head.ts";
+import { prove } from "../log/prove.ts";
+import { witness } from "../log/witness.ts";
 import { prune } from "./log-prune.ts";
 import { replay } from "./log-replay.ts";
 
@@ -6,7 +10,11 @@ import { replay } from "./log-replay.ts";
 export const command = group({
   usage: "log",
   describe: "Work with the signed log",
-  examples: [["boundaryctl log replay --at 1234", "the state at a record"]],
-  children: [replay, prune],
+  examples: [
+    ["boundaryctl log head", "size and root, short enough to copy down"],
+    ["boundaryctl log prove 1234 --out 1234.proof", "that record 1234 is in the log"],
+    ["boundaryctl log replay --at 1234", "the state at a record"],
+  ],
+  children: [head, prove, checkProofCommand, witness, replay, prune],
   alone: null,
 });

@@ -1,9 +1,11 @@
 import { define } from "../command.ts";
 import { knownLog, logArguments } from "../log-arguments.ts";
 import { painter, printJson, printLines } from "../output.ts";
+import { placeOf } from "../places.ts";
 import { settled } from "../settled.ts";
 import { renderVerdict, verdictData } from "../verdict-text.ts";
 import { verifyDirectory, type Watching } from "../verify-directory.ts";
+import { renderWitnessed, witnessedHead } from "../witnessed-head.ts";
 
 const PROGRESS_EVERY_MS = 500;
 
@@ -15,7 +17,11 @@ export const command = define({
     ["boundaryctl verify-log ./copy --key @boundary.vkey", "a copy, with a key written down before"],
     [
       'boundaryctl verify-log ./copy --key @boundary.vkey --head "1234 9f86…"',
-      "and its end, from `key head`",
+      "and its end, from `log head`",
+    ],
+    [
+      "boundaryctl verify-log ./copy --key @boundary.vkey --witness @witness.vkey --head head.note",
+      "and its end, as a witness cosigned it",
     ],
     [
       'boundaryctl verify-log ./copy --key @boundary.vkey --from "1234 9f86…"',
@@ -30,17 +36,35 @@ export const command = define({
         requiresArg: true,
         describe: 'A remembered head: "SIZE ROOT" or a file',
       })
+      .option("witness", {
+        type: "string",
+        requiresArg: true,
+        describe: "The head counts only with this witness's cosignature (verifier key, or @FILE)",
+      })
       .option("from", {
         type: "string",
         requiresArg: true,
         describe: 'A checkpoint you trust, "SIZE ROOT" or a file: what is before its segment is not read',
       }),
   run: async (args) => {
-    const { directory, known } = knownLog(args, { head: args.head, from: args.from });
+    const witnessed =
+      args.witness === undefined
+        ? null
+        : witnessedHead(args.witness, args.head, placeOf("state", args.stateDir));
+    const { directory, known } = knownLog(args, {
+      head: witnessed === null ? args.head : undefined,
+      from: args.from,
+      more: witnessed === null ? [] : [witnessed.note],
+    });
     const verdict = await settled(() => verifyDirectory(directory, known, progress()));
     const used = known.heads.length === 0 ? "none" : "checked";
-    if (args.json) printJson(verdictData(verdict, used));
-    else printLines(renderVerdict(verdict, used, painter(process.stdout).paint));
+    if (args.json)
+      printJson({ ...verdictData(verdict, used), ...(witnessed && { witness: witnessed.cosigned }) });
+    else
+      printLines([
+        ...renderVerdict(verdict, used, painter(process.stdout).paint),
+        ...(witnessed === null ? [] : [renderWitnessed(witnessed)]),
+      ]);
     return verdict.verdict === "sound" ? 0 : 1;
   },
 });

@@ -141,7 +141,25 @@ export const ERRORS = {
     "lasting",
     "check owner and permissions of the state directory",
   ),
-  "head-invalid": about("log", "warning", "lasting", "give the head as `boundaryctl key head` prints it"),
+  "head-invalid": about("log", "warning", "lasting", "give the head as `boundaryctl log head` prints it"),
+  "proof-impossible": about(
+    "log",
+    "warning",
+    "lasting",
+    "see the message: what is sealed and not pruned can be proven",
+  ),
+  "witness-unreachable": about(
+    "network",
+    "error",
+    "transient",
+    "see that the URL is right, and that the witness runs",
+  ),
+  "witness-refused": about(
+    "security",
+    "critical",
+    "lasting",
+    "see the message: a witness that knows a longer or another log is evidence; keep both",
+  ),
   // kernel and host
   "nft-unavailable": about("enforcement", "critical", "lasting", "install nftables (libnftables1)"),
   "nft-failed": about(

@@ -130,6 +130,8 @@ describe("cosignatures", () => {
       },
     });
     expect(readCosigned(withLines(cosign(text, other, 5)), key)).toMatchObject({ ok: false });
+    const renamed = cosign(text, witness, 9).replace("w1", "w9"); // the key's id under another name: nobody we know
+    expect(readCosigned(withLines(renamed), key)).toMatchObject({ ok: false });
     expect(readCosigned(signed, key)).toEqual({ ok: false, why: "witness.example/w1 has not cosigned it" });
   });
 

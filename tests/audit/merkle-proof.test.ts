@@ -162,6 +162,16 @@ describe("what is no proof", () => {
     );
   });
 
+  test("a proof that ends below the root, or goes on above it", () => {
+    const tree = treeOf(LEAVES, 8);
+    const below = { size: 8, root: treeOf(LEAVES, 4).root };
+    expect(verifyInclusion(tree.root, 0, tree, [])).toBe(false);
+    expect(verifyInclusion(LEAF_1, 0, below, [A, B])).toBe(false);
+    expect(verifyInclusion(LEAF_1, 0, { size: 4, root: tree.root }, [A, B, C])).toBe(false);
+    expect(verifyConsistency(treeOf(LEAVES, 2), below, [B])).toBe(false);
+    expect(verifyConsistency(treeOf(LEAVES, 2), { size: 4, root: tree.root }, [B, C])).toBe(false);
+  });
+
   test("sizes that are none, a proof longer than any tree is high, and a tree that shrinks", () => {
     const tree = treeOf(LEAVES, 8);
     for (const bad of [-1, 0.5, Number.NaN, 2 ** 53]) {

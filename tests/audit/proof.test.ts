@@ -2,15 +2,18 @@ import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { renderCertificate } from "../../daemon/audit/certificate.ts";
 import { parseCheckpoint, parseNote, renderCheckpoint, signNote } from "../../daemon/audit/checkpoint.ts";
+import { renderLine } from "../../daemon/audit/line.ts";
+import { leafHash } from "../../daemon/audit/merkle.ts";
 import { checkProof, type LogProof, parseProof, renderProof } from "../../daemon/audit/proof.ts";
 import { createProver, type Made, type Wanted } from "../../daemon/audit/prove.ts";
+import { FIRST_PREV } from "../../daemon/audit/record.ts";
 import {
   checkTlogProof,
   parseTlogProof,
   renderTlogProof,
   type TlogProof,
 } from "../../daemon/audit/tlog-proof.ts";
-import { testSigner } from "./fixture.ts";
+import { ORIGIN, testSigner } from "./fixture.ts";
 import { chunksOfLog, type RotatedLog, rotatedLog } from "./rotated-log.ts";
 
 const LOG = rotatedLog([[1, 3, 2], [4], [2, 1]]);
@@ -40,6 +43,15 @@ function heads(log: RotatedLog): readonly { size: number; root: string }[] {
     if (!checkpoint.ok) throw new Error(checkpoint.why);
     return { size: checkpoint.value.size, root: checkpoint.value.root };
   });
+}
+
+/** A tree of one record, which the log's own key signed: what a log that lies could make. */
+function liar(seq: number, origin = ORIGIN): LogProof {
+  const time = { at: "2026-01-02T00:00:00.000Z", boot: "b", mono: "1" };
+  const record = renderLine({ ...time, kind: "decision", prev: FIRST_PREV, seq }, '{"text":"\uFFFD"}');
+  const root = leafHash(Buffer.from(record));
+  const checkpoint = signNote(renderCheckpoint({ origin, size: 1, root }), testSigner());
+  return { keys: [], checkpoint, claim: { kind: "record", record, index: 0, inclusion: [] } };
 }
 
 /** Logs of one to four segments, of one to three batches each. */
@@ -143,6 +155,13 @@ describe("no change of a proof verifies", () => {
     });
     const byItsOwn = { keys: [], claim, checkpoint: signNote(text, testSigner("rotated 0")) };
     expect(checkProof(byItsOwn, LOG.genesis).ok).toBe(true);
+  });
+
+  test("a record that calls itself another number, and a checkpoint of another log by the same key", () => {
+    const { vkey } = testSigner();
+    expect(checkProof(liar(0), vkey).ok).toBe(true);
+    expect(checkProof(liar(7), vkey)).toEqual({ ok: false, why: "its record has another number" });
+    expect(checkProof(liar(0, "another/log"), vkey).ok).toBe(false);
   });
 
   test("whatever else is given to the reader: a refusal, no exception", () => {
@@ -265,6 +284,17 @@ describe("C2SP tlog-proof", () => {
     };
     expect(passes(renderTlogProof(empty))).toBe(false);
   });
+});
+
+test("a tlog-proof whose record only looks like the one that was logged: not UTF-8, refused", () => {
+  const { checkpoint, claim } = liar(0);
+  if (claim.kind !== "record") throw new Error("not of a record");
+  const proof = renderTlogProof({ checkpoint, claim });
+  const [before, after] = claim.record.split("\uFFFD").map((part) => Buffer.from(part));
+  const looksAlike = Buffer.concat([before ?? Buffer.of(), Buffer.of(0xff), after ?? Buffer.of()]);
+  expect(looksAlike.toString("utf8")).toBe(claim.record);
+  expect(parseTlogProof(proof).ok).toBe(true);
+  expect(parseTlogProof(proof.replace(/extra .*/, `extra ${looksAlike.toString("base64")}`)).ok).toBe(false);
 });
 
 test("a certificate in a proof is the tombstone's three lines", async () => {

@@ -156,7 +156,13 @@ test("a ceremony shows the changes and how to accept them", () => {
 test("every command is in the completion script, with its children", async () => {
   const commands = await Promise.all(ROWS.map(async (row) => (await row.load()).command));
   const script = renderCompletion(commands);
-  for (const word of ["verify-log", "begin confirm cancel", "get set", "LOCKDOWN"])
+  for (const word of [
+    "verify-log",
+    "begin confirm cancel",
+    "head prove check-proof witness",
+    "get set",
+    "LOCKDOWN",
+  ])
     expect(script).toContain(word);
 });
 

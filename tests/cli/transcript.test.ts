@@ -6,8 +6,13 @@ import type { ErrorCode } from "../../daemon/core/errors.ts";
 import { renderFrame } from "../../daemon/protocol/frame.ts";
 import type { Decision, ModeReply, Status } from "../../daemon/protocol/messages.ts";
 import { problem } from "../../daemon/protocol/problem.ts";
+import { testSigner } from "../audit/fixture.ts";
 import { boundaryctl, type Ran, startBoundaryctl } from "../support/boundaryctl.ts";
 import { type Behaviour, type FakeDaemon, fakeDaemon } from "../support/fake-daemon.ts";
+import { testWitnessKey } from "../support/witness-key.ts";
+
+const VKEY = testSigner().vkey;
+const WITNESS = testWitnessKey("witness.example/w1").vkey;
 
 const fakes: FakeDaemon[] = [];
 afterEach(async () => {
@@ -209,7 +214,7 @@ describe("refused: 1", () => {
     ["tripwire.list", "role-required", ["tripwire", "list"]],
     ["check", "role-required", ["check", "recall", "x"]],
     ["key.show", "role-required", ["key", "show"]],
-    ["key.show", "stopping", ["key", "head"]],
+    ["key.show", "stopping", ["log", "head"]],
   ];
   test.each(rows)("%s: %s", async (verb, code, args) => {
     const ran = await run({ [verb]: refusal(code) }, ...args);
@@ -263,7 +268,31 @@ describe("usage: 2, and nothing is asked", () => {
     ["verify-log", "/nonexistent", "--state-dir", "/nonexistent"],
     ["verify-log", "/nonexistent", "--key", "nonsense"],
     ["verify-log", "/nonexistent", "--key", "@/nonexistent"],
+    ["verify-log", "/nonexistent", "--key", VKEY, "--witness", "nonsense"],
+    ["verify-log", "/nonexistent", "--key", VKEY, "--witness", VKEY],
+    ["verify-log", "/nonexistent", "--key", VKEY, "--witness", WITNESS, "--state-dir", "/nonexistent"],
     ["key", "show", "--state-dir", "/nonexistent"],
+    ["key", "head"],
+    ["log"],
+    ["log", "head", "--key", VKEY],
+    ["log", "head", "--drop"],
+    ["log", "prove"],
+    ["log", "prove", "-1"],
+    ["log", "prove", "1.5", "/nonexistent"],
+    ["log", "prove", "1", "/nonexistent", "--format", "der"],
+    ["log", "prove", "--from", "nonsense", "/nonexistent"],
+    ["log", "prove", "--from", "package.json", "/nonexistent"],
+    ["log", "prove", "1", "/nonexistent", "--from", `1 ${"ab".repeat(32)}`],
+    ["log", "prove", "/nonexistent", "--from", `1 ${"ab".repeat(32)}`, "--format", "c2sp"],
+    ["log", "check-proof"],
+    ["log", "check-proof", "/nonexistent"],
+    ["log", "check-proof", "/nonexistent", "--key", VKEY],
+    ["log", "check-proof", "/dev/null", "--key", VKEY],
+    ["log", "check-proof", "package.json", "--key", "nonsense"],
+    ["log", "witness", "--url", "https://witness.example"],
+    ["log", "witness", "--witness", WITNESS],
+    ["log", "witness", "--url", "http://witness.example", "--witness", WITNESS],
+    ["log", "witness", "--url", "https://witness.example", "--witness", VKEY],
   ];
   test.each(rows.map((args) => [args.join(" "), args] as const))("boundaryctl %s", async (_line, args) => {
     const { requests, runtimeDir } = await fake({});
@@ -443,9 +472,13 @@ describe("help", () => {
     "tripwire list",
     "check",
     "verify-log",
+    "log",
+    "log head",
+    "log prove",
+    "log check-proof",
+    "log witness",
     "key",
     "key show",
-    "key head",
     "clock",
     "clock clear",
     "doctor",

@@ -150,14 +150,14 @@ describe("a torn end", () => {
 });
 
 describe("this host's own log", () => {
-  test("key head prints what --head takes, and --json the note", async () => {
+  test("log head prints what --head takes, and --json the note", async () => {
     const data = { vkey: log.vkey, size: log.head.size, note: log.head.note };
     const fake = await fakeDaemon({ "key.show": { data } });
     try {
-      const ran = await boundaryctl(["key", "head", "--runtime-dir", fake.runtimeDir]);
+      const ran = await boundaryctl(["log", "head", "--runtime-dir", fake.runtimeDir]);
       expect(ran).toEqual({ code: 0, stdout: `${log.head.size} ${log.head.root}\n`, stderr: "" });
       expect((await verify("--head", ran.stdout.trim())).code).toBe(0);
-      const json = await boundaryctl(["key", "head", "--json", "--runtime-dir", fake.runtimeDir]);
+      const json = await boundaryctl(["log", "head", "--json", "--runtime-dir", fake.runtimeDir]);
       expect(JSON.parse(json.stdout)).toEqual({ ...data, root: log.head.root });
     } finally {
       await fake.stop();
