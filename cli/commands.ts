@@ -25,6 +25,7 @@ export const ROWS: readonly Row[] = [
     "Verify a log offline, with the public key alone",
     () => import("./commands/verify-log.ts"),
   ),
+  row("log", "Ship the log to another place, and take it back from there", () => import("./commands/log.ts")),
   row("key", "Show the log's public key, or its head", () => import("./commands/key.ts")),
   row("clock", "Deal with a clock that moved", () => import("./commands/clock.ts")),
   row("doctor", "Say what this host can enforce, and what is missing", () => import("./commands/doctor.ts")),

@@ -2,21 +2,18 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Chunk } from "../../daemon/audit/split.ts";
 import type { Verdict } from "../../daemon/audit/verdict.ts";
 import { type Head, verifyLog } from "../../daemon/audit/verify.ts";
-import { BoundaryError } from "../../daemon/core/errors.ts";
 import { define } from "../command.ts";
-import { usageError } from "../exit.ts";
 import { readHeadArgument } from "../head.ts";
+import { readKeyOrOwn } from "../key-argument.ts";
 import { readLogFiles } from "../log-files.ts";
 import { painter, printJson, printLines } from "../output.ts";
-import { readOwnHead, readOwnVkey } from "../own-state.ts";
+import { readOwnHead } from "../own-state.ts";
 import { placeOf } from "../places.ts";
-import { readSmallFile } from "../read-file.ts";
 import { renderVerdict, verdictData } from "../verdict-text.ts";
 
 /** A daemon may be between a record and its seal: a torn end counts when it is still there after these looks. */
 const LOOKS = 4;
 const BETWEEN_LOOKS_MS = 100;
-const MAX_KEY_BYTES = 4_096;
 const PROGRESS_EVERY_MS = 500;
 
 /** `boundaryctl verify-log [DIR]`: 0 sound, 1 otherwise. */
@@ -47,7 +44,7 @@ export const command = define({
       }),
   run: async (args) => {
     const state = placeOf("state", args.stateDir);
-    const vkey = args.key === undefined ? ownKey(state) : readKeyArgument(args.key);
+    const vkey = readKeyOrOwn(args.key, state);
     // before the log is read: a daemon goes on writing, and the head may not be newer than what we read
     const own = args.key === undefined && args.dir === undefined;
     const head = args.head === undefined ? (own ? readOwnHead(state) : null) : readHeadArgument(args.head);
@@ -83,29 +80,4 @@ async function* withProgress(chunks: AsyncIterable<Chunk>): AsyncGenerator<Chunk
   } finally {
     process.stderr.write("\r\u001b[K");
   }
-}
-
-function ownKey(stateDir: string): string {
-  let found: string | null = null;
-  try {
-    found = readOwnVkey(stateDir);
-  } catch (error) {
-    throw usageError(
-      `give the key with --key: ${error instanceof Error ? error.message : "it cannot be read"}`,
-    );
-  }
-  if (found === null) throw usageError(`give the key with --key: there is none in ${stateDir}`);
-  return found;
-}
-
-function readKeyArgument(argument: string): string {
-  if (!argument.startsWith("@")) return argument.trim();
-  const path = argument.slice(1);
-  try {
-    const text = readSmallFile(path, MAX_KEY_BYTES)?.toString("utf8").trim();
-    if (text !== undefined) return text;
-  } catch (cause) {
-    throw new BoundaryError("key-invalid", `reading the key ${path}`, { cause });
-  }
-  throw new BoundaryError("key-invalid", `reading the key ${path}: there is no such file`);
 }

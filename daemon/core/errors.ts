@@ -45,6 +45,9 @@ export const ERROR_HINTS = {
   "key-invalid": "give the key as `boundaryctl key show` prints it",
   "state-unwritable": "see owner, permissions and free space of the state directory",
   "key-unreadable": "check owner and permissions of the state directory",
+  "ship-failed": "see that the server answers; the log keeps what was not handed over",
+  "ship-untrusted": "see --ca and --server-name, and the server's certificate",
+  "unship-failed": "give files that can be read, and an --out that is not there yet",
   "head-invalid": "give the head as `boundaryctl key head` prints it",
   // kernel and host
   "nft-unavailable": "install nftables (libnftables1)",
