@@ -1,6 +1,7 @@
 import {
   appendFileSync,
   mkdirSync,
+  promises,
   readFileSync,
   renameSync,
   rmSync,
@@ -10,13 +11,14 @@ import {
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { backoffMs } from "../../../cli/ship/backoff.ts";
 import { type CursorStore, openCursor, parseCursor } from "../../../cli/ship/cursor.ts";
 import { parseDestination } from "../../../cli/ship/destination.ts";
 import { readKnownKey } from "../../../cli/ship/follow.ts";
 import { type Pace, type ShipEvent, type ShipParts, shipLog } from "../../../cli/ship/ship.ts";
 import type { Sink } from "../../../cli/ship/sink.ts";
+import { openTail } from "../../../cli/ship/tail.ts";
 import { signNote } from "../../../daemon/audit/checkpoint.ts";
 import { BoundaryError } from "../../../daemon/core/errors.ts";
 import { codeOf, ORIGIN, testSigner } from "../../audit/fixture.ts";
@@ -239,6 +241,17 @@ describe("a sink that fails", () => {
     );
   });
 
+  test("after a failure it goes on behind what was confirmed, not at the start", async () => {
+    writeLongLog(logDir, LOG);
+    // a batch for each segment, each confirmed by itself: write, confirm, write, confirm, write
+    const sink = fakeSink((call) => (call === 4 ? "before" : "no"));
+    const shipping = start(sink, { mode: "follow", pace: { ...PACE, confirmBytes: 1 } });
+    await until(() => sink.kept.length >= ALL.length);
+    await shipping.stop();
+    expect(sink.kept).toEqual(ALL);
+    expect(shipping.events.filter((one) => one.event === "retry")).toHaveLength(1);
+  });
+
   test("each retry is told, and waits longer, up to a minute", async () => {
     writeLongLog(logDir, LOG);
     const asked: number[] = [];
@@ -275,6 +288,30 @@ describe("a log that grows", () => {
     await shipping.stop();
     expect(sink.kept).toEqual(ALL);
     expect(sink.confirmed()).toBe(ALL.length);
+  });
+
+  test("a segment that grows just before the next one is made is read to its end", async () => {
+    const [one = "", two = ""] = ["0", "9"].map((name) => `${name.padStart(20, "0")}.jsonl`);
+    mkdirSync(logDir);
+    writeFileSync(join(logDir, one), "a");
+    const tail = openTail(logDir, { file: "", byte: 0 });
+    const next = async (): Promise<string> => {
+      const chunk = await tail.next();
+      return typeof chunk === "string" ? chunk : Buffer.from(chunk.bytes).toString();
+    };
+    expect(await next()).toBe("a");
+    const look = vi.spyOn(promises, "readdir").mockImplementationOnce(() => {
+      appendFileSync(join(logDir, one), "b"); // after our read, before our look at the directory
+      writeFileSync(join(logDir, two), "c");
+      look.mockRestore();
+      return promises.readdir(logDir) as never;
+    });
+    try {
+      expect([await next(), await next(), await next()]).toEqual(["b", "c", "end"]);
+    } finally {
+      look.mockRestore();
+      await tail.close();
+    }
   });
 
   test("a torn end that a recovery cuts off and writes over is never shipped", async () => {
@@ -339,6 +376,19 @@ describe("a log that was changed", () => {
     expect(sink.kept.slice(0, first?.lines.length)).toEqual(first?.lines);
     expect(sink.confirmed()).toBe(sink.kept.length);
     expect(sink.kept.length).toBeLessThan(ALL.length);
+  });
+
+  test("a fault that is gone within half a second was a write under way", async () => {
+    writeLongLog(logDir, LOG);
+    const path = join(logDir, LOG.segments[1]?.name ?? "");
+    const good = readFileSync(path);
+    writeFileSync(path, good.toString().replace(/"n":(\d+)\}/, '"n":0}'));
+    const sink = fakeSink();
+    const shipping = start(sink);
+    await sleep(500);
+    writeFileSync(path, good);
+    await shipping.done;
+    expect(sink.kept).toEqual(ALL);
   });
 
   test("a file that is replaced, or taken away, while it is followed", async () => {
