@@ -16,6 +16,14 @@ export function createFileSink(path: string): Sink {
     await open.appendFile(lines.map((line) => `${line.text}\n`).join(""));
   }
 
+  /** A file that was moved away or removed meanwhile keeps what it has; that is written again, to a new one. */
+  async function confirm(): Promise<void> {
+    if (open === null) return;
+    await open.datasync();
+    const [ours, named] = [await open.stat(), await fs.lstat(path)];
+    if (ours.ino !== named.ino || ours.dev !== named.dev) throw new Error("it was moved away or replaced");
+  }
+
   async function close(): Promise<void> {
     const handle = open;
     open = null;
@@ -34,7 +42,7 @@ export function createFileSink(path: string): Sink {
   return {
     name: `file:${path}`,
     write: (lines) => attempt(() => write(lines)),
-    confirm: () => attempt(async () => open?.datasync()),
+    confirm: () => attempt(confirm),
     close,
   };
 }

@@ -13,6 +13,8 @@ export function renderShipEvent(event: ShipEvent): string {
       return `gap: records ${event.from} to ${event.to} were pruned here, and are not sent`;
     case "confirmed":
       return `confirmed up to record ${event.through} (${event.records} records)`;
+    case "unconfirmed":
+      return `the last of it may not have arrived (${plain(event.why)}); the next start sends it again`;
     case "retry":
       return `not handed over: ${plain(event.why)}; again in ${Math.ceil(event.inMs / 1_000)} s`;
   }

@@ -15,7 +15,9 @@ export type ShipEvent =
   /** Pruned here before they were handed over: records `from` to `to` will not come. */
   | { readonly event: "gap"; readonly from: number; readonly to: number }
   | { readonly event: "confirmed"; readonly through: number; readonly records: number }
-  | { readonly event: "retry"; readonly inMs: number; readonly why: string };
+  | { readonly event: "retry"; readonly inMs: number; readonly why: string }
+  /** We were told to stop and could not see the last of it arrive: the next start sends it again. */
+  | { readonly event: "unconfirmed"; readonly why: string };
 
 export type ShipParts = {
   readonly directory: string;
@@ -41,7 +43,7 @@ export type Pace = {
 };
 
 export const PACE: Pace = {
-  pollMs: 250,
+  pollMs: 500,
   confirmMs: 10_000,
   confirmBytes: 64 * 1024 * 1024,
   retryMs: (failures) => backoffMs(failures, Math.random()),
@@ -65,7 +67,8 @@ export async function shipLog(parts: ShipParts): Promise<void> {
     try {
       return await shipFrom(parts, confirmed, progress);
     } catch (error) {
-      if (parts.mode === "once" || parts.signal.aborted || !isOfSink(error)) throw error;
+      if (parts.mode === "once" || !isOfSink(error)) throw error;
+      if (parts.signal.aborted) return parts.tell({ event: "unconfirmed", why: renderErrorChain(error) });
       const inMs = parts.pace.retryMs(++failures);
       parts.tell({ event: "retry", inMs, why: renderErrorChain(error) });
       await pause(inMs, parts.signal);

@@ -252,6 +252,16 @@ describe("a sink that fails", () => {
     expect(shipping.events.filter((one) => one.event === "retry")).toHaveLength(1);
   });
 
+  test("told to stop while it is away: no fault, and the cursor stays where it was", async () => {
+    writeLongLog(logDir, LOG);
+    const sink = fakeSink((call) => (call === 0 ? "no" : "before"));
+    const shipping = start(sink, { mode: "follow", pace: { ...PACE, confirmMs: 60_000, confirmBytes: 1e9 } });
+    await until(() => sink.kept.length > 0);
+    await shipping.stop();
+    expect(["unconfirmed", "retry"]).toContain(shipping.events.at(-1)?.event);
+    expect(openCursor(cursorFile, "fake:sink").load()).toBeNull();
+  });
+
   test("each retry is told, and waits longer, up to a minute", async () => {
     writeLongLog(logDir, LOG);
     const asked: number[] = [];

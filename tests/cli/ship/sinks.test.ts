@@ -1,4 +1,12 @@
-import { appendFileSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import tls from "node:tls";
@@ -149,6 +157,24 @@ describe("the file sink", () => {
     await sink.close();
     expect(readFileSync(path, "utf8").split("\n").slice(0, -1)).toEqual(TEXTS);
   });
+
+  test.each(["removed", "moved", "replaced"])(
+    "a file that is %s between confirmations confirms nothing; then a new one is begun",
+    async (how) => {
+      using directory = tempDirectory();
+      const path = join(directory.path, "log");
+      const sink = createFileSink(path);
+      await sink.write(LINES.slice(0, 4));
+      if (how === "removed") rmSync(path);
+      else renameSync(path, `${path}.1`);
+      if (how === "replaced") writeFileSync(path, "");
+      expect(await codeOf(() => sink.confirm())).toBe("ship-failed");
+      await sink.write(LINES);
+      await sink.confirm();
+      await sink.close();
+      expect(readFileSync(path, "utf8").split("\n").slice(0, -1)).toEqual(TEXTS);
+    },
+  );
 
   test("a file that is no log is not cut", async () => {
     using directory = tempDirectory();

@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { escapeParam, hostnameOf, renderFrame, severityOf } from "../../../cli/ship/syslog-message.ts";
@@ -88,5 +90,18 @@ describe("a message", () => {
       ["tripwire.fired", "mode.apply-failed", "seal", "mode.changed", "not.known"].map(severityOf),
     ).toEqual([1, 2, 7, 5, 5]);
     expect(RECORD_KINDS.map(severityOf).every((severity) => severity > 0 && severity < 8)).toBe(true);
+  });
+
+  test("docs/SHIPPING.md has the severities as they are", () => {
+    const page = readFileSync(join(import.meta.dirname, "../../../docs/SHIPPING.md"), "utf8");
+    const row = /^\| PRI \| (.+) \|$/m.exec(page)?.[1] ?? "";
+    const told = [...row.matchAll(/(\d) ((?:`[a-z.-]+`(?:, )?)+)/g)].flatMap(([, severity, kinds = ""]) =>
+      [...kinds.matchAll(/`([^`]+)`/g)].map(([, kind = ""]) => [kind, Number(severity)]),
+    );
+    expect(told.length).toBeGreaterThan(10);
+    for (const [kind, severity] of told) expect([kind, severityOf(String(kind))]).toEqual([kind, severity]);
+    const named = new Set(told.map(([kind]) => kind));
+    for (const kind of RECORD_KINDS)
+      if (!named.has(kind)) expect([kind, severityOf(kind)]).toEqual([kind, 5]);
   });
 });
