@@ -32,7 +32,7 @@ export const ROWS: readonly Row[] = [
   ),
   row(
     "log",
-    "Work with the signed log: head, proofs, witnesses, replay, pruning",
+    "Work with the signed log: head, proofs, witnesses, replay, pruning, shipping",
     () => import("./commands/log.ts"),
   ),
   row("key", "Show the log's public key, or all its keys", () => import("./commands/key.ts")),

@@ -1,9 +1,8 @@
 import type { Argv } from "yargs";
 import type { Common } from "./command.ts";
-import { usageError } from "./exit.ts";
 import { readHeadArgument } from "./head.ts";
-import { readKeyArgument } from "./key-argument.ts";
-import { readOwnHead, readOwnVkey } from "./own-state.ts";
+import { readKeyOrOwn } from "./key-argument.ts";
+import { readOwnHead } from "./own-state.ts";
 import { placeOf } from "./places.ts";
 import type { Known } from "./verify-directory.ts";
 
@@ -36,7 +35,7 @@ export function knownLog(
   } = {},
 ): { readonly directory: string; readonly known: Known } {
   const state = placeOf("state", args.stateDir);
-  const vkey = args.key === undefined ? ownKey(state) : readKeyArgument(args.key);
+  const vkey = readKeyOrOwn(args.key, state);
   // before the log is read: a daemon goes on writing, and the head may not be newer than what we read
   const own = args.key === undefined && args.dir === undefined;
   const head = given.head === undefined ? (own ? readOwnHead(state) : null) : readHeadArgument(given.head);
@@ -45,17 +44,4 @@ export function knownLog(
     directory: placeOf("log", args.dir),
     known: { vkey, heads: [...(head === null ? [] : [head]), ...(given.more ?? [])], from },
   };
-}
-
-function ownKey(stateDir: string): string {
-  let found: string | null = null;
-  try {
-    found = readOwnVkey(stateDir);
-  } catch (error) {
-    throw usageError(
-      `give the key with --key: ${error instanceof Error ? error.message : "it cannot be read"}`,
-    );
-  }
-  if (found === null) throw usageError(`give the key with --key: there is none in ${stateDir}`);
-  return found;
 }

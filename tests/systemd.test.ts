@@ -1,10 +1,15 @@
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { boundaryctl } from "./support/boundaryctl.ts";
 import { tableBelow } from "./support/dependency-rules.ts";
+import { longLog, shipDirectory, writeLongLog } from "./support/long-log.ts";
 import { isOnHost } from "./support/setup.ts";
+import { makeCertificates } from "./support/tls-files.ts";
+import { startReceiver } from "./support/tls-receiver.ts";
 import {
   allowedCalls,
   exposureOf,
@@ -22,6 +27,7 @@ const PAGE = readFileSync(join(PROJECT, "docs/OPERATIONS.md"), "utf8");
 const RECORDED = tableBelow(PAGE, "How tight the units are");
 const RECORDED_VERSION = Number(/systemd (\d+)/.exec(PAGE)?.[1]);
 const ROOT = process.getuid?.() === 0;
+const SHIP_UNIT = "boundary-ship.service";
 const NODE_UNITS = ["boundary-daemon.service", "boundary-early.service"];
 
 describe("the unit files", () => {
@@ -39,7 +45,43 @@ describe("the unit files", () => {
     expect(valuesOf(unit, "Service", "NoNewPrivileges")).toEqual(["yes"]);
   });
 
-  test.each(NODE_UNITS)("%s: nothing that aborts V8, and no code from text", (name) => {
+  test("shipping has no capability, sees no private key and no socket of ours, and may write its cursor only", () => {
+    const unit = readUnit(SHIP_UNIT);
+    expect(valuesOf(unit, "Service", "CapabilityBoundingSet")).toEqual([""]);
+    expect(valuesOf(unit, "Service", "AmbientCapabilities")).toEqual([""]);
+    expect(valuesOf(unit, "Service", "User")).toEqual(["boundary"]);
+    expect(valuesOf(unit, "Service", "NoNewPrivileges")).toEqual(["yes"]);
+    expect(valuesOf(unit, "Service", "InaccessiblePaths")).toEqual([
+      "-/var/lib/boundary-daemon -/run/boundary-daemon",
+    ]);
+    expect(valuesOf(unit, "Service", "ProtectSystem")).toEqual(["strict"]);
+    expect(valuesOf(unit, "Service", "StateDirectory")).toEqual(["boundary-ship"]);
+    for (const key of ["ReadWritePaths", "LogsDirectory", "RuntimeDirectory", "ConfigurationDirectory"]) {
+      expect(valuesOf(unit, "Service", key)).toEqual([]);
+    }
+  });
+
+  test("shipping alone may use IP", () => {
+    const withIp = unitNames().filter((name) =>
+      /AF_INET|^$/.test(valuesOf(readUnit(name), "Service", "RestrictAddressFamilies").join(" ")),
+    );
+    expect(withIp).toEqual([SHIP_UNIT]);
+    for (const name of unitNames().filter((one) => one !== SHIP_UNIT)) {
+      expect(valuesOf(readUnit(name), "Service", "IPAddressDeny")).toEqual(["any"]);
+    }
+  });
+
+  test("shipping is called as boundaryctl can be called", async () => {
+    const line = valuesOf(readUnit(SHIP_UNIT), "Service", "ExecStart")[0] ?? "";
+    const options = [...line.matchAll(/ --([a-z-]+)/g)].map((hit) => hit[1] ?? "");
+    const help = await boundaryctl(["log", "ship", "--help"]);
+    const ofNode = ["disallow-code-generation-from-strings", "max-semi-space-size", "optimize-for-size"];
+    for (const option of options.filter((one) => !ofNode.includes(one)))
+      expect(help.stdout).toContain(`--${option}`);
+    expect(options).toContain("follow");
+  });
+
+  test.each([...NODE_UNITS, SHIP_UNIT])("%s: nothing that aborts V8, and no code from text", (name) => {
     const unit = readUnit(name);
     expect(valuesOf(unit, "Service", "MemoryDenyWriteExecute")).toEqual([]);
     for (const key of ["ExecStart", "ExecStopPost"]) {
@@ -189,6 +231,66 @@ describe.skipIf(!TRACED)(
       const ran = spawnSync("unshare", ["-n", "bash", "-c", script], { encoding: "utf8", timeout: 20_000 });
       // nobody listens there: refused at once while open, no answer until the time is up when closed
       expect(ran.stdout.trim().split("\n")).toEqual(["before 1", "loaded 0", "after 124"]);
+    });
+  },
+);
+
+describe.skipIf(VERSION === null || !isOnHost("strace") || !isOnHost("openssl"))(
+  "the sandbox of shipping (needs strace, systemd and openssl)",
+  { timeout: 60_000 },
+  () => {
+    test("lets through every system call and address family of a hand-over by TLS, with a name to look up", async () => {
+      const base = shipDirectory();
+      const pem = makeCertificates(base.path);
+      const receiver = await startReceiver(pem.server);
+      try {
+        const log = longLog({ segments: 2, batches: 3, perBatch: 3 });
+        writeLongLog(join(base.path, "log"), log);
+        const trace = join(base.path, "trace");
+        const where = [
+          "--dir",
+          join(base.path, "log"),
+          "--cursor",
+          join(base.path, "cursor"),
+          "--key",
+          log.vkey,
+        ];
+        const to = ["--to", `tls://localhost:${receiver.port}`, "--ca", pem.ca];
+        const node = [join(PROJECT, "node_modules/.bin/node"), "--disallow-code-generation-from-strings"];
+        const args = [
+          "-f",
+          "-qq",
+          "-o",
+          trace,
+          ...node,
+          join(PROJECT, "cli/main.ts"),
+          "log",
+          "ship",
+          "--once",
+          ...to,
+          ...where,
+        ];
+        const [code] = (await once(spawn("strace", args, { stdio: "ignore" }), "exit")) as [number | null];
+        expect(code).toBe(0);
+        expect(receiver.messages).toHaveLength(log.lines().length);
+        const text = readFileSync(trace, "utf8");
+        const calls = new Set([...text.matchAll(/^\d+ +([a-z_0-9]+)\(/gm)].map((hit) => hit[1] ?? ""));
+        const families = new Set([...text.matchAll(/ socket\((AF_[A-Z0-9]+)/g)].map((hit) => hit[1] ?? ""));
+        const unit = readUnit(SHIP_UNIT);
+        const allowed = allowedCalls(unit);
+        expect(calls).toContain("fsync");
+        expect([...calls].filter((name) => !allowed.has(name))).toEqual([]);
+        // glibc asks netlink for the host's addresses to sort what it found, and does without when it may not
+        const may = [
+          ...valuesOf(unit, "Service", "RestrictAddressFamilies").join(" ").split(" "),
+          "AF_NETLINK",
+        ];
+        expect(families).toContain("AF_INET");
+        expect([...families].filter((name) => !may.includes(name))).toEqual([]);
+      } finally {
+        await receiver.stop();
+        base.remove();
+      }
     });
   },
 );

@@ -5,6 +5,8 @@ import { prove } from "../log/prove.ts";
 import { witness } from "../log/witness.ts";
 import { prune } from "./log-prune.ts";
 import { replay } from "./log-replay.ts";
+import { ship } from "./log-ship.ts";
+import { unship } from "./log-unship.ts";
 
 /** `boundaryctl log …`: what one does with a log beside verifying it. */
 export const command = group({
@@ -15,6 +17,6 @@ export const command = group({
     ["boundaryctl log prove 1234 --out 1234.proof", "that record 1234 is in the log"],
     ["boundaryctl log replay --at 1234", "the state at a record"],
   ],
-  children: [head, prove, checkProofCommand, witness, replay, prune],
+  children: [head, prove, checkProofCommand, witness, replay, prune, ship, unship],
   alone: null,
 });

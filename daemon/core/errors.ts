@@ -142,6 +142,24 @@ export const ERRORS = {
     "check owner and permissions of the state directory",
   ),
   "head-invalid": about("log", "warning", "lasting", "give the head as `boundaryctl log head` prints it"),
+  "ship-failed": about(
+    "network",
+    "error",
+    "transient",
+    "see that the server answers; the log keeps what was not handed over",
+  ),
+  "ship-untrusted": about(
+    "security",
+    "error",
+    "lasting",
+    "see --ca and --server-name, and the server's certificate",
+  ),
+  "unship-failed": about(
+    "filesystem",
+    "error",
+    "lasting",
+    "give files that can be read, and an --out that is not there yet",
+  ),
   "proof-impossible": about(
     "log",
     "warning",

@@ -24,6 +24,9 @@ const NEEDS: readonly Need[] = [
   { what: "strace", debianPackage: "strace", purposes: ["test"] },
   { what: "openssl", debianPackage: "openssl", purposes: ["test"] },
   { what: "systemd-analyze", debianPackage: "systemd", purposes: ["test"] },
+  { what: "rsyslogd", debianPackage: "rsyslog", purposes: ["test"] },
+  { what: "rsyslog/lmnsd_gtls.so", debianPackage: "rsyslog-gnutls", purposes: ["test"] },
+  { what: "openssl", debianPackage: "openssl", purposes: ["test"] },
 ];
 
 // sbin is not on an ordinary user's PATH, and nft and ip live there.
