@@ -4,6 +4,7 @@ import type { Chunk } from "../audit/split.ts";
 import { BoundaryError } from "../core/errors.ts";
 import { directoryFault, fileFault, type Look } from "../core/ownership.ts";
 import type { LogStore } from "../ports.ts";
+import { type Protection, protect, readProtection, unprotect, unprotectFile } from "./file-attributes.ts";
 
 /**
  * The log's files: segments `<first seq, 20 digits>.jsonl` in a directory of our own. Whoever writes here holds the
@@ -40,15 +41,23 @@ export function segmentName(firstSeq: number): string {
   return `${String(firstSeq).padStart(20, "0")}.jsonl`;
 }
 
+/** "append-only": the open segment is made so (chattr +a), and a finished one immutable (+i), where that can be. */
+export type Keeping = "append-only" | "plain";
+
+const PLAIN: Protection = { kind: "none", why: "not asked for" };
+
+/** A segment that is open, and what the file system holds for it. */
+export type OpenSegment = LogStore & { protection(): Protection };
+
 /** A new segment (0600), its name durable. An empty one, left by a crash, is taken over. Throws BoundaryError("log-unavailable"). */
-export function createSegment(directory: string, firstSeq: number): LogStore {
+export function createSegment(directory: string, firstSeq: number, keeping: Keeping = "plain"): OpenSegment {
   const file = segmentName(firstSeq);
   try {
     fs.closeSync(fs.openSync(join(directory, file), APPEND | O_CREAT | O_EXCL, 0o600));
   } catch (cause) {
     if (!isCode(cause, "EEXIST")) throw asError("log-unavailable", `creating ${file}`, cause);
   }
-  const store = openSegment(directory, file, 0);
+  const store = openSegment(directory, file, 0, keeping);
   syncDirectory(directory);
   return store;
 }
@@ -57,7 +66,12 @@ export function createSegment(directory: string, firstSeq: number): LogStore {
  * Opens a segment to append to. `size`: the bytes that verification has read; any other size is refused
  * (BoundaryError("log-broken")), as is a file that is not ours alone ("log-unsafe").
  */
-export function openSegment(directory: string, file: string, size: number): LogStore {
+export function openSegment(
+  directory: string,
+  file: string,
+  size: number,
+  keeping: Keeping = "plain",
+): OpenSegment {
   const path = join(directory, checkedName(file));
   let fd: number;
   try {
@@ -69,18 +83,20 @@ export function openSegment(directory: string, file: string, size: number): LogS
     const stat = fs.fstatSync(fd);
     const fault = fileFault(lookAt(stat), ourUid(), "secret");
     if (fault) throw new BoundaryError("log-unsafe", `opening ${file}: it ${fault}`);
-    if (stat.size === size) return storeOn(fd, path, size);
-    throw new BoundaryError(
-      "log-broken",
-      `opening ${file}: ${stat.size} bytes, of which ${size} are verified`,
-    );
+    if (stat.size !== size)
+      throw new BoundaryError(
+        "log-broken",
+        `opening ${file}: ${stat.size} bytes, of which ${size} are verified`,
+      );
+    const asked = keeping === "append-only" ? protect(fd, "append-only") : PLAIN;
+    return storeOn(fd, path, size, asked);
   } catch (error) {
     fs.closeSync(fd);
     throw error;
   }
 }
 
-function storeOn(fd: number, path: string, sizeAtOpen: number): LogStore {
+function storeOn(fd: number, path: string, sizeAtOpen: number, asked: Protection): OpenSegment {
   const { dev, ino } = fs.fstatSync(fd);
   let size = sizeAtOpen; // what is certainly written
   let underWay = 0;
@@ -108,8 +124,16 @@ function storeOn(fd: number, path: string, sizeAtOpen: number): LogStore {
         return { what: "replaced", detail: "another file has its name" };
       return open.nlink === 1 ? null : { what: "replaced", detail: `the file has ${open.nlink} names` };
     },
+    protection() {
+      if (closed) return { kind: "none", why: "the segment is closed" };
+      const now = readProtection(fd);
+      return now.kind === "none" && asked.kind === "none" ? asked : now; // it knows why
+    },
     close,
-    finish: close,
+    finish() {
+      if (asked !== PLAIN && !closed) protect(fd, "immutable");
+      close();
+    },
   };
 }
 
@@ -265,6 +289,20 @@ function readPiece(fd: number, from: number, to: number): { readonly at: number;
 /** A segment as it lies in the directory. */
 export type Segment = { readonly file: string; readonly firstSeq: number; readonly bytes: number };
 
+/** What the file system holds for each segment now, in order: for people. Throws the system's error. */
+export function protectionOf(
+  directory: string,
+): readonly { readonly file: string; readonly protection: Protection }[] {
+  return segmentsIn(directory).map((file) => {
+    const fd = fs.openSync(join(directory, file), O_RDONLY | O_NOFOLLOW);
+    try {
+      return { file, protection: readProtection(fd) };
+    } finally {
+      fs.closeSync(fd);
+    }
+  });
+}
+
 /** All segments, in order. Throws the system's error. */
 export function segmentsOf(directory: string): readonly Segment[] {
   return segmentsIn(directory).map((file) => ({
@@ -303,6 +341,7 @@ export function removeSegment(directory: string, firstSeq: number): void {
   if (!namesIn(directory, TOMBSTONE).includes(tombstoneName(firstSeq)))
     throw new BoundaryError("log-broken", `removing ${file}: it has no tombstone`);
   try {
+    unprotectFile(join(directory, file));
     fs.unlinkSync(join(directory, file));
     syncDirectory(directory);
   } catch (cause) {
@@ -360,7 +399,9 @@ export function cutTail(
   if (segmentsIn(directory).at(-1) !== place.file) {
     throw new BoundaryError("log-broken", `cutting ${place.file}: it is not the last segment`);
   }
-  const fd = fs.openSync(join(directory, checkedName(place.file)), fs.constants.O_RDWR | O_NOFOLLOW);
+  const path = join(directory, checkedName(place.file));
+  unprotectFile(path); // whoever opens the segment next makes it append-only again
+  const fd = fs.openSync(path, fs.constants.O_RDWR | O_NOFOLLOW);
   try {
     const size = Math.max(place.byte, fs.fstatSync(fd).size);
     const piece = readPiece(fd, place.byte, size).bytes;
@@ -382,7 +423,7 @@ export function quarantine(directory: string, atMs: number): string {
   const target = join(directory, name);
   fs.mkdirSync(target, { mode: 0o700 });
   const files = [...namesIn(directory, TOMBSTONE), ...segmentsIn(directory)];
-  for (const file of files) fs.renameSync(join(directory, file), join(target, file));
+  for (const file of files) setAside(join(directory, file), join(target, file));
   syncDirectory(target);
   syncDirectory(directory);
   return name;
@@ -411,6 +452,21 @@ function syncDirectory(directory: string): void {
 function checkedName(file: string): string {
   if (SEGMENT.test(file)) return file;
   throw new BoundaryError("log-broken", `${file} is not the name of a segment`);
+}
+
+/** What cannot be changed cannot be renamed either; what was protected is so again in its new place, for good. */
+function setAside(from: string, to: string): void {
+  const fd = fs.openSync(from, O_RDONLY | O_NOFOLLOW | fs.constants.O_NONBLOCK);
+  try {
+    const wasProtected = readProtection(fd).kind !== "none";
+    if (wasProtected) unprotect(fd);
+    fs.renameSync(from, to);
+    if (wasProtected) protect(fd, "immutable");
+  } catch (cause) {
+    throw asError("log-unavailable", `moving ${from} aside`, cause);
+  } finally {
+    fs.closeSync(fd);
+  }
 }
 
 /** "20260102T030405.678Z" */

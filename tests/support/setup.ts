@@ -22,6 +22,7 @@ const NEEDS: readonly Need[] = [
   { what: "flock", debianPackage: "util-linux", purposes: ALWAYS },
   { what: "script", debianPackage: "bsdutils", purposes: ALWAYS },
   { what: "strace", debianPackage: "strace", purposes: ["test"] },
+  { what: "mkfs.ext4", debianPackage: "e2fsprogs", purposes: ["test"] },
   { what: "systemd-analyze", debianPackage: "systemd", purposes: ["test"] },
 ];
 
