@@ -1,5 +1,6 @@
 import type { AuditLog } from "./audit/log.ts";
 import type { Baseline } from "./baseline.ts";
+import type { Room } from "./core/disk.ts";
 import type { SwitchSettings } from "./core/switches.ts";
 import type { Daemon } from "./daemon.ts";
 import type { Enforcer } from "./enforce.ts";
@@ -80,7 +81,7 @@ function controls(parts: StatusParts, checkedAt: string): readonly Control[] {
       detail: switched("process isolation is not built yet", parts.switches.process),
       checkedAt,
     },
-    logControl(parts.log),
+    logControl(parts.log, parts.daemon.state().room),
     watched("files", sensor("files"), checkedAt),
     watched("clock", sensor("clock"), checkedAt),
   ];
@@ -133,11 +134,13 @@ function watched(name: string, health: SensorHealth | undefined, checkedAt: stri
   }
 }
 
-function logControl(log: AuditLog): Control {
-  const ok = log.state() === "writing";
-  const detail = ok
-    ? "hash-chained, sealed and synced with every batch"
-    : "cannot be written: nothing is allowed";
+function logControl(log: AuditLog, room: Room): Control {
+  const ok = log.state() === "writing" && room === "ok";
+  const bad =
+    room === "ok"
+      ? "cannot be written: nothing is allowed"
+      : "its disk is nearly full: nothing is allowed, nothing loosened";
+  const detail = ok ? "hash-chained, sealed and synced with every batch" : bad;
   return { name: "log", state: ok ? "enforced" : "failed", detail, checkedAt: log.head().sealedAt };
 }
 

@@ -5,6 +5,7 @@ import { BoundaryError } from "../core/errors.ts";
 import { directoryFault, fileFault, type Look } from "../core/ownership.ts";
 import type { LogStore } from "../ports.ts";
 import { type Protection, protect, readProtection, unprotect, unprotectFile } from "./file-attributes.ts";
+import { freeBytes, keepReserve, type Reserve } from "./file-reserve.ts";
 
 /**
  * The log's files: segments `<first seq, 20 digits>.jsonl` in a directory of our own. Whoever writes here holds the
@@ -41,16 +42,27 @@ export function segmentName(firstSeq: number): string {
   return `${String(firstSeq).padStart(20, "0")}.jsonl`;
 }
 
-/** "append-only": the open segment is made so (chattr +a), and a finished one immutable (+i), where that can be. */
-export type Keeping = "append-only" | "plain";
+/** How a segment is kept. */
+export type Keeping = {
+  /** "append-only": the open segment is made so (chattr +a), and a finished one immutable (+i), where that can be. */
+  readonly protect: "append-only" | "plain";
+  /** Room on the disk that only this segment's records can take; 0: none. */
+  readonly reserveBytes: number;
+};
+
+const UNKEPT: Keeping = { protect: "plain", reserveBytes: 0 };
 
 const PLAIN: Protection = { kind: "none", why: "not asked for" };
 
 /** A segment that is open, and what the file system holds for it. */
-export type OpenSegment = LogStore & { protection(): Protection };
+export type OpenSegment = LogStore & {
+  protection(): Protection;
+  /** What is left of the file system's room, for others (null: it does not say), and of the log's own reserve. */
+  room(): { readonly freeBytes: number | null; readonly reserve: ReturnType<Reserve["state"]> };
+};
 
 /** A new segment (0600), its name durable. An empty one, left by a crash, is taken over. Throws BoundaryError("log-unavailable"). */
-export function createSegment(directory: string, firstSeq: number, keeping: Keeping = "plain"): OpenSegment {
+export function createSegment(directory: string, firstSeq: number, keeping: Keeping = UNKEPT): OpenSegment {
   const file = segmentName(firstSeq);
   try {
     fs.closeSync(fs.openSync(join(directory, file), APPEND | O_CREAT | O_EXCL, 0o600));
@@ -70,7 +82,7 @@ export function openSegment(
   directory: string,
   file: string,
   size: number,
-  keeping: Keeping = "plain",
+  keeping: Keeping = UNKEPT,
 ): OpenSegment {
   const path = join(directory, checkedName(file));
   let fd: number;
@@ -88,15 +100,19 @@ export function openSegment(
         "log-broken",
         `opening ${file}: ${stat.size} bytes, of which ${size} are verified`,
       );
-    const asked = keeping === "append-only" ? protect(fd, "append-only") : PLAIN;
-    return storeOn(fd, path, size, asked);
+    const asked = keeping.protect === "append-only" ? protect(fd, "append-only") : PLAIN;
+    const reserve = keepReserve(fd, directory, keeping.reserveBytes, size);
+    return storeOn(fd, path, size, { asked, reserve, directory });
   } catch (error) {
     fs.closeSync(fd);
     throw error;
   }
 }
 
-function storeOn(fd: number, path: string, sizeAtOpen: number, asked: Protection): OpenSegment {
+type Kept = { readonly asked: Protection; readonly reserve: Reserve; readonly directory: string };
+
+function storeOn(fd: number, path: string, sizeAtOpen: number, kept: Kept): OpenSegment {
+  const { asked, reserve } = kept;
   const { dev, ino } = fs.fstatSync(fd);
   let size = sizeAtOpen; // what is certainly written
   let underWay = 0;
@@ -108,9 +124,10 @@ function storeOn(fd: number, path: string, sizeAtOpen: number, asked: Protection
   return {
     async write(chunk) {
       underWay = chunk.length;
-      await writeAll((from) => writeOnce(fd, chunk, from), chunk.length);
+      await writeAll((from) => writeWithRoom(fd, chunk, from, reserve), chunk.length);
       size += chunk.length;
       underWay = 0;
+      reserve.grown(size);
     },
     damage() {
       if (closed) return null; // the number may be another file's by now
@@ -124,6 +141,7 @@ function storeOn(fd: number, path: string, sizeAtOpen: number, asked: Protection
         return { what: "replaced", detail: "another file has its name" };
       return open.nlink === 1 ? null : { what: "replaced", detail: `the file has ${open.nlink} names` };
     },
+    room: () => ({ freeBytes: freeBytes(kept.directory), reserve: reserve.state() }),
     protection() {
       if (closed) return { kind: "none", why: "the segment is closed" };
       const now = readProtection(fd);
@@ -131,10 +149,21 @@ function storeOn(fd: number, path: string, sizeAtOpen: number, asked: Protection
     },
     close,
     finish() {
-      if (asked !== PLAIN && !closed) protect(fd, "immutable");
+      if (!closed) complete(fd, reserve, asked);
       close();
     },
   };
+}
+
+/** The reserve goes first: blocks behind the end cannot be given back by what may only be appended to. */
+function complete(fd: number, reserve: Reserve, asked: Protection): void {
+  try {
+    unprotect(fd);
+  } catch {
+    // then it stays append-only, and keeps its blocks
+  }
+  reserve.release();
+  if (asked !== PLAIN) protect(fd, "immutable");
 }
 
 /** Writes until everything is written: one write may take only part. `once` writes from an offset and says how much it took. */
@@ -147,6 +176,14 @@ export async function writeAll(once: (from: number) => Promise<number>, length: 
     });
     written += taken;
   }
+}
+
+/** A full disk is no failure while there is a reserve to give up. */
+function writeWithRoom(fd: number, chunk: Buffer, from: number, reserve: Reserve): Promise<number> {
+  return writeOnce(fd, chunk, from).catch((error: unknown) => {
+    if (isCode(error, "ENOSPC") && reserve.makeRoom()) return 0; // and the write goes on
+    throw error;
+  });
 }
 
 function writeOnce(fd: number, chunk: Buffer, from: number): Promise<number> {

@@ -164,6 +164,10 @@ export const ConfigSchema = z.strictObject({
     .strictObject({
       /** A quiet log is sealed at least this often. */
       sealEveryMs: Ms(1_000, 60_000, 60_000),
+      /** With less free than this on the log's file system nothing is allowed and nothing loosened. */
+      lowWaterBytes: z.number().int().min(0).max(1_099_511_627_776).default(67_108_864),
+      /** Room on the disk that only the log's records can take. */
+      reserveBytes: z.number().int().min(0).max(1_073_741_824).default(4_194_304),
     })
     .prefault({}),
   /** A file of tripwires; without it the shipped set (policies/tripwires.yaml) is used. */

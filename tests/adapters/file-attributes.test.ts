@@ -14,6 +14,7 @@ const PRELUDE = `
   const log = await import(${moduleAt("adapters/log-file.ts")});
   const directory = process.env.DISK + "/log";
   log.prepareLogDirectory(directory);
+  const KEPT = { protect: "append-only", reserveBytes: 0 };
   const at = (name) => directory + "/" + name;
   const attempt = (work) => { try { work(); return "done"; } catch (error) { return error.code; } };
   const say = (value) => console.log(JSON.stringify(value));
@@ -31,14 +32,14 @@ describe.skipIf(NO_MOUNT !== "")(`the log's files${NO_MOUNT && ` (skipped: ${NO_
     const told = run(
       kind,
       `
-      const store = log.createSegment(directory, 0, "append-only");
+      const store = log.createSegment(directory, 0, KEPT);
       const file = log.segmentName(0);
       say(store.protection());
       await store.write(Buffer.from("one\\n"));
       say([attempt(() => fs.truncateSync(at(file), 1)), attempt(() => fs.unlinkSync(at(file))),
         attempt(() => fs.renameSync(at(file), at("x"))), attempt(() => fs.writeFileSync(at(file), "x", { flag: "r+" }))]);
       store.close();
-      const again = log.openSegment(directory, file, 4, "append-only");
+      const again = log.openSegment(directory, file, 4, KEPT);
       await again.write(Buffer.from("two\\n"));
       again.finish();
       say([kinds(), attempt(() => fs.appendFileSync(at(file), "x")), attempt(() => fs.unlinkSync(at(file))),
@@ -55,11 +56,11 @@ describe.skipIf(NO_MOUNT !== "")(`the log's files${NO_MOUNT && ` (skipped: ${NO_
     const told = run(
       "ext4",
       `
-      const first = log.createSegment(directory, 0, "append-only");
+      const first = log.createSegment(directory, 0, KEPT);
       await first.write(Buffer.from("zero\\n"));
       first.finish();
       log.saveTombstone(directory, 0, Buffer.from("grave\\n"));
-      const store = log.createSegment(directory, 1, "append-only");
+      const store = log.createSegment(directory, 1, KEPT);
       await store.write(Buffer.from("one\\ntorn"));
       store.close();
       say(kinds());
@@ -67,7 +68,7 @@ describe.skipIf(NO_MOUNT !== "")(`the log's files${NO_MOUNT && ` (skipped: ${NO_
       const file = log.segmentName(1);
       log.cutTail(directory, { file, byte: 4, seq: 2 }, 0);
       say([fs.readFileSync(at(file), "utf8"), kinds()]);
-      log.openSegment(directory, file, 4, "append-only").close();
+      log.openSegment(directory, file, 4, KEPT).close();
       say(kinds());
       const aside = at(log.quarantine(directory, 0));
       say([kinds(), log.protectionOf(aside).map(({ protection }) => protection.kind),
@@ -85,7 +86,7 @@ describe.skipIf(NO_MOUNT !== "")(`the log's files${NO_MOUNT && ` (skipped: ${NO_
     const told = run(
       "ext4",
       `
-      const store = log.createSegment(directory, 0, "append-only");
+      const store = log.createSegment(directory, 0, KEPT);
       await store.write(Buffer.from("one\\n"));
       say(store.protection());
       store.finish();
@@ -100,7 +101,7 @@ describe.skipIf(NO_MOUNT !== "")(`the log's files${NO_MOUNT && ` (skipped: ${NO_
 
   test("that are protected, and the capability is gone, cannot be set aside in silence", () => {
     const code = `
-      const store = log.createSegment(directory, 0, "append-only");
+      const store = log.createSegment(directory, 0, KEPT);
       store.finish();`;
     const later = `${PRELUDE} say(attempt(() => log.quarantine(directory, 0)));`;
     const drop = "setpriv --bounding-set -linux_immutable --inh-caps -linux_immutable";

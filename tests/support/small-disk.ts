@@ -5,7 +5,7 @@ import { join } from "node:path";
  * Runs a module's code on a small file system of its own, mounted in a private mount namespace: nothing of it is seen
  * outside, and it is gone with the process. `code` finds the mount point in `process.env.DISK`; what it prints is returned.
  */
-export type DiskKind = "tmpfs" | "ext4";
+export type DiskKind = "tmpfs" | "ext4" | "ext2";
 
 /** Why it cannot be done here, or "". Goes into the name of what is skipped. */
 export const NO_MOUNT = missing();
@@ -20,8 +20,8 @@ export function onSmallDisk(
   const drop = without ? `setpriv --bounding-set -${without} --inh-caps -${without}` : "";
   const script = `set -e
     mkdir -p "$DISK"
-    if [ ${kind} = ext4 ]; then
-      truncate -s ${mebibytes}M "$IMAGE"; mkfs.ext4 -q "$IMAGE"; mount -o loop "$IMAGE" "$DISK"
+    if [ ${kind} != tmpfs ]; then
+      truncate -s ${mebibytes}M "$IMAGE"; mkfs.${kind} -q "$IMAGE"; mount -o loop "$IMAGE" "$DISK"
     else mount -t tmpfs -o size=${mebibytes}m tmpfs "$DISK"; fi
     chmod 0700 "$DISK"
     ${drop} "$NODE" --input-type=module -e "$CODE"
