@@ -75,9 +75,11 @@ export function checkLive(status: Status | null): readonly Check[] {
   if (status === null)
     return [check("daemon", "unknown", "not running: rules and sensors were not looked at")];
   const rules = status.controls.find(({ name }) => name === "network");
+  const held = status.controls.find(({ name }) => name === "append-only");
   const blind = status.sensors.filter(({ state }) => state === "blind").map(({ name }) => name);
   return [
     check("rules", STATES[rules?.state ?? "absent"], `${rules?.state ?? "absent"}: ${rules?.detail ?? ""}`),
+    check("append-only", STATES[held?.state ?? "absent"], held?.detail ?? "the daemon does not say"),
     check(
       "sensors",
       blind.length === 0 ? "ok" : "bad",

@@ -3,6 +3,7 @@ import type { Data, Entry } from "./audit/record.ts";
 import type { Baseline, Before } from "./baseline.ts";
 import type { Assurance } from "./core/assurance.ts";
 import type { Config } from "./core/config.ts";
+import { roomAfter } from "./core/disk.ts";
 import { renderErrorChain } from "./core/errors.ts";
 import { reorder, step } from "./core/machine.ts";
 import type { Mode } from "./core/mode.ts";
@@ -29,6 +30,8 @@ export type Parts = {
   readonly log: AuditLog;
   /** What somebody else did to the log's key, or null. Rotation changes that file, so no file tripwire watches it. */
   readonly keyDamage: () => { readonly path: string; readonly change: FileChange } | null;
+  /** Bytes that are free on the log's file system; null when it does not say. */
+  readonly logRoom: () => number | null;
   readonly enforcer: Enforcer;
   readonly baseline: Baseline;
   readonly sensors: readonly SignalSource[];
@@ -47,6 +50,8 @@ export type Daemon = {
   ask(make: (request: number) => Input): Promise<Outcome>;
   /** Appends a record that is no mode change (a decision, a refusal). Rejects when it cannot be made durable. */
   record(entry: Entry): { readonly seq: number; readonly durable: Promise<unknown> };
+  /** Records a denial while the log's disk is nearly full: the first of its kind (`key`), -1 for the others, which are counted. */
+  denied(key: string, data: Data): { readonly seq: number; readonly durable: Promise<unknown> };
   /** Records that somebody asked for what he may not have; repeats are counted. */
   refused(data: Data): void;
   /** Once a heartbeat: the deadlines, the kernel's dead-man, the log, the service manager's watchdog. */
@@ -180,9 +185,22 @@ export function createDaemon(
     if (repeats.first("request.refused", key, nowMs())) append({ kind: "request.refused", data });
   }
 
+  function denied(key: string, data: Data): { seq: number; durable: Promise<unknown> } {
+    if (!repeats.first("decision", key, nowMs())) return { seq: -1, durable: Promise.resolve() };
+    return append({ kind: "decision", data });
+  }
+
+  /** Before the disk is full: then the records of a fall still find room. */
+  function lookAtRoom(): void {
+    const freeBytes = parts.logRoom();
+    const room = roomAfter(state.room, freeBytes, config.log.lowWaterBytes);
+    if (room !== state.room) dispatch({ kind: "room", room, freeBytes: freeBytes ?? -1 });
+  }
+
   function tick(): void {
     if (closed) return;
     stalled();
+    lookAtRoom();
     dispatch({ kind: "tick" });
     heartbeat();
     const damage = log.damage();
@@ -252,6 +270,7 @@ export function createDaemon(
       data: { ...started, wanted: state.wanted, epoch: state.epoch, cause: kind, why, frozen: start.frozen },
     });
     carryOut(reorder(state), null);
+    lookAtRoom();
     // The sensors first: what changes after their first look has a signal, what changed before it is in the gap.
     await Promise.all(parts.sensors.map(startSensor));
     if (stopped !== null) return;
@@ -342,6 +361,7 @@ export function createDaemon(
       });
     },
     record: append,
+    denied,
     refused,
     tick,
     stop,

@@ -7,6 +7,7 @@ import { createClock } from "./adapters/clock.ts";
 import { createClockSensor } from "./adapters/clock-watch.ts";
 import { createDirectoryWatch } from "./adapters/directory-watch.ts";
 import { forgetEnforcedMark, keepEnforcedMark, readEnforcedMark } from "./adapters/enforced-mark.ts";
+import { freeBytes } from "./adapters/file-reserve.ts";
 import { createFileReader } from "./adapters/file-state.ts";
 import { createFileSensor } from "./adapters/file-watch.ts";
 import { openHeadFile, readHead } from "./adapters/head-file.ts";
@@ -19,9 +20,11 @@ import {
   cutTail,
   firstLineOf,
   hasSegments,
+  type Keeping,
   lastSnapshot,
   openSegment,
   prepareLogDirectory,
+  protectionOf,
   quarantine,
   readLog,
   readLogFrom,
@@ -151,7 +154,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   prepareStateDirectory(options.stateDir);
   lockLogDirectory(options.logDir);
 
-  const logPlace = logPlaceOf(options, clock);
+  const logPlace = logPlaceOf(options, config, clock);
   const opened = await openHistory(logPlace);
   const feed = createFeed();
   const damaged: { tell: (why: string) => void } = { tell: () => undefined };
@@ -164,7 +167,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     origin: opened.ring.origin,
     successor: {
       key: opened.ring.prepareNext,
-      store: (firstSeq) => createSegment(options.logDir, firstSeq),
+      store: (firstSeq) => createSegment(options.logDir, firstSeq, keepingOf(config)),
       took: opened.ring.promote,
     },
     onRecord: feed.publish,
@@ -223,6 +226,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       tripwires,
       clock,
       log,
+      logRoom: () => freeBytes(options.logDir),
       keyDamage: () => {
         const change = opened.ring.damage();
         return change && { path: `${options.stateDir}/log.key`, change };
@@ -271,6 +275,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         obstacles: missing,
         network: `table inet boundary through ${host.via}, dead-man's set of ${config.enforcement.deadManMs} ms`,
         logDir: options.logDir,
+        protections: () => protectionOf(options.logDir).map(({ protection }) => protection),
         vkey: opened.ring.genesis,
         version: VERSION,
         startedAtMs,
@@ -354,7 +359,8 @@ function isTaken(logDir: string): boolean {
 }
 
 async function lastMode(options: Options, config: Config): Promise<ReturnType<typeof startIn>["mode"]> {
-  return startIn(await readHistory(logPlaceOf(options, createClock())), null, config.initialMode).mode;
+  return startIn(await readHistory(logPlaceOf(options, config, createClock())), null, config.initialMode)
+    .mode;
 }
 
 function openKernel({ config, switches }: Pick<Setup, "config" | "switches">): Omit<Host, "clock"> {
@@ -451,15 +457,19 @@ function endWith(
   process.on("unhandledRejection", crash);
 }
 
-function logPlaceOf(options: Options, clock: Clock): LogPlace {
+function keepingOf({ log }: Config): Keeping {
+  return { protect: log.appendOnly ? "append-only" : "plain", reserveBytes: log.reserveBytes };
+}
+
+function logPlaceOf(options: Options, config: Config, clock: Clock): LogPlace {
   const { logDir, stateDir } = options;
   return {
     read: () => readLog(logDir),
     readEnd: () => readLogEnd(logDir),
     cut: (where) => cutTail(logDir, where, clock.wallMs()),
     quarantine: () => `${logDir}/${quarantine(logDir, clock.wallMs())}`,
-    create: (firstSeq) => createSegment(logDir, firstSeq),
-    open: (file, size) => openSegment(logDir, file, size),
+    create: (firstSeq) => createSegment(logDir, firstSeq, keepingOf(config)),
+    open: (file, size) => openSegment(logDir, file, size, keepingOf(config)),
     hasSegments: () => hasSegments(logDir),
     head: () => readHead(stateDir),
     key: () => loadKeyRing(stateDir),

@@ -60,6 +60,11 @@ export interface Signer {
   sign(message: Buffer): Buffer;
 }
 
+/** What the file system holds for a file of the log. */
+export type Protection =
+  | { readonly kind: "append-only" | "immutable" }
+  | { readonly kind: "none"; readonly why: string };
+
 /** Remembers the newest checkpoint outside the log, so that a cut tail is noticed. */
 export interface HeadStore {
   /** Resolves when this note, or a newer one, is in place; rejects when it could not be written. */

@@ -286,6 +286,7 @@ async function check(office: Office, { params, peer }: Call<"check">): Promise<D
     trustedInterfaces: office.config.network.trustedInterfaces,
   };
   const verdict = decide(view, params);
+  if (office.daemon.state().room === "low") return denyForRoom(office, peer, params, verdict);
   const receipt = office.daemon.record({ kind: "decision", data: decisionData(peer, params, verdict) });
   const correlationId = String(receipt.seq);
   try {
@@ -301,6 +302,21 @@ async function check(office: Office, { params, peer }: Call<"check">): Promise<D
     };
   }
   return { ...verdict, correlationId };
+}
+
+/** The log's disk is nearly full: nothing is allowed, and a denial is not recorded twice. */
+async function denyForRoom(
+  office: Office,
+  peer: Peer,
+  params: Call<"check">["params"],
+  verdict: Omit<Decision, "correlationId">,
+): Promise<Decision> {
+  const reason = verdict.decision ? ["log-unavailable"] : verdict.reason;
+  const denial = { ...verdict, decision: false, reason, wouldAllow: "", askPerson: false };
+  const key = JSON.stringify([peer.uid, params.action.name, reason]);
+  const receipt = office.daemon.denied(key, decisionData(peer, params, denial));
+  await receipt.durable.catch(() => undefined); // a denial stands without its record
+  return { ...denial, correlationId: receipt.seq === -1 ? "" : String(receipt.seq) };
 }
 
 function decisionData(

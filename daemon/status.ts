@@ -1,9 +1,10 @@
 import type { AuditLog } from "./audit/log.ts";
 import type { Baseline } from "./baseline.ts";
+import type { Room } from "./core/disk.ts";
 import type { SwitchSettings } from "./core/switches.ts";
 import type { Daemon } from "./daemon.ts";
 import type { Enforcer } from "./enforce.ts";
-import type { Clock, SensorHealth, SignalSource } from "./ports.ts";
+import type { Clock, Protection, SensorHealth, SignalSource } from "./ports.ts";
 import type { Control, Status } from "./protocol/messages.ts";
 
 export type StatusParts = {
@@ -18,6 +19,8 @@ export type StatusParts = {
   readonly obstacles: readonly string[];
   readonly network: string;
   readonly logDir: string;
+  /** Of the segments, the open one last. */
+  readonly protections: () => readonly Protection[];
   readonly vkey: string;
   readonly version: string;
   readonly startedAtMs: number;
@@ -80,7 +83,8 @@ function controls(parts: StatusParts, checkedAt: string): readonly Control[] {
       detail: switched("process isolation is not built yet", parts.switches.process),
       checkedAt,
     },
-    logControl(parts.log),
+    logControl(parts.log, parts.daemon.state().room),
+    appendOnly(parts, checkedAt),
     watched("files", sensor("files"), checkedAt),
     watched("clock", sensor("clock"), checkedAt),
   ];
@@ -133,12 +137,26 @@ function watched(name: string, health: SensorHealth | undefined, checkedAt: stri
   }
 }
 
-function logControl(log: AuditLog): Control {
-  const ok = log.state() === "writing";
-  const detail = ok
-    ? "hash-chained, sealed and synced with every batch"
-    : "cannot be written: nothing is allowed";
+function logControl(log: AuditLog, room: Room): Control {
+  const ok = log.state() === "writing" && room === "ok";
+  const bad =
+    room === "ok"
+      ? "cannot be written: nothing is allowed"
+      : "its disk is nearly full: nothing is allowed, nothing loosened";
+  const detail = ok ? "hash-chained, sealed and synced with every batch" : bad;
   return { name: "log", state: ok ? "enforced" : "failed", detail, checkedAt: log.head().sealedAt };
+}
+
+/** What keeps even root from changing the files by accident, and from changing them without a trace. */
+function appendOnly({ protections }: StatusParts, checkedAt: string): Control {
+  const all = protections();
+  const missing = all.filter((one) => one.kind === "none");
+  const why = missing[0]?.kind === "none" ? missing[0].why : "";
+  const detail =
+    missing.length === 0
+      ? `the open segment is append-only, ${all.length - 1} ended ones are immutable`
+      : `${missing.length} of ${all.length} segments are not held by the file system: ${why}`;
+  return { name: "append-only", state: missing.length === 0 ? "enforced" : "observed", detail, checkedAt };
 }
 
 function iso(ms: number): string {

@@ -3,7 +3,9 @@ import { join } from "node:path";
 import type { Chunk } from "../audit/split.ts";
 import { BoundaryError } from "../core/errors.ts";
 import { directoryFault, fileFault, type Look } from "../core/ownership.ts";
-import type { LogStore } from "../ports.ts";
+import type { LogStore, Protection } from "../ports.ts";
+import { protect, readProtection, unprotect, unprotectFile } from "./file-attributes.ts";
+import { freeBytes, keepReserve, type Reserve } from "./file-reserve.ts";
 
 /**
  * The log's files: segments `<first seq, 20 digits>.jsonl` in a directory of our own. Whoever writes here holds the
@@ -40,15 +42,34 @@ export function segmentName(firstSeq: number): string {
   return `${String(firstSeq).padStart(20, "0")}.jsonl`;
 }
 
+/** How a segment is kept. */
+export type Keeping = {
+  /** "append-only": the open segment is made so (chattr +a), and a finished one immutable (+i), where that can be. */
+  readonly protect: "append-only" | "plain";
+  /** Room on the disk that only this segment's records can take; 0: none. */
+  readonly reserveBytes: number;
+};
+
+const UNKEPT: Keeping = { protect: "plain", reserveBytes: 0 };
+
+const PLAIN: Protection = { kind: "none", why: "not asked for" };
+
+/** A segment that is open, and what the file system holds for it. */
+export type OpenSegment = LogStore & {
+  protection(): Protection;
+  /** What is left of the file system's room, for others (null: it does not say), and of the log's own reserve. */
+  room(): { readonly freeBytes: number | null; readonly reserve: ReturnType<Reserve["state"]> };
+};
+
 /** A new segment (0600), its name durable. An empty one, left by a crash, is taken over. Throws BoundaryError("log-unavailable"). */
-export function createSegment(directory: string, firstSeq: number): LogStore {
+export function createSegment(directory: string, firstSeq: number, keeping: Keeping = UNKEPT): OpenSegment {
   const file = segmentName(firstSeq);
   try {
     fs.closeSync(fs.openSync(join(directory, file), APPEND | O_CREAT | O_EXCL, 0o600));
   } catch (cause) {
     if (!isCode(cause, "EEXIST")) throw asError("log-unavailable", `creating ${file}`, cause);
   }
-  const store = openSegment(directory, file, 0);
+  const store = openSegment(directory, file, 0, keeping);
   syncDirectory(directory);
   return store;
 }
@@ -57,7 +78,12 @@ export function createSegment(directory: string, firstSeq: number): LogStore {
  * Opens a segment to append to. `size`: the bytes that verification has read; any other size is refused
  * (BoundaryError("log-broken")), as is a file that is not ours alone ("log-unsafe").
  */
-export function openSegment(directory: string, file: string, size: number): LogStore {
+export function openSegment(
+  directory: string,
+  file: string,
+  size: number,
+  keeping: Keeping = UNKEPT,
+): OpenSegment {
   const path = join(directory, checkedName(file));
   let fd: number;
   try {
@@ -69,18 +95,24 @@ export function openSegment(directory: string, file: string, size: number): LogS
     const stat = fs.fstatSync(fd);
     const fault = fileFault(lookAt(stat), ourUid(), "secret");
     if (fault) throw new BoundaryError("log-unsafe", `opening ${file}: it ${fault}`);
-    if (stat.size === size) return storeOn(fd, path, size);
-    throw new BoundaryError(
-      "log-broken",
-      `opening ${file}: ${stat.size} bytes, of which ${size} are verified`,
-    );
+    if (stat.size !== size)
+      throw new BoundaryError(
+        "log-broken",
+        `opening ${file}: ${stat.size} bytes, of which ${size} are verified`,
+      );
+    const asked = keeping.protect === "append-only" ? protect(fd, "append-only") : PLAIN;
+    const reserve = keepReserve(fd, directory, keeping.reserveBytes, size);
+    return storeOn(fd, path, size, { asked, reserve, directory });
   } catch (error) {
     fs.closeSync(fd);
     throw error;
   }
 }
 
-function storeOn(fd: number, path: string, sizeAtOpen: number): LogStore {
+type Kept = { readonly asked: Protection; readonly reserve: Reserve; readonly directory: string };
+
+function storeOn(fd: number, path: string, sizeAtOpen: number, kept: Kept): OpenSegment {
+  const { asked, reserve } = kept;
   const { dev, ino } = fs.fstatSync(fd);
   let size = sizeAtOpen; // what is certainly written
   let underWay = 0;
@@ -92,9 +124,10 @@ function storeOn(fd: number, path: string, sizeAtOpen: number): LogStore {
   return {
     async write(chunk) {
       underWay = chunk.length;
-      await writeAll((from) => writeOnce(fd, chunk, from), chunk.length);
+      await writeAll((from) => writeWithRoom(fd, chunk, from, reserve), chunk.length);
       size += chunk.length;
       underWay = 0;
+      reserve.grown(size);
     },
     damage() {
       if (closed) return null; // the number may be another file's by now
@@ -108,9 +141,29 @@ function storeOn(fd: number, path: string, sizeAtOpen: number): LogStore {
         return { what: "replaced", detail: "another file has its name" };
       return open.nlink === 1 ? null : { what: "replaced", detail: `the file has ${open.nlink} names` };
     },
+    room: () => ({ freeBytes: freeBytes(kept.directory), reserve: reserve.state() }),
+    protection() {
+      if (closed) return { kind: "none", why: "the segment is closed" };
+      const now = readProtection(fd);
+      return now.kind === "none" && asked.kind === "none" ? asked : now; // it knows why
+    },
     close,
-    finish: close,
+    finish() {
+      if (!closed) complete(fd, reserve, asked);
+      close();
+    },
   };
+}
+
+/** The reserve goes first: blocks behind the end cannot be given back by what may only be appended to. */
+function complete(fd: number, reserve: Reserve, asked: Protection): void {
+  try {
+    unprotect(fd);
+  } catch {
+    // then it stays append-only, and keeps its blocks
+  }
+  reserve.release();
+  if (asked !== PLAIN) protect(fd, "immutable");
 }
 
 /** Writes until everything is written: one write may take only part. `once` writes from an offset and says how much it took. */
@@ -123,6 +176,14 @@ export async function writeAll(once: (from: number) => Promise<number>, length: 
     });
     written += taken;
   }
+}
+
+/** A full disk is no failure while there is a reserve to give up. */
+function writeWithRoom(fd: number, chunk: Buffer, from: number, reserve: Reserve): Promise<number> {
+  return writeOnce(fd, chunk, from).catch((error: unknown) => {
+    if (isCode(error, "ENOSPC") && reserve.makeRoom()) return 0; // and the write goes on
+    throw error;
+  });
 }
 
 function writeOnce(fd: number, chunk: Buffer, from: number): Promise<number> {
@@ -277,6 +338,20 @@ export function firstLineOf(directory: string, file: string): string | null {
 /** A segment as it lies in the directory. */
 export type Segment = { readonly file: string; readonly firstSeq: number; readonly bytes: number };
 
+/** What the file system holds for each segment now, in order: for people. Throws the system's error. */
+export function protectionOf(
+  directory: string,
+): readonly { readonly file: string; readonly protection: Protection }[] {
+  return segmentsIn(directory).map((file) => {
+    const fd = fs.openSync(join(directory, file), O_RDONLY | O_NOFOLLOW);
+    try {
+      return { file, protection: readProtection(fd) };
+    } finally {
+      fs.closeSync(fd);
+    }
+  });
+}
+
 /** All segments, in order. Throws the system's error. */
 export function segmentsOf(directory: string): readonly Segment[] {
   return segmentsIn(directory).map((file) => ({
@@ -315,6 +390,7 @@ export function removeSegment(directory: string, firstSeq: number): void {
   if (!namesIn(directory, TOMBSTONE).includes(tombstoneName(firstSeq)))
     throw new BoundaryError("log-broken", `removing ${file}: it has no tombstone`);
   try {
+    unprotectFile(join(directory, file));
     fs.unlinkSync(join(directory, file));
     syncDirectory(directory);
   } catch (cause) {
@@ -372,7 +448,9 @@ export function cutTail(
   if (segmentsIn(directory).at(-1) !== place.file) {
     throw new BoundaryError("log-broken", `cutting ${place.file}: it is not the last segment`);
   }
-  const fd = fs.openSync(join(directory, checkedName(place.file)), fs.constants.O_RDWR | O_NOFOLLOW);
+  const path = join(directory, checkedName(place.file));
+  unprotectFile(path); // whoever opens the segment next makes it append-only again
+  const fd = fs.openSync(path, fs.constants.O_RDWR | O_NOFOLLOW);
   try {
     const size = Math.max(place.byte, fs.fstatSync(fd).size);
     const piece = readPiece(fd, place.byte, size).bytes;
@@ -394,7 +472,7 @@ export function quarantine(directory: string, atMs: number): string {
   const target = join(directory, name);
   fs.mkdirSync(target, { mode: 0o700 });
   const files = [...namesIn(directory, TOMBSTONE), ...segmentsIn(directory)];
-  for (const file of files) fs.renameSync(join(directory, file), join(target, file));
+  for (const file of files) setAside(join(directory, file), join(target, file));
   syncDirectory(target);
   syncDirectory(directory);
   return name;
@@ -423,6 +501,21 @@ function syncDirectory(directory: string): void {
 function checkedName(file: string): string {
   if (SEGMENT.test(file)) return file;
   throw new BoundaryError("log-broken", `${file} is not the name of a segment`);
+}
+
+/** What cannot be changed cannot be renamed either; what was protected is so again in its new place, for good. */
+function setAside(from: string, to: string): void {
+  const fd = fs.openSync(from, O_RDONLY | O_NOFOLLOW | fs.constants.O_NONBLOCK);
+  try {
+    const wasProtected = readProtection(fd).kind !== "none";
+    if (wasProtected) unprotect(fd);
+    fs.renameSync(from, to);
+    if (wasProtected) protect(fd, "immutable");
+  } catch (cause) {
+    throw asError("log-unavailable", `moving ${from} aside`, cause);
+  } finally {
+    fs.closeSync(fd);
+  }
 }
 
 /** "20260102T030405.678Z" */

@@ -13,6 +13,9 @@ export const MAX_RECORD_BYTES = 65_535;
 export const RECORD_KINDS = [
   "log.genesis",
   "log.recovered",
+  /** The log's disk is nearly full, or has room again. */
+  "log.low",
+  "log.room",
   /** Nothing happened: written so that an empty period has seals, and a missing seal is visible. Data is empty. */
   "log.alive",
   /** The next segment's key, certified by the seal that follows. docs/LOG_FORMAT.md has these three. */

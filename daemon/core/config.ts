@@ -168,6 +168,12 @@ export const ConfigSchema = z.strictObject({
       segmentBytes: z.number().int().min(4_096).max(1_073_741_824).default(67_108_864),
       /** A segment this old ends, and its key with it. */
       segmentAgeMs: Ms(1_000, 2_678_400_000, 86_400_000),
+      /** The open segment append-only (chattr +a), ended ones immutable (+i), where file system and privilege allow. */
+      appendOnly: z.boolean().default(true),
+      /** With less free than this on the log's file system nothing is allowed and nothing loosened. */
+      lowWaterBytes: z.number().int().min(0).max(1_099_511_627_776).default(67_108_864),
+      /** Room on the disk that only the log's records can take. */
+      reserveBytes: z.number().int().min(0).max(1_073_741_824).default(4_194_304),
     })
     .prefault({}),
   /** A file of tripwires; without it the shipped set (policies/tripwires.yaml) is used. */

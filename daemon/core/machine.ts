@@ -6,6 +6,7 @@ import type { Cause, Input, Settings, State, Step } from "./state.ts";
 import {
   answer,
   done,
+  fullDisk,
   lapsed,
   loosenObstacle,
   modeChanged,
@@ -40,6 +41,8 @@ export function step(state: State, input: Input, settings: Settings, nowMs: numb
       return freeze(state, input, nowMs);
     case "unfreeze":
       return unfreeze(state, input);
+    case "room":
+      return roomChanged(state, input);
     case "logged":
       return logged(state, input.loosening);
     case "log-failed":
@@ -163,6 +166,14 @@ function logFailed(state: State, number: number): Step {
   return { ...quiet({ ...state, loosening: null }), answers };
 }
 
+/** Told when it begins and when it ends. What is on its way to loosen has its record already. */
+function roomChanged(state: State, input: Extract<Input, { kind: "room" }>): Step {
+  if (input.room === state.room) return quiet(state);
+  const kind = input.room === "low" ? "log.low" : "log.room";
+  const record: Entry = { kind, data: { freeBytes: input.freeBytes } };
+  return { ...quiet({ ...state, room: input.room }), records: [record] };
+}
+
 /** Whatever was on its way to loosen lapses: whoever clears has to have seen the newest jump. */
 function freeze(state: State, input: Extract<Input, { kind: "freeze" }>, nowMs: number): Step {
   const epoch = state.epoch + 1;
@@ -174,6 +185,8 @@ function freeze(state: State, input: Extract<Input, { kind: "freeze" }>, nowMs: 
 
 function unfreeze(state: State, input: Extract<Input, { kind: "unfreeze" }>): Step {
   if (!state.frozen) return refuse(state, input.request, "clock-not-frozen", "loosening is not frozen");
+  const full = fullDisk(state);
+  if (full) return refuse(state, input.request, full.code, full.why);
   if (state.loosening)
     return refuse(state, input.request, "loosening-pending", "another loosening is under way");
   return promise(state, input.request, { kind: "unfreeze" }, input.by.name, input.reason);

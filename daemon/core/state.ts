@@ -1,4 +1,5 @@
 import type { Data, Entry } from "../audit/record.ts";
+import type { Room } from "./disk.ts";
 import type { ErrorCode } from "./errors.ts";
 import type { Mode } from "./mode.ts";
 
@@ -24,6 +25,8 @@ export type State = {
   readonly promised: number;
   readonly loosening: Loosening | null;
   readonly ceremony: Ceremony | null;
+  /** While the log's disk is nearly full nothing loosens: its record would take the room that a fall needs. */
+  readonly room: Room;
   /** A timed entry ends here: by tightening at once, or by loosening like any other (logged first, never while frozen). */
   readonly deadline: { readonly atMs: number; readonly to: Mode } | null;
 };
@@ -113,6 +116,8 @@ export type Input =
     }
   | { readonly kind: "ceremony-cancel"; readonly request: number; readonly by: Person }
   | { readonly kind: "freeze"; readonly why: string }
+  /** -1: the file system does not say. */
+  | { readonly kind: "room"; readonly room: Room; readonly freeBytes: number }
   | { readonly kind: "unfreeze"; readonly request: number; readonly by: Person; readonly reason: string }
   | { readonly kind: "logged"; readonly loosening: number }
   | { readonly kind: "log-failed"; readonly loosening: number }
@@ -162,5 +167,6 @@ export function initialState(wanted: Mode, epoch: number, cause: Cause): State {
     loosening: null,
     ceremony: null,
     deadline: null,
+    room: "ok",
   };
 }

@@ -40,8 +40,16 @@ export function lapsed(state: State, why: string): Step["answers"] {
 /** Why nothing may be loosened at this moment, or null. */
 export function loosenObstacle(state: State): { code: ErrorCode; why: string } | null {
   if (state.frozen) return { code: "clock-frozen", why: `loosening is frozen: ${state.frozen.why}` };
+  const full = fullDisk(state);
+  if (full) return full;
   if (state.loosening) return { code: "loosening-pending", why: "another loosening is under way" };
   return null;
+}
+
+/** Why nothing can be loosened for want of room in the log, or null. */
+export function fullDisk(state: State): { code: ErrorCode; why: string } | null {
+  if (state.room === "ok") return null;
+  return { code: "log-unavailable", why: "the log's disk is nearly full: nothing is loosened" };
 }
 
 /** Writes a loosening's record; the world changes when it is durable. */

@@ -143,6 +143,11 @@ export const TABLE: readonly Row[] = [
       },
       { what: "daemon/adapters/run.ts", why: "programs start in one place" },
       { what: "daemon/adapters/secret-file.ts", why: "secrets are kept and erased in one place" },
+      {
+        what: "daemon/adapters/file-attributes.ts",
+        why: "what a file system holds for a file, in one place",
+      },
+      { what: "daemon/adapters/file-reserve.ts", why: "room behind a file's end, in one place" },
       { what: "daemon/adapters/garbage.ts", why: "the inspector is used in one place" },
       { what: "koffi", why: "kernel calls and libnftables, which Node has not" },
       { what: "chokidar", why: "file events" },

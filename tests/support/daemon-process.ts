@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -51,15 +51,26 @@ export function createHome(config: object | string): DaemonHome {
   chmodSync(path, 0o755);
   mkdirSync(join(path, "etc"), { mode: 0o700 });
   const configFile = join(path, "etc", "config.yaml");
-  writeFileSync(configFile, typeof config === "string" ? config : stringify(config), { mode: 0o600 });
+  writeFileSync(configFile, typeof config === "string" ? config : stringify(forTests(config)), {
+    mode: 0o600,
+  });
   return {
     path,
     logDir: join(path, "log"),
     stateDir: join(path, "state"),
     runtimeDir: join(path, "run"),
     configFile,
-    remove: () => rmSync(path, { recursive: true, force: true }),
+    remove: () => {
+      spawnSync("chattr", ["-R", "-f", "-i", "-a", path], { stdio: "ignore" });
+      rmSync(path, { recursive: true, force: true });
+    },
   };
+}
+
+/** Tests change segments, as root: append-only is for those that are about it. */
+function forTests(config: object): object {
+  const log = "log" in config && typeof config.log === "object" ? config.log : {};
+  return { ...config, log: { appendOnly: false, ...log } };
 }
 
 type StartOptions = {

@@ -177,6 +177,7 @@ export async function startHost(options: HostOptions = {}) {
     frozen: "",
   };
   const notified: string[] = [];
+  const disk: { freeBytes: number | null } = { freeBytes: 1e12 };
   const daemon = createDaemon(
     {
       config,
@@ -184,6 +185,7 @@ export async function startHost(options: HostOptions = {}) {
       clock,
       log,
       keyDamage: () => null,
+      logRoom: () => disk.freeBytes,
       enforcer,
       baseline,
       sensors,
@@ -219,6 +221,9 @@ export async function startHost(options: HostOptions = {}) {
     saved,
     sensors,
     notified,
+    disk,
+    config,
+    tripwires,
     kinds: () => records.map((record) => record.kind).filter((kind) => kind !== "seal"),
     last: (kind: string) => records.findLast((record) => record.kind === kind),
     set: (to: Mode, forMs: number | null = null) =>

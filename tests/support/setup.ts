@@ -22,7 +22,7 @@ const NEEDS: readonly Need[] = [
   { what: "flock", debianPackage: "util-linux", purposes: ALWAYS },
   { what: "script", debianPackage: "bsdutils", purposes: ALWAYS },
   { what: "strace", debianPackage: "strace", purposes: ["test"] },
-  { what: "openssl", debianPackage: "openssl", purposes: ["test"] },
+  { what: "mkfs.ext4", debianPackage: "e2fsprogs", purposes: ["test"] },
   { what: "systemd-analyze", debianPackage: "systemd", purposes: ["test"] },
   { what: "rsyslogd", debianPackage: "rsyslog", purposes: ["test"] },
   { what: "rsyslog/lmnsd_gtls.so", debianPackage: "rsyslog-gnutls", purposes: ["test"] },
