@@ -1,7 +1,6 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { readHead } from "../../daemon/adapters/head-file.ts";
 import { loadKey, loadOrCreateKey } from "../../daemon/adapters/keys.ts";
 import {
@@ -18,10 +17,12 @@ import { createHome, type DaemonHome, startDaemon } from "../support/daemon-proc
 import { diskAfterCut, layImage, type Tearing } from "./disk-model.ts";
 import { examine } from "./examine.ts";
 import { type Allowed, leaveLockdown, startLoad, withClient } from "./load.ts";
-import { count, type Outcome, type Run } from "./run.ts";
+import { count, type Outcome, type Run, within } from "./run.ts";
 import { type DiskOp, readJournal, shimEnv } from "./shim.ts";
 
 const CONFIG = { initialMode: "RESTRICTED", ceremony: { coolDownMs: 0, requireTerminal: false } };
+
+const WRITES_BEFORE_DEATH = 61;
 
 /** Records what a real run does to its disk, and looks at disks as a power cut at any point may leave them. */
 export async function runPowerCuts(run: Run): Promise<Outcome> {
@@ -52,11 +53,13 @@ type Recorded = { readonly ops: readonly DiskOp[]; readonly allowed: readonly Al
 /** A first start, load, kill -9, a start in LOCKDOWN, a ceremony, load, a tightening, a clean stop, and one more start. */
 async function record(home: DaemonHome, shim: string): Promise<Recorded> {
   const journal = join(home.path, "journal");
-  const env = shimEnv(shim, [home.logDir, home.stateDir], { journal });
-  const first = await startDaemon(home, { env });
+  const dying = { call: "write", how: "die", errno: "EIO", n: WRITES_BEFORE_DEATH } as const;
+  const dirs = [home.logDir, home.stateDir];
+  const env = shimEnv(shim, dirs, { journal });
+  const first = await startDaemon(home, { env: shimEnv(shim, dirs, { journal }, dying) });
   const underKill = startLoad(home, { clients: 3, calls: 10_000, name: "first" });
-  await sleep(60);
-  await first.kill();
+  // killed by the shim: from outside, a write could be done and not be in the journal
+  await within(20_000, "the first life", first.exited);
   const second = await startDaemon(home, { env });
   await leaveLockdown(home);
   const load = startLoad(home, { clients: 3, calls: 15, name: "second", padding: 700 });

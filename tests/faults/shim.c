@@ -5,12 +5,14 @@
 //   instead  it fails and does nothing      after  it is done, and fails all the same
 //   short    a write takes half             lie    a write says it is done, and nothing was
 //   from     as "instead", this one and all that follow
+//   die      a write takes half, and the program is killed
 // FAULT_ARM a file: calls count from the moment it is there; without it, from the beginning.
 // FAULT_JOURNAL a file: a line for each call that succeeded, with the CLOCK_MONOTONIC of its begin and end.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum how { NOTHING, INSTEAD, AFTER, SHORT, LIE };
+enum how { NOTHING, INSTEAD, AFTER, SHORT, LIE, DIE };
 
 static char dirs[4096];
 static char spec_call[32], spec_how[16];
@@ -30,7 +32,19 @@ static long seen;
 static char arm[4096];
 static int armed;
 static int journal = -1;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+
+// A call and its line in the journal are one: nothing is done that is not written down, also when the program dies.
+static void hold(void) {
+  if (journal >= 0) pthread_mutex_lock(&lock);
+}
+
+static long let_go(long result) {
+  int error = errno;
+  if (journal >= 0) pthread_mutex_unlock(&lock);
+  errno = error;
+  return result;
+}
 
 __attribute__((constructor)) static void begin(void) {
   const char *text = getenv("FAULT_DIRS");
@@ -82,7 +96,7 @@ static enum how decide(const char *call) {
   if (from || strcmp(spec_how, "instead") == 0) return INSTEAD;
   if (strcmp(spec_how, "after") == 0) return AFTER;
   if (strcmp(spec_how, "short") == 0) return SHORT;
-  return LIE;
+  return strcmp(spec_how, "die") == 0 ? DIE : LIE;
 }
 
 // One line: begin end what path number number rest. The data of a write is in hex.
@@ -97,9 +111,7 @@ static void note(long begun, const char *what, const char *path, long a, long b,
     line[at++] = digits[((const unsigned char *)data)[i] & 15];
   }
   line[at++] = '\n';
-  pthread_mutex_lock(&lock);
   if (syscall(SYS_write, journal, line, at) != at) abort();
-  pthread_mutex_unlock(&lock);
   free(line);
 }
 
@@ -108,8 +120,7 @@ static int failing(void) {
   return -1;
 }
 
-static int opened(const char *path, int flags, int mode) {
-  if (path[0] != '/' || !ours(path)) return syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+static int open_ours(const char *path, int flags, int mode) {
   enum how how = decide("open");
   if (how == INSTEAD) return failing();
   struct stat before;
@@ -121,6 +132,12 @@ static int opened(const char *path, int flags, int mode) {
   if (how != AFTER) return fd;
   close(fd);
   return failing();
+}
+
+static int opened(const char *path, int flags, int mode) {
+  if (path[0] != '/' || !ours(path)) return syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+  hold();
+  return let_go(open_ours(path, flags, mode));
 }
 
 int open(const char *path, int flags, ...) {
@@ -143,13 +160,7 @@ static ssize_t written(int fd, const void *data, size_t size, off64_t offset) {
   return offset < 0 ? syscall(SYS_write, fd, data, size) : syscall(SYS_pwrite64, fd, data, size, offset);
 }
 
-static ssize_t put(int fd, const void *data, size_t size, off64_t offset) {
-  char path[4096];
-  ssize_t done;
-  if (dirs[0] == 0 || !path_of(fd, path, sizeof path)) {
-    done = written(fd, data, size, offset);
-    return done;
-  }
+static ssize_t put_ours(int fd, const char *path, const void *data, size_t size, off64_t offset) {
   enum how how = decide("write");
   if (how == INSTEAD) return failing();
   if (how == LIE) return size;
@@ -158,19 +169,25 @@ static ssize_t put(int fd, const void *data, size_t size, off64_t offset) {
   struct stat before;
   fstat(fd, &before);
   off64_t place = offset >= 0 ? offset : flags & O_APPEND ? before.st_size : lseek(fd, 0, SEEK_CUR);
-  done = written(fd, data, how == SHORT && size > 1 ? size / 2 : size, offset);
+  ssize_t done = written(fd, data, (how == SHORT || how == DIE) && size > 1 ? size / 2 : size, offset);
   if (done < 0) return done;
   note(begun, flags & O_DSYNC ? "write-synced" : "write", path, place, done, "", data, done);
+  if (how == DIE) kill(getpid(), SIGKILL);
   return how == AFTER ? failing() : done;
+}
+
+static ssize_t put(int fd, const void *data, size_t size, off64_t offset) {
+  char path[4096];
+  if (dirs[0] == 0 || !path_of(fd, path, sizeof path)) return written(fd, data, size, offset);
+  hold();
+  return let_go(put_ours(fd, path, data, size, offset));
 }
 
 ssize_t write(int fd, const void *data, size_t size) { return put(fd, data, size, -1); }
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) { return put(fd, data, size, at); }
 ssize_t pwrite(int fd, const void *data, size_t size, off_t at) { return put(fd, data, size, at); }
 
-static int synced(int fd, const char *call, int number) {
-  char path[4096];
-  if (!path_of(fd, path, sizeof path)) return syscall(number, fd);
+static int sync_ours(int fd, const char *path, const char *call, int number) {
   enum how how = decide(call);
   if (how == INSTEAD) return failing();
   if (how == LIE) return 0;
@@ -181,12 +198,17 @@ static int synced(int fd, const char *call, int number) {
   return how == AFTER ? failing() : done;
 }
 
+static int synced(int fd, const char *call, int number) {
+  char path[4096];
+  if (!path_of(fd, path, sizeof path)) return syscall(number, fd);
+  hold();
+  return let_go(sync_ours(fd, path, call, number));
+}
+
 int fsync(int fd) { return synced(fd, "fsync", SYS_fsync); }
 int fdatasync(int fd) { return synced(fd, "fdatasync", SYS_fdatasync); }
 
-int ftruncate64(int fd, off64_t size) {
-  char path[4096];
-  if (!path_of(fd, path, sizeof path)) return syscall(SYS_ftruncate, fd, size);
+static int cut_ours(int fd, const char *path, off64_t size) {
   enum how how = decide("ftruncate");
   if (how == INSTEAD) return failing();
   long begun = now();
@@ -196,13 +218,19 @@ int ftruncate64(int fd, off64_t size) {
   return how == AFTER ? failing() : done;
 }
 
+int ftruncate64(int fd, off64_t size) {
+  char path[4096];
+  if (!path_of(fd, path, sizeof path)) return syscall(SYS_ftruncate, fd, size);
+  hold();
+  return let_go(cut_ours(fd, path, size));
+}
+
 // Kernels of other machines have only the calls that end in "at".
 static int renamed(const char *from, const char *to) { return syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0); }
 static int linked(const char *from, const char *to) { return syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0); }
 static int unlinked(const char *path, const char *none) { return (void)none, syscall(SYS_unlinkat, AT_FDCWD, path, 0); }
 
-static int named(const char *call, int (*act)(const char *, const char *), const char *from, const char *to) {
-  if (!ours(*to ? to : from)) return act(from, to);
+static int name_ours(const char *call, int (*act)(const char *, const char *), const char *from, const char *to) {
   enum how how = decide(call);
   if (how == INSTEAD) return failing();
   long begun = now();
@@ -210,6 +238,12 @@ static int named(const char *call, int (*act)(const char *, const char *), const
   if (done != 0) return done;
   note(begun, call, from, 0, 0, to, "", 0);
   return how == AFTER ? failing() : done;
+}
+
+static int named(const char *call, int (*act)(const char *, const char *), const char *from, const char *to) {
+  if (!ours(*to ? to : from)) return act(from, to);
+  hold();
+  return let_go(name_ours(call, act, from, to));
 }
 
 int rename(const char *from, const char *to) { return named("rename", renamed, from, to); }
@@ -222,8 +256,7 @@ int remove(const char *path) {
   return S_ISDIR(what.st_mode) ? rmdir(path) : unlink(path);
 }
 
-int mkdir(const char *path, mode_t mode) {
-  if (!ours(path)) return syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+static int make_ours(const char *path, mode_t mode) {
   enum how how = decide("mkdir");
   if (how == INSTEAD) return failing();
   long begun = now();
@@ -231,4 +264,10 @@ int mkdir(const char *path, mode_t mode) {
   if (done != 0) return done;
   note(begun, "mkdir", path, 0, 0, "", "", 0);
   return how == AFTER ? failing() : done;
+}
+
+int mkdir(const char *path, mode_t mode) {
+  if (!ours(path)) return syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+  hold();
+  return let_go(make_ours(path, mode));
 }
