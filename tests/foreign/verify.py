@@ -265,7 +265,8 @@ def read_segment(walk, path, first, last):
     """Takes all lines of a file; true when a piece of a line was left at the log's end."""
     single, offset, line_number = first is None, 0, 0
     try:
-        need(single or first == walk.tree.size, "segment-misnamed", f"{first} where {walk.tree.size} comes next")
+        code = "segment-misnamed" if walk.tree.size else "start-missing"
+        need(single or first == walk.tree.size, code, f"{first} where {walk.tree.size} comes next")
         need(walk.tree.size == 0 or walk.next_key, "segment-start", "no rotation goes before")
         with open(path, "rb") as file:
             for line_number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b"")):
@@ -281,6 +282,7 @@ def read_segment(walk, path, first, last):
 
 def read_log(walk, path):
     if os.path.isfile(path):
+        need(os.path.getsize(path) > 0, "log-empty", "no line")
         return read_segment(walk, path, None, True)
     files = {end: sorted(name for name in os.listdir(path) if re.fullmatch(r"[0-9]{20}\." + end, name))
              for end in ("jsonl", "tombstone")}

@@ -218,7 +218,7 @@ describe.skipIf(PYTHON === null)(`verify.py ${NO_PYTHON}`, () => {
   });
 
   const onFiles: readonly (readonly [string, string, (directory: string) => void])[] = [
-    ["the first segment removed", "segment-misnamed", (at) => rmSync(join(at, nth(at, 0)))],
+    ["the first segment removed", "start-missing", (at) => rmSync(join(at, nth(at, 0)))],
     ["a middle segment removed", "segment-misnamed", (at) => rmSync(join(at, nth(at, 1)))],
     [
       "a segment under another name",
