@@ -30,6 +30,7 @@ class Fault(Exception):
 def need(good, code, why):
     if not good:
         raise Fault(code, why)
+
 def sha256(data):
     return hashlib.sha256(data).digest()
 
@@ -50,12 +51,10 @@ def ordered(value, depth):
 def canonical(line, depth):
     """The value of a line of bytes that is exactly the canonical form of that value."""
     try:
-        text = line.decode("utf-8")
+        value = json.loads(line.decode("utf-8"), object_pairs_hook=no_twins)
+        again = json.dumps(ordered(value, depth), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     except UnicodeDecodeError as error:
         raise Fault("not-utf8", str(error)) from None
-    try:
-        value = json.loads(text, object_pairs_hook=no_twins)
-        again = json.dumps(ordered(value, depth), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     except RecursionError:
         raise Fault("json-too-deep", "nested too deep") from None
     except ValueError as error:  # lone surrogates too: neither UTF-8 nor UTF-16 has them

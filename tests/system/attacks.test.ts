@@ -125,10 +125,10 @@ function holding(pem: Buffer, directories: readonly string[]): string[] {
     .filter((path) => statSync(path).isFile() && readFileSync(path, "latin1").includes(secret));
 }
 
-/** The same key under the log's name. */
-function named(signer: Signer): Signer {
+/** The same key under the name of a log. */
+function named(signer: Signer, of: Written): Signer {
   const raw = Buffer.from(signer.vkey.split("+").slice(2).join("+"), "base64").subarray(1);
-  return { ...signer, vkey: renderVkey(originOf(log.key), raw) };
+  return { ...signer, vkey: renderVkey(originOf(of.key), raw) };
 }
 
 const originOf = (vkey: string): string => vkey.split("+")[0] ?? "";
@@ -314,7 +314,7 @@ describe.skipIf(!ROTATES)(`attacks on a log of several segments${TODO}`, () => {
     const own = linesIn(join(many.directory, many.files[segment] ?? ""));
     const forged = forge([...before, ...own].map(recordOf), {
       from: before.length + 1,
-      signer: named(signer),
+      signer: named(signer, many),
     });
     writeFileSync(join(directory, many.files[segment] ?? ""), bytesOf(forged.slice(before.length)));
   }
