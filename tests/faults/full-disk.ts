@@ -2,11 +2,11 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { createHome, type DaemonHome, startDaemon } from "../support/daemon-process.ts";
+import { CONFIG } from "./config.ts";
 import { examine } from "./examine.ts";
 import { type Allowed, startLoad, statusOf, withClient } from "./load.ts";
 import { count, type Outcome, type Run, within } from "./run.ts";
 
-const CONFIG = { initialMode: "RESTRICTED", ceremony: { coolDownMs: 0, requireTerminal: false } };
 const SIZES_KB = [96, 128, 200, 256, 400, 512, 800, 1_024] as const;
 
 /** Log and state directory on a small disk of their own, filled by decisions until nothing is allowed any more. */

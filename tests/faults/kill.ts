@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { createHome, type DaemonHome, startDaemon } from "../support/daemon-process.ts";
+import { CONFIG } from "./config.ts";
 import { examine } from "./examine.ts";
 import { type Allowed, leaveLockdown, startLoad, statusOf } from "./load.ts";
 import { count, type Outcome, type Run } from "./run.ts";
 
-const CONFIG = { initialMode: "RESTRICTED", ceremony: { coolDownMs: 0, requireTerminal: false } };
 /** A log grows with every round, and is read as a whole three times in each. */
 const ROUNDS_PER_HOME = 25;
 const CLIENTS = 4;

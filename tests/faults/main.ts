@@ -36,6 +36,7 @@ const { values } = parseArgs({
 
 const directory = mkdtempSync(join(tmpdir(), "boundary-faults-"));
 process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
+process.env["TMPDIR"] = directory; // the homes too: nothing is left, also when the run is ended
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
 
 const tally = { passed: 0, failed: 0, skipped: 0 };

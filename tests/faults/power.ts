@@ -14,13 +14,12 @@ import {
 import { tracesIn } from "../../daemon/adapters/traces.ts";
 import { openHistory } from "../../daemon/open-log.ts";
 import { createHome, type DaemonHome, startDaemon } from "../support/daemon-process.ts";
+import { CONFIG } from "./config.ts";
 import { diskAfterCut, layImage, type Tearing } from "./disk-model.ts";
 import { examine } from "./examine.ts";
 import { type Allowed, leaveLockdown, startLoad, withClient } from "./load.ts";
 import { count, type Outcome, type Run, within } from "./run.ts";
 import { type DiskOp, readJournal, shimEnv } from "./shim.ts";
-
-const CONFIG = { initialMode: "RESTRICTED", ceremony: { coolDownMs: 0, requireTerminal: false } };
 
 const WRITES_BEFORE_DEATH = 61;
 

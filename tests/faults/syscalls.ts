@@ -1,11 +1,10 @@
 import { createHome } from "../support/daemon-process.ts";
 import { allCases, type Calls, countCalls, nameOf } from "./cases.ts";
+import { CONFIG } from "./config.ts";
 import { makeDisks } from "./disks.ts";
 import { runCase } from "./one-case.ts";
 import { count, type Outcome, type Run } from "./run.ts";
 import { hasStrace } from "./strace.ts";
-
-const CONFIG = { initialMode: "RESTRICTED", ceremony: { coolDownMs: 0, requireTerminal: false } };
 
 /** Every call that the daemon makes on its log and its state fails, one in each round, in every way there is. */
 export async function runSyscalls(run: Run): Promise<Outcome> {

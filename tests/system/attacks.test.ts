@@ -66,8 +66,8 @@ afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 /** Decisions, modes, a trip and a clean stop. */
 async function writeRealLog(name: string, config: object): Promise<Written> {
   const home = createHome(config);
+  const daemon = await startDaemon(home);
   try {
-    const daemon = await startDaemon(home);
     const firstKey = keyIn(home);
     const firstPem = readFileSync(join(home.stateDir, "log.key"));
     const key = await live(home);
@@ -82,6 +82,7 @@ async function writeRealLog(name: string, config: object): Promise<Written> {
     const keys = { key, firstKey, lastKey: keyIn(home), firstKeyLeftIn };
     return { directory, files, lines, head: `${size} ${root}`, ...keys };
   } finally {
+    await daemon.kill();
     home.remove();
   }
 }
