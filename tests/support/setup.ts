@@ -13,6 +13,9 @@ type Need = { readonly what: string; readonly debianPackage: string; readonly pu
 
 const ALWAYS: readonly Purpose[] = ["demo", "test", "bench"];
 
+/** Where Debian's own Python finds it. */
+const PYTHON_CRYPTOGRAPHY = "python3/dist-packages/cryptography/hazmat/bindings/_rust.abi3.so";
+
 /** `what` is a program on PATH, or a library when it has ".so" in its name. */
 const NEEDS: readonly Need[] = [
   { what: "nft", debianPackage: "nftables", purposes: ALWAYS },
@@ -23,6 +26,10 @@ const NEEDS: readonly Need[] = [
   { what: "script", debianPackage: "bsdutils", purposes: ALWAYS },
   { what: "strace", debianPackage: "strace", purposes: ["test"] },
   { what: "mkfs.ext4", debianPackage: "e2fsprogs", purposes: ["test"] },
+  { what: "cc", debianPackage: "gcc", purposes: ["test"] },
+  { what: "libc.so", debianPackage: "libc6-dev", purposes: ["test"] },
+  { what: "python3", debianPackage: "python3", purposes: ["test"] },
+  { what: PYTHON_CRYPTOGRAPHY, debianPackage: "python3-cryptography", purposes: ["test"] },
   { what: "systemd-analyze", debianPackage: "systemd", purposes: ["test"] },
   { what: "rsyslogd", debianPackage: "rsyslog", purposes: ["test"] },
   { what: "rsyslog/lmnsd_gtls.so", debianPackage: "rsyslog-gnutls", purposes: ["test"] },

@@ -148,6 +148,7 @@ describe.skipIf(!isRoot)("a log on a disk that fills up (needs root)", () => {
 describe.skipIf(!isRoot)("the log's files (needs root)", () => {
   test("the open segment is append-only and ended ones are immutable; status says so; a crash and a start come through it", async () => {
     const { at, client } = await startOnSmallDisk({
+      appendOnly: true,
       segmentBytes: 16_384,
       reserveBytes: 65_536,
       lowWaterBytes: 0,
