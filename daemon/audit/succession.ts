@@ -52,8 +52,8 @@ export function createSuccession(from: KeyEpoch, known: VerifierKey, due: Next |
       return start(`record ${record.seq} does not begin a segment, and its file does`);
     if (before?.kind === "log.rotated" && record.kind !== "seal")
       return start(`record ${record.seq} stands where the seal of a log.rotated has to`);
-    if (record.kind === "log.rotated" && nextIn(record) === null)
-      return start(`record ${record.seq} names no key that could be segment ${now.segment + 1}'s`);
+    if (before?.kind === "log.rotated" && nextIn(before) === null)
+      return start(`record ${before.seq} names no key that could be segment ${now.segment + 1}'s`);
     return null;
   }
 

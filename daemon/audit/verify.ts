@@ -86,6 +86,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
   let snapshotSeq = 0;
   let bad: Bad | null = null;
   let last: Seen | null = null;
+  let hole: Hole | null = null;
   let odd: Seen | null = null; // a line that does not follow; the next one tells why
   let seals = 0;
   let firstAt = "";
@@ -120,7 +121,12 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
 
   function onLine(line: Line): "go-on" | "stop" {
     const place = { seq: frontier.size, file: line.file, byte: line.byte };
+    if (hole) return inHole(hole, line);
     const seen = readSeen(line, place);
+    if ("code" in seen && !odd && holdsZeros(line)) {
+      hole = { fault: seen, sealed: false };
+      return inHole(hole, line);
+    }
     if (odd) return stop(classify(last, odd, "code" in seen ? null : seen, last?.record.kind === "seal"));
     if ("code" in seen) return stop(seen);
     const { record } = seen;
@@ -131,6 +137,22 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
     return follows(seen, line);
   }
 
+  /**
+   * A power cut may leave zeros where the last batch was to be. That batch is torn as a whole, as long as it can be one:
+   * within its size, and with nothing behind its seal.
+   */
+  function inHole(at: Hole, line: Line): "go-on" | "stop" {
+    const place = at.fault;
+    unsealed = {
+      records: unsealed.records,
+      bytes: unsealed.bytes + line.length + 1,
+      from: unsealed.from ?? { seq: place.seq, file: place.file, byte: place.byte },
+    };
+    if (at.sealed || unsealed.bytes > MAX_BATCH_BYTES) return stop(at.fault);
+    at.sealed = line.text?.includes(SEAL_MARK) ?? false;
+    return "go-on";
+  }
+
   /** A line with the right number, chained to the one before. */
   function follows(seen: Seen, line: Line): "go-on" | "stop" {
     const { record, place } = seen;
@@ -139,6 +161,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
     const fault =
       (first ? genesisFault(record, verifier.name, options.vkey) : null) ??
       (opens && line.byte === 0 ? misnamed(line.file, record.seq) : null) ??
+      (record.kind === "log.segment" ? inside(line) : null) ??
       succession.fault(record, last?.record ?? null, opens) ??
       (last || pruned ? snapshotFault(record) : null);
     if (fault) return stop({ ...place, ...fault });
@@ -219,10 +242,10 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
       gaps.push({ seq: record.seq, at: record.at, data: record.data });
   }
 
-  function checkHeads(place: Place): void {
+  function checkHeads(place: Place, tree: Frontier = frontier): void {
     for (const head of heads) {
-      if (head.size !== frontier.size) continue;
-      if (root(frontier) !== head.root)
+      if (head.size !== tree.size) continue;
+      if (root(tree) !== head.root)
         badHead(place, `the first ${head.size} records are not those of the remembered head`);
       else if (head.note && !verifyNote(succession.verifier(), head.note).ok)
         badHead(place, `the remembered head is not signed with the key in force at record ${head.size}`);
@@ -261,12 +284,15 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
     if (bad) return bad;
     if (odd)
       return signatures.settle() ?? classify(last, odd, null, last?.record.kind === "seal" || covers(odd));
-    const fault = signatures.settle() ?? headFault;
-    if (fault) return fault;
+    const wrong = signatures.settle();
     const end = splitter.rest();
     const proven = signatures.proven();
+    if (proven)
+      checkHeads({ seq: proven.seq + 1, file: proven.file, byte: proven.endByte }, proven.tail.frontier);
+    const fault = wrong ?? headFault;
+    if (fault) return fault;
     const head = farthest(heads);
-    if (head && head.size > (proven?.tail.head.size ?? -1)) {
+    if (head && head.size > (proven?.tail.size ?? -1)) {
       const seq = proven ? proven.seq + 1 : 0;
       const at = { seq, file: proven?.file ?? end.file, byte: proven?.endByte ?? 0 };
       return {
@@ -315,8 +341,16 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
       state: proven?.tail.fold ?? emptyFold(),
       keys: succession.epochs(),
       pruned: { segments: pruned?.segments ?? 0, records: pruned?.standing.tree.size ?? 0 },
-      warnings,
+      warnings: [...warnings, ...prunedHeads()],
     };
+  }
+
+  /** What cannot be compared any more is worth knowing. */
+  function prunedHeads(): readonly string[] {
+    const before = begin?.frontier.size ?? pruned?.standing.tree.size ?? 0;
+    return heads
+      .filter(({ size }) => size < before)
+      .map(({ size }) => `a head of ${size} records was not compared: what it is of is not in what was read`);
   }
 
   function leftOver(): Verdict["unsealed"] {
@@ -327,6 +361,15 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
   }
 
   return { feed, finish };
+}
+
+type Hole = { readonly fault: Bad; sealed: boolean };
+
+const SEAL_MARK = '"kind":"seal","mono":"';
+
+/** No record has a NUL byte. */
+function holdsZeros(line: Line): boolean {
+  return line.text?.includes("\0") ?? false;
 }
 
 function farthest(heads: readonly KnownHead[]): KnownHead | undefined {
@@ -351,16 +394,23 @@ function genesisFault(
   origin: string,
   vkey: string,
 ): { code: BadCode; what: string } | null {
-  const { data } = record;
-  if (record.kind !== "log.genesis" || data["format"] !== 1) {
+  const { format, key, origin: named, segment, ...more } = record.data;
+  const known = format === 1 && segment === 0 && Object.keys(more).length === 0;
+  if (record.kind !== "log.genesis" || !known) {
     return { code: "genesis-missing", what: "the log does not begin with a genesis record that we know" };
   }
-  if (data["key"] === vkey && data["origin"] === origin) return null;
+  if (key === vkey && named === origin) return null;
   return { code: "wrong-key", what: "the log belongs to another key" };
 }
 
 /** Only names of our form are held to it: a copy may be called anything. */
 const SEGMENT_NAME = /(?:^|\/)(\d{20})\.jsonl$/;
+
+/** A segment has a file of its own, unless all are in one that is called otherwise. */
+function inside(line: Line): { code: BadCode; what: string } | null {
+  if (line.byte === 0 || !SEGMENT_NAME.test(line.file)) return null;
+  return { code: "segment-start", what: `a segment begins within ${line.file}` };
+}
 
 function misnamed(file: string, seq: number): { code: BadCode; what: string } | null {
   const found = SEGMENT_NAME.exec(file);

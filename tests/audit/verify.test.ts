@@ -169,6 +169,28 @@ describe("verifyLog", () => {
     );
   });
 
+  test("zeros anywhere in the last batch are torn, as a power cut leaves them; further up they are an edit", async () => {
+    const fake = fakeLog();
+    await fake.log.drain();
+    for (let batch = 0; batch < 3; batch++) {
+      for (let n = 0; n < 12; n++) fake.log.append(decision(`${batch}.${n}`));
+      await fake.log.drain();
+    }
+    const bytes = Buffer.concat(fake.store.chunks);
+    const last = bytes.length - (fake.store.chunks.at(-1)?.length ?? 0);
+    for (let at = last; at < bytes.length; at += 97) {
+      const harmed = Buffer.from(bytes).fill(0, at, Math.min(bytes.length, at + 512));
+      const verdict = await verify(harmed);
+      expect(verdict.verdict, `byte ${at}`).toBe("torn");
+      expect(verdict.trustworthyUpTo?.endByte).toBe(last);
+      expect(verdict.unsealed.bytes).toBe(bytes.length - last);
+      expect((await verify(harmed, fake.head.notes.at(-1))).bad?.code, `byte ${at}`).toBe("tail-cut");
+    }
+    const inner = last - (fake.store.chunks.at(-2)?.length ?? 0);
+    for (let at = inner; at < last - 600; at += 97)
+      expect((await verify(Buffer.from(bytes).fill(0, at, at + 512))).verdict, `byte ${at}`).toBe("broken");
+  });
+
   test("one batch that filled the whole queue is still within what a crash may leave", async () => {
     const fake = fakeLog();
     // what the machine itself records may fill it; one record more would be a failure of the log

@@ -22,6 +22,9 @@ async function check(host: Host, memoryClass: string): Promise<unknown> {
       throw new Error("not asked");
     },
     head: () => ({ vkey: "", size: 0, note: "" }),
+    prune: () => {
+      throw new Error("not asked");
+    },
     opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
   };
   const connection = {
