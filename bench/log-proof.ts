@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createClock } from "../daemon/adapters/clock.ts";
 import { openHeadFile } from "../daemon/adapters/head-file.ts";
-import { loadOrCreateKey } from "../daemon/adapters/keys.ts";
 import { createSegment, prepareLogDirectory, readLog, segmentName } from "../daemon/adapters/log-file.ts";
 import { emptyTail, openLog } from "../daemon/audit/log.ts";
 import { checkProof, type LogProof, parseProof, renderProof } from "../daemon/audit/proof.ts";
 import { createProver, type Wanted } from "../daemon/audit/prove.ts";
+import { ringIn } from "../tests/support/key-ring.ts";
 import type { BenchRow } from "./row.ts";
 
 const SIZES = [1_000, 10_000, 100_000, 1_000_000];
@@ -99,7 +99,9 @@ function check(text: string, vkey: string): void {
 async function written(directory: string, records: number): Promise<{ log: string; vkey: string }> {
   const log = join(directory, "log");
   prepareLogDirectory(log);
-  const { signer, origin } = loadOrCreateKey(directory, "none");
+  const ring = ringIn(directory);
+  const { origin } = ring;
+  const signer = ring.current();
   const head = openHeadFile(directory);
   const onFailed = (cause: Error) => {
     throw cause;

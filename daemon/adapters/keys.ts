@@ -275,38 +275,6 @@ function writeGenesis(directory: string, vkey: string): string {
   return vkey;
 }
 
-/** A signer, and the name in its vkey, which is also the origin of the log's checkpoints. */
-export type LogKey = { readonly signer: Signer; readonly origin: string };
-
-export type KeyLoad =
-  | { readonly kind: "loaded"; readonly key: LogKey }
-  | { readonly kind: "missing" }
-  | { readonly kind: "empty" };
-
-/** The current key of `loadKeyRing`. */
-export function loadKey(stateDirectory: string): KeyLoad {
-  const found = loadKeyRing(stateDirectory);
-  return found.kind === "loaded" ? { kind: "loaded", key: keyOf(found.ring) } : found;
-}
-
-/**
- * Loads the key, or makes one for a log that does not exist yet. A log without its key is an error
- * (BoundaryError("key-unreadable")), never a reason to make another key: that would be a new log in the old one's place.
- */
-export function loadOrCreateKey(stateDirectory: string, log: "none" | "exists"): LogKey {
-  const found = loadKeyRing(stateDirectory);
-  if (found.kind === "loaded") return keyOf(found.ring);
-  if (log === "exists") {
-    const what = `${join(stateDirectory, CURRENT)} is ${found.kind}, and there is a log signed with it`;
-    throw new BoundaryError("key-unreadable", what);
-  }
-  return keyOf(createKeyRing(stateDirectory));
-}
-
-function keyOf(ring: KeyRing): LogKey {
-  return { signer: ring.current(), origin: ring.origin };
-}
-
 function attempt<T>(code: "key-unreadable" | "state-unwritable", doing: string, work: () => T): T {
   try {
     return work();

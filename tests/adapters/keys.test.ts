@@ -3,9 +3,10 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { openHeadFile, readHead } from "../../daemon/adapters/head-file.ts";
-import { loadKey, loadOrCreateKey, prepareStateDirectory } from "../../daemon/adapters/keys.ts";
+import { createKeyRing, loadKeyRing, prepareStateDirectory } from "../../daemon/adapters/keys.ts";
 import { parseNote, parseVkey, signNote, verifyNote } from "../../daemon/audit/checkpoint.ts";
 import { codeOf, tempDirectory } from "../audit/fixture.ts";
+import { ringIn } from "../support/key-ring.ts";
 
 let temp: ReturnType<typeof tempDirectory>;
 let directory: string;
@@ -25,26 +26,27 @@ const modeOf = (of: string) => fs.statSync(of).mode & 0o777;
 
 describe("the log's key", () => {
   test("is made once, for us alone, and is the same when loaded again", () => {
-    expect(loadKey(directory)).toEqual({ kind: "missing" });
-    const made = loadOrCreateKey(directory, "none");
+    expect(loadKeyRing(directory)).toEqual({ kind: "missing" });
+    const made = createKeyRing(directory);
     expect([modeOf(directory), modeOf(keyFile)]).toEqual([0o700, 0o600]);
-    const loaded = loadOrCreateKey(directory, "exists");
-    expect(loaded.signer.vkey).toBe(made.signer.vkey);
+    const loaded = ringIn(directory);
+    expect(loaded.current().vkey).toBe(made.current().vkey);
     expect(loaded.origin).toMatch(/^boundary-daemon\/[0-9a-f]{8}$/);
-    expect(loaded.signer.vkey.startsWith(`${loaded.origin}+`)).toBe(true);
+    expect(loaded.current().vkey.startsWith(`${loaded.origin}+`)).toBe(true);
   });
 
   test("signs what its vkey verifies, and shows nothing of itself", () => {
-    const { signer } = loadOrCreateKey(directory, "none");
+    const signer = createKeyRing(directory).current();
     const verifier = parseVkey(signer.vkey);
     const note = parseNote(signNote("text\n", signer));
     expect(verifier.ok && note.ok && verifyNote(verifier.value, note.value).ok).toBe(true);
     expect(Object.keys(signer).sort()).toEqual(["sign", "vkey"]);
   });
 
-  test("is never made anew while there is a log", async () => {
-    expect(await codeOf(() => loadOrCreateKey(directory, "exists"))).toBe("key-unreadable");
-    expect(fs.existsSync(keyFile)).toBe(false);
+  test("is never made in the place of one", async () => {
+    const made = createKeyRing(directory).current().vkey;
+    expect(await codeOf(() => createKeyRing(directory))).toBe("key-unreadable");
+    expect(ringIn(directory).current().vkey).toBe(made);
   });
 
   test.each([
@@ -76,30 +78,27 @@ describe("the log's key", () => {
           generateKeyPairSync("x25519").privateKey.export({ format: "pem", type: "pkcs8" }),
         ),
     ],
-  ])("is an error when it is %s, with a log and without", async (_name, harm) => {
-    loadOrCreateKey(directory, "none");
+  ])("is an error when it is %s", async (_name, harm) => {
+    createKeyRing(directory);
     harm();
-    expect(await codeOf(() => loadKey(directory))).toBe("key-unreadable");
-    expect(await codeOf(() => loadOrCreateKey(directory, "exists"))).toBe("key-unreadable");
-    expect(await codeOf(() => loadOrCreateKey(directory, "none"))).toBe("key-unreadable");
+    expect(await codeOf(() => loadKeyRing(directory))).toBe("key-unreadable");
+    expect(await codeOf(() => createKeyRing(directory))).toBe("key-unreadable");
   });
 
-  test("that a crash left empty is made anew when there is no log, and is an error when there is", async () => {
+  test("that a crash left empty is told apart, and can be made anew", () => {
     fs.writeFileSync(keyFile, "", { mode: 0o600 });
-    expect(loadKey(directory)).toEqual({ kind: "empty" });
-    expect(await codeOf(() => loadOrCreateKey(directory, "exists"))).toBe("key-unreadable");
-    loadOrCreateKey(directory, "none");
-    expect(loadKey(directory).kind).toBe("loaded");
+    expect(loadKeyRing(directory)).toEqual({ kind: "empty" });
+    createKeyRing(directory);
+    expect(loadKeyRing(directory).kind).toBe("loaded");
   });
 
   test("is never seen half made: whatever a crash left beside it is no key, and is in nobody's way", () => {
     fs.writeFileSync(`${keyFile}.new`, "-----BEGIN", { mode: 0o600 });
-    expect(loadKey(directory)).toEqual({ kind: "missing" });
-    const made = loadOrCreateKey(directory, "none");
+    expect(loadKeyRing(directory)).toEqual({ kind: "missing" });
+    const made = createKeyRing(directory);
     expect(fs.readdirSync(directory)).toEqual(["log.key", "log.vkey"]);
     fs.linkSync(keyFile, `${keyFile}.new`); // a crash between the two names
-    const loaded = loadKey(directory);
-    expect(loaded.kind === "loaded" && loaded.key.signer.vkey).toBe(made.signer.vkey);
+    expect(ringIn(directory).current().vkey).toBe(made.current().vkey);
     expect(fs.readdirSync(directory)).toEqual(["log.key", "log.vkey"]);
   });
 

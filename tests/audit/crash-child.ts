@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { openHeadFile, readHead } from "../../daemon/adapters/head-file.ts";
-import { loadOrCreateKey } from "../../daemon/adapters/keys.ts";
 import { createSegment, cutTail, openSegment, readLog } from "../../daemon/adapters/log-file.ts";
 import { emptyTail, openLog } from "../../daemon/audit/log.ts";
 import { type Recovery, recoverLog } from "../../daemon/audit/recover.ts";
+import { ringIn } from "../support/key-ring.ts";
 import { decision, testClock } from "./fixture.ts";
 
 /** What the child runs: appends without end, and says each number when it is durable. */
@@ -23,7 +23,7 @@ export async function appendForEver(directory: string): Promise<void> {
 }
 
 function open(directory: string, found: Recovery) {
-  const key = loadOrCreateKey(directory, found.kind === "none" ? "none" : "exists");
+  const ring = ringIn(directory);
   const goesOn = found.kind === "sound" || found.kind === "recovered";
   const store = goesOn
     ? openSegment(join(directory, "log"), found.file, found.endByte)
@@ -33,8 +33,8 @@ function open(directory: string, found: Recovery) {
   return {
     log: openLog({
       store,
-      signer: key.signer,
-      origin: key.origin,
+      signer: ring.current(),
+      origin: ring.origin,
       head: openHeadFile(directory),
       clock: testClock(),
       tail,
@@ -47,11 +47,10 @@ function open(directory: string, found: Recovery) {
 export async function recover(directory: string): Promise<Recovery> {
   const logDirectory = join(directory, "log");
   const head = readHead(directory);
-  const { signer } = loadOrCreateKey(directory, "none");
   return await recoverLog({
     read: () => readLog(logDirectory),
     cut: (place) => cutTail(logDirectory, place, Date.now()),
-    vkey: signer.vkey,
+    vkey: ringIn(directory).genesis,
     head: head.kind === "note" ? head.note : null,
   });
 }

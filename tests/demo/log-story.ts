@@ -1,7 +1,7 @@
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { readOwnVkey } from "../../cli/own-state.ts";
 import { readHead } from "../../daemon/adapters/head-file.ts";
-import { loadKey } from "../../daemon/adapters/keys.ts";
 import { segmentName } from "../../daemon/adapters/log-file.ts";
 import { bytesOf, forge, linesOf, recordOf, testSigner } from "../audit/fixture.ts";
 import type { DaemonHome } from "../support/daemon-process.ts";
@@ -26,10 +26,9 @@ function damages(at: number): readonly Damage[] {
 
 /** The last step of the story: the log of all of it, verified offline with the public key alone; then five forgeries. */
 export async function verifyStory(report: Report, ctl: Ctl, home: DaemonHome): Promise<void> {
-  const loaded = loadKey(home.stateDir);
+  const key = readOwnVkey(home.stateDir);
   const head = readHead(home.stateDir);
-  if (loaded.kind !== "loaded" || head.kind !== "note") throw new Error("the daemon left no key or no head");
-  const key = loaded.key.signer.vkey;
+  if (key === null || head.kind !== "note") throw new Error("the daemon left no key or no head");
   const headFile = join(home.path, "head.note");
   writeFileSync(headFile, head.note);
   report.note(`the public key: ${key}`);

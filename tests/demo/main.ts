@@ -1,4 +1,3 @@
-import { rmSync } from "node:fs";
 import { createHome, type DaemonHome } from "../support/daemon-process.ts";
 import { NO_NETNS, removeNetns } from "../support/netns.ts";
 import { stopAgents } from "../support/packets.ts";
@@ -36,6 +35,6 @@ process.exit();
 async function cleanUp(place: DaemonHome): Promise<void> {
   await stopAgents();
   removeNetns();
-  if (keep) console.log(`kept: ${place.path}`);
-  else rmSync(place.path, { recursive: true, force: true });
+  if (keep) console.log(`kept: ${place.path} (the log is append-only: chattr -R -ia before you remove it)`);
+  else place.remove();
 }

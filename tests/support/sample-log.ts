@@ -3,9 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createClock } from "../../daemon/adapters/clock.ts";
 import { openHeadFile } from "../../daemon/adapters/head-file.ts";
-import { loadOrCreateKey, prepareStateDirectory } from "../../daemon/adapters/keys.ts";
+import { prepareStateDirectory } from "../../daemon/adapters/keys.ts";
 import { createSegment, prepareLogDirectory, segmentName } from "../../daemon/adapters/log-file.ts";
 import { emptyTail, openLog } from "../../daemon/audit/log.ts";
+import { ringIn } from "./key-ring.ts";
 
 export type SampleLog = {
   readonly logDir: string;
@@ -25,7 +26,9 @@ export async function sampleLog(batches: number): Promise<SampleLog> {
   const stateDir = join(base, "state");
   prepareLogDirectory(logDir);
   prepareStateDirectory(stateDir);
-  const { signer, origin } = loadOrCreateKey(stateDir, "none");
+  const ring = ringIn(stateDir);
+  const { origin } = ring;
+  const signer = ring.current();
   const headFile = openHeadFile(stateDir);
   const log = openLog({
     store: createSegment(logDir, 0),

@@ -18,7 +18,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { type Client, connectControl } from "../../cli/client.ts";
 import { createClock } from "../../daemon/adapters/clock.ts";
 import { openHeadFile } from "../../daemon/adapters/head-file.ts";
-import { loadOrCreateKey, prepareStateDirectory } from "../../daemon/adapters/keys.ts";
+import { prepareStateDirectory } from "../../daemon/adapters/keys.ts";
 import { createSegment, prepareLogDirectory, segmentName } from "../../daemon/adapters/log-file.ts";
 import { emptyTail, openLog } from "../../daemon/audit/log.ts";
 import type { LogRecord } from "../../daemon/audit/record.ts";
@@ -26,6 +26,7 @@ import type { Status } from "../../daemon/protocol/messages.ts";
 import { linesOf, recordOf } from "../audit/fixture.ts";
 import { boundaryctl } from "../support/boundaryctl.ts";
 import { createHome, type DaemonHome, type DaemonProcess, startDaemon } from "../support/daemon-process.ts";
+import { ringIn } from "../support/key-ring.ts";
 import { delay } from "../support/packets.ts";
 
 /** The real daemon as its own process, log-only: what holds without privilege. */
@@ -451,7 +452,9 @@ async function stoppedAt(
   prepareStateDirectory(at.stateDir);
   prepareLogDirectory(at.logDir);
   const real = createClock();
-  const { signer, origin } = loadOrCreateKey(at.stateDir, "none");
+  const ring = ringIn(at.stateDir);
+  const { origin } = ring;
+  const signer = ring.current();
   const head = openHeadFile(at.stateDir);
   const clock = {
     ...real,
