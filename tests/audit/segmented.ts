@@ -22,10 +22,11 @@ export type Written = {
   readonly files: readonly string[];
 };
 
-/** A log of several segments, by the real appender on real files: two batches in each. */
+/** A log of several segments, by the real appender on real files: so many batches in each, a record in a batch. */
 export async function writeSegments(
   segments = 3,
   entries: (n: number) => Entry = (n) => decision(`record ${n}`),
+  batches = 2,
 ): Promise<Written> {
   const temp = tempDirectory();
   onTestFinished(() => temp[Symbol.dispose]());
@@ -52,7 +53,7 @@ export async function writeSegments(
   let n = 0;
   for (let segment = 0; segment < segments; segment++) {
     if (segment > 0) await log.rotate();
-    for (let batch = 0; batch < 2; batch++) {
+    for (let batch = 0; batch < batches; batch++) {
       log.append(entries(n++));
       await log.drain();
     }
