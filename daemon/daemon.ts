@@ -184,7 +184,12 @@ export function createDaemon(
     dispatch({ kind: "tick" });
     heartbeat();
     const damage = log.damage();
-    if (damage) lookout.submit({ kind: "log.damaged", facts: damage, seenNs: clock.monoNs() });
+    if (damage)
+      lookout.submit({
+        kind: "log.damaged",
+        facts: { log: "core", ...damage },
+        seenNs: clock.monoNs(),
+      });
     for (const entry of repeats.drain(nowMs())) append(repeatRecord(entry));
     if (nowMs() - sealedMs >= config.log.sealEveryMs) seal();
     rotate();

@@ -1,4 +1,5 @@
 import type { AuditLog } from "./audit/log.ts";
+import type { StreamState } from "./audit-stream.ts";
 import type { Baseline } from "./baseline.ts";
 import type { SwitchSettings } from "./core/switches.ts";
 import type { Daemon } from "./daemon.ts";
@@ -12,6 +13,7 @@ export type StatusParts = {
   readonly enforcer: Enforcer;
   readonly sensors: readonly SignalSource[];
   readonly baseline: Baseline;
+  readonly stream: () => StreamState;
   readonly clock: Clock;
   readonly switches: SwitchSettings;
   /** Why the network is only observed; empty when it is enforced. */
@@ -81,6 +83,7 @@ function controls(parts: StatusParts, checkedAt: string): readonly Control[] {
       checkedAt,
     },
     logControl(parts.log),
+    streamControl(parts.stream()),
     watched("files", sensor("files"), checkedAt),
     watched("clock", sensor("clock"), checkedAt),
   ];
@@ -139,6 +142,30 @@ function logControl(log: AuditLog): Control {
     ? "hash-chained, sealed and synced with every batch"
     : "cannot be written: nothing is allowed";
   return { name: "log", state: ok ? "enforced" : "failed", detail, checkedAt: log.head().sealedAt };
+}
+
+/** It follows the log, so it is never better than observed while it does not keep up. */
+function streamControl({ kind, next, sealedAt, why }: StreamState): Control {
+  const name = "audit stream";
+  switch (kind) {
+    case "writing":
+      return { name, state: "enforced", detail: `follows the log up to record ${next}`, checkedAt: sealedAt };
+    case "opening":
+    case "behind":
+      return {
+        name,
+        state: "observed",
+        detail: `${kind}: it will go on at record ${next}`,
+        checkedAt: sealedAt,
+      };
+    case "failed":
+      return {
+        name,
+        state: "failed",
+        detail: `ends before record ${next}: ${why}; a restart goes on with it`,
+        checkedAt: sealedAt,
+      };
+  }
 }
 
 function iso(ms: number): string {
