@@ -58,7 +58,8 @@ function ownKey(stateDir: string): string {
   return found;
 }
 
-function readKeyArgument(argument: string): string {
+/** A key as given: itself, or @FILE. Throws BoundaryError("key-invalid"). */
+export function readKeyArgument(argument: string): string {
   if (!argument.startsWith("@")) return argument.trim();
   const path = argument.slice(1);
   try {
