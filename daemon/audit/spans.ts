@@ -47,31 +47,43 @@ export type Spans = {
 
 /** Collects records into spans. Holds a run for each change of kind, not a record. */
 export function createSpans(): Spans {
-  let sealed: Run[] = []; // a seal comes after them
-  let open: Run[] = [];
+  let sealed: Open[] = []; // a seal comes after them
+  let open: Open[] = [];
   let note: Value | undefined;
   let began = "";
   let next = -1;
 
-  function take({ seq, kind, data, prev }: Pick<LogRecord, "seq" | "kind" | "data" | "prev">): void {
+  function take(record: Pick<LogRecord, "seq" | "kind" | "data" | "prev">): void {
+    const { seq, kind } = record;
     if (seq !== next) {
       sealed = [];
       open = [];
     }
     next = seq + 1;
-    if (seq === 1) began = prev;
-    addRun(open, [kind, seq, seq]);
-    if (kind !== "seal") return;
-    for (const run of open) addRun(sealed, run);
+    if (seq === 1) began = record.prev;
+    // in place: this is on the way of every decision
+    const last = open.at(-1);
+    if (last?.kind === kind) last.last = seq;
+    else open.push({ kind, first: seq, last: seq });
+    if (kind === "seal") close(record.data["note"]);
+  }
+
+  function close(found: Value | undefined): void {
+    for (const run of open) {
+      const last = sealed.at(-1);
+      if (last?.kind === run.kind) last.last = run.last;
+      else sealed.push(run);
+    }
     open = [];
-    note = data["note"];
+    note = found;
   }
 
   function drain(): readonly Span[] {
     if (sealed.length === 0) return [];
     const checkpoint = checkpointIn(note);
     if (checkpoint === null) throw new TypeError("a seal of the log without a checkpoint");
-    const spans = inPieces(sealed).map((runs) => ({
+    const all = sealed.map(({ kind, first, last }): Run => [kind, first, last]);
+    const spans = inPieces(all).map((runs) => ({
       first: runs[0]?.[1] ?? 0,
       last: runs.at(-1)?.[2] ?? 0,
       runs,
@@ -84,12 +96,8 @@ export function createSpans(): Spans {
   return { take, drain, runs: () => sealed.length + open.length, began: () => began, next: () => next };
 }
 
-/** Puts a run behind the others: into the last one where that is of its kind. */
-function addRun(runs: Run[], run: Run): void {
-  const last = runs.at(-1);
-  if (last?.[0] === run[0]) runs[runs.length - 1] = [last[0], last[1], run[2]];
-  else runs.push(run);
-}
+/** A run that may still grow. */
+type Open = { readonly kind: string; readonly first: number; last: number };
 
 function inPieces(runs: readonly Run[]): readonly (readonly Run[])[] {
   const count = Math.ceil(runs.length / MAX_RUNS);
