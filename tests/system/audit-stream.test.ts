@@ -237,6 +237,25 @@ describe("the audit stream", () => {
     });
   });
 
+  test("a core log that was moved aside while the stream could not be opened is told from the one before", async () => {
+    const at = home();
+    await (await start(at)).stop();
+    truncateSync(join(at.logDir, "00000000000000000000.jsonl"), 2_000);
+    chmodSync(streamDir(at), 0o777);
+    const blind = await start(at);
+    await streamIs(at, "failed");
+    const client = await connect(at);
+    for (let n = 0; n < 100; n++) await client.call("check", question);
+    await blind.stop();
+    chmodSync(streamDir(at), 0o700);
+    const daemon = await start(at);
+    await streamIs(at, "enforced");
+    await daemon.stop();
+    expect(await compare(at)).toMatchObject(SAME);
+    const cores = streamRecords(at).filter(({ kind }) => kind === "audit.core");
+    expect(cores.map(({ data }) => data["from"])).toEqual([0, 0]);
+  });
+
   test("changed by somebody while the daemon was stopped, it is moved aside, told, and no LOCKDOWN", async () => {
     const at = home();
     await (await start(at)).stop();
