@@ -35,8 +35,10 @@ export async function openLogCopy(directory: string, key: string): Promise<LogCo
     let pending = "";
     for (const line of lines) {
       const read = readLine(line);
-      if (!read.ok || read.record.seq !== next || read.record.prev !== prev)
+      if (!read.ok || read.record.seq !== next || read.record.prev !== prev) {
+        await put(pending);
         throw notFollowing(directory, next);
+      }
       const { kind } = read.record;
       if (kind === "log.genesis" || kind === "log.segment") {
         await put(pending);
