@@ -6,6 +6,8 @@ import { BoundaryError } from "../daemon/core/errors.ts";
 import { retry } from "../daemon/core/retry.ts";
 import { createFrameReader, type Frame, renderFrame } from "../daemon/protocol/frame.ts";
 import type {
+  AuditHead,
+  AuditLines,
   CeremonyReply,
   Decision,
   Event,
@@ -34,6 +36,8 @@ export type Replies = {
   check: Decision;
   "key.show": KeyReply;
   "log.prune": PruneReply;
+  "audit.head": AuditHead;
+  "audit.lines": AuditLines;
 };
 
 export type Params<V extends Verb> = input<(typeof PARAMS)[V]>;
@@ -96,6 +100,8 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   check: { decision: "boolean", reason: "object", mode: "string", assurance: "string" },
   "key.show": { vkey: "string", size: "number", note: "string" },
   "log.prune": { segments: "number", through: "number" },
+  "audit.head": { vkey: "string", size: "number", note: "string" },
+  "audit.lines": { lines: "object" },
 };
 
 /** Connects to a control socket. Throws BoundaryError "no-daemon", or "role-required" when we may not connect. */

@@ -35,6 +35,7 @@ export const ROWS: readonly Row[] = [
     "Work with the signed log: head, proofs, witnesses, replay, pruning, shipping",
     () => import("./commands/log.ts"),
   ),
+  row("audit", "Read the audit stream, and hold it against the log", () => import("./commands/audit.ts")),
   row("key", "Show the log's public key, or all its keys", () => import("./commands/key.ts")),
   row("clock", "Deal with a clock that moved", () => import("./commands/clock.ts")),
   row("doctor", "Say what this host can enforce, and what is missing", () => import("./commands/doctor.ts")),

@@ -204,7 +204,12 @@ export function createDaemon(
     dispatch({ kind: "tick" });
     heartbeat();
     const damage = log.damage();
-    if (damage) lookout.submit({ kind: "log.damaged", facts: damage, seenNs: clock.monoNs() });
+    if (damage)
+      lookout.submit({
+        kind: "log.damaged",
+        facts: { log: "core", ...damage },
+        seenNs: clock.monoNs(),
+      });
     const harm = parts.keyDamage();
     if (harm)
       lookout.submit({ kind: "self.changed", facts: { ...harm, part: "key" }, seenNs: clock.monoNs() });

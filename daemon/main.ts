@@ -32,6 +32,7 @@ import {
   saveTombstone,
   segmentsOf,
 } from "./adapters/log-file.ts";
+import { lastLine, readLines } from "./adapters/log-lines.ts";
 import { lockLogDirectory } from "./adapters/log-lock.ts";
 import { createNetworkSensor } from "./adapters/net-watch.ts";
 import { openNftProgram } from "./adapters/nft-program.ts";
@@ -47,6 +48,7 @@ import { createUsbSensor } from "./adapters/usb-watch.ts";
 import { openLog } from "./audit/log.ts";
 import type { LogEnd } from "./audit/recover.ts";
 import { isSnapshotLine } from "./audit/snapshot.ts";
+import { createAuditStream, type StreamParts } from "./audit-stream.ts";
 import { createBaseline } from "./baseline.ts";
 import { parseAccounts, resolveRoles } from "./core/accounts.ts";
 import { clockWhileStopped } from "./core/clock-drift.ts";
@@ -72,6 +74,7 @@ import { type LogPlace, openHistory, readHistory } from "./open-log.ts";
 import { HELP, type Options, parseCommand } from "./options.ts";
 import type { Clock, Firewall } from "./ports.ts";
 import { type PrunePlace, prune } from "./prune.ts";
+import type { ReadBackPlace } from "./read-back.ts";
 import { answer } from "./requests.ts";
 import { statusOf } from "./status.ts";
 import { createStop } from "./stop-once.ts";
@@ -84,6 +87,9 @@ const VERSION = packageVersion();
 const EXIT = { stopped: 0, failed: 1, usage: 2, noStart: 3 } as const;
 const MAX_WATCHED_FILES = 20_000;
 const MAX_HASH_BYTES = 64 * 1024 * 1024;
+/** Of lines of the audit stream in one reply, which has to fit into a frame with all that is around them. */
+const MAX_LINES_BYTES = 60 * 1024;
+const STREAM_STOP_MS = 2_000;
 /** Another daemon has the socket or the log: the kernel's rules are its own, and not ours to close. */
 const NOT_OURS = new Set(["socket-in-use", "log-locked"]);
 
@@ -154,7 +160,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   prepareStateDirectory(options.stateDir);
   lockLogDirectory(options.logDir);
 
-  const logPlace = logPlaceOf(options, config, clock);
+  const logPlace = logPlaceOf(options, keepingOf(config), clock);
   const opened = await openHistory(logPlace);
   const feed = createFeed();
   const damaged: { tell: (why: string) => void } = { tell: () => undefined };
@@ -170,8 +176,30 @@ async function start(setup: Setup, host: Host): Promise<void> {
       store: (firstSeq) => createSegment(options.logDir, firstSeq, keepingOf(config)),
       took: opened.ring.promote,
     },
-    onRecord: feed.publish,
+    onRecord: (record) => {
+      feed.publish(record);
+      stream.take(record);
+    },
     onFailed: (cause) => damaged.tell(renderErrorChain(cause)),
+  });
+  const stream = createAuditStream({
+    ...streamPlaceOf(options, config, clock),
+    core: {
+      key: opened.ring.genesis,
+      origin: opened.ring.origin,
+      size: opened.tail.size,
+      head: opened.tail.head,
+      files: readBackPlaceOf(options.logDir),
+    },
+    clock,
+    limits: config.log,
+    damaged: (what, detail) => {
+      opLog.error({ what, detail }, "the audit stream is damaged; the core log goes on");
+      daemon.submit({ kind: "log.damaged", facts: { log: "audit", what, detail }, seenNs: clock.monoNs() });
+    },
+    began: (data) => {
+      if (!daemon.stopping()) daemon.record({ kind: "audit.began", data });
+    },
   });
   for (const finding of opened.findings) log.append(finding);
 
@@ -241,11 +269,20 @@ async function start(setup: Setup, host: Host): Promise<void> {
     opened.fold.firedByTripwire,
   );
   damaged.tell = (detail) =>
-    daemon.submit({ kind: "log.damaged", facts: { what: "write-failed", detail }, seenNs: clock.monoNs() });
+    daemon.submit({
+      kind: "log.damaged",
+      facts: { log: "core", what: "write-failed", detail },
+      seenNs: clock.monoNs(),
+    });
   let control: ControlSocket | null = null;
-  const ticking = setInterval(() => daemon.tick(), config.enforcement.heartbeatMs);
+  const ticking = setInterval(() => {
+    daemon.tick();
+    stream.tick();
+  }, config.enforcement.heartbeatMs);
   endWith(daemon, enforcer, {
     ticks: () => clearInterval(ticking),
+    // the core log is closed by then; a disk that does not answer keeps nobody
+    audit: () => Promise.race([stream.close(), alarm(STREAM_STOP_MS)]),
     control: async () => control?.stop(),
   });
 
@@ -259,6 +296,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     ownUid: process.getuid?.() ?? 0,
     facts: createPeerFacts(),
     opLog,
+    audit: stream,
     prune: oneAtATime((keptDays: number, by: number) =>
       prune(prunePlaceOf(options.logDir), log, opened.ring.genesis, { keptDays, by, nowMs: clock.wallMs() }),
     ),
@@ -270,6 +308,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         enforcer,
         sensors,
         baseline,
+        stream: stream.state,
         clock,
         switches: setup.switches,
         obstacles: missing,
@@ -307,6 +346,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   });
   notifier.ready();
   inventory.start();
+  void stream.open(); // beside the loop: nobody waits for it
   opLog.info(
     {
       mode: begun.mode,
@@ -359,8 +399,11 @@ function isTaken(logDir: string): boolean {
 }
 
 async function lastMode(options: Options, config: Config): Promise<ReturnType<typeof startIn>["mode"]> {
-  return startIn(await readHistory(logPlaceOf(options, config, createClock())), null, config.initialMode)
-    .mode;
+  return startIn(
+    await readHistory(logPlaceOf(options, keepingOf(config), createClock())),
+    null,
+    config.initialMode,
+  ).mode;
 }
 
 function openKernel({ config, switches }: Pick<Setup, "config" | "switches">): Omit<Host, "clock"> {
@@ -440,7 +483,11 @@ function closeWithoutConfig({ stateDir, logDir }: Options): string {
 function endWith(
   daemon: Daemon,
   enforcer: Enforcer,
-  stops: { readonly ticks: () => void; readonly control: () => Promise<unknown> },
+  stops: {
+    readonly ticks: () => void;
+    readonly audit: () => Promise<unknown>;
+    readonly control: () => Promise<unknown>;
+  },
 ): void {
   const crash = (error: unknown) => {
     opLog.error({ err: renderErrorChain(error) }, "crashed; the next start is LOCKDOWN");
@@ -461,15 +508,46 @@ function keepingOf({ log }: Config): Keeping {
   return { protect: log.appendOnly ? "append-only" : "plain", reserveBytes: log.reserveBytes };
 }
 
-function logPlaceOf(options: Options, config: Config, clock: Clock): LogPlace {
+/** The audit stream's directories, below those of the core log. */
+function streamPlaceOf(
+  options: Options,
+  config: Config,
+  clock: Clock,
+): Pick<StreamParts, "prepare" | "place" | "head" | "store" | "lines" | "lastLine"> {
+  const keeping = { ...keepingOf(config), reserveBytes: 0 }; // the core log's is what the fall needs
+  const [logDir, stateDir] = [`${options.logDir}/audit`, `${options.stateDir}/audit`];
+  return {
+    prepare: () => {
+      prepareLogDirectory(logDir);
+      prepareStateDirectory(stateDir);
+    },
+    place: logPlaceOf({ logDir, stateDir }, keeping, clock),
+    head: () => openHeadFile(stateDir),
+    store: (firstSeq) => createSegment(logDir, firstSeq, keeping),
+    lines: (from, through, maxLines) =>
+      readLines(logDir, segmentsOf(logDir), { from, through, maxLines, maxBytes: MAX_LINES_BYTES }),
+    lastLine: (wanted) => lastLine(logDir, segmentsOf(logDir), wanted),
+  };
+}
+
+function readBackPlaceOf(logDir: string): ReadBackPlace {
+  return {
+    segments: () => segmentsOf(logDir),
+    firstLine: (file) => firstLineOf(logDir, file),
+    snapshot: (wanted) => lastSnapshot(logDir, wanted),
+    read: (place) => readLogFrom(logDir, place),
+  };
+}
+
+function logPlaceOf(options: Pick<Options, "logDir" | "stateDir">, keeping: Keeping, clock: Clock): LogPlace {
   const { logDir, stateDir } = options;
   return {
     read: () => readLog(logDir),
     readEnd: () => readLogEnd(logDir),
     cut: (where) => cutTail(logDir, where, clock.wallMs()),
     quarantine: () => `${logDir}/${quarantine(logDir, clock.wallMs())}`,
-    create: (firstSeq) => createSegment(logDir, firstSeq, keepingOf(config)),
-    open: (file, size) => openSegment(logDir, file, size, keepingOf(config)),
+    create: (firstSeq) => createSegment(logDir, firstSeq, keeping),
+    open: (file, size) => openSegment(logDir, file, size, keeping),
     hasSegments: () => hasSegments(logDir),
     head: () => readHead(stateDir),
     key: () => loadKeyRing(stateDir),
@@ -495,6 +573,10 @@ function prunePlaceOf(logDir: string): PrunePlace {
     saveTombstone: (firstSeq, text) => saveTombstone(logDir, firstSeq, Buffer.from(text)),
     removeSegment: (firstSeq) => removeSegment(logDir, firstSeq),
   };
+}
+
+function alarm(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
 }
 
 /** Waits for the call before, whatever came of it. */
@@ -533,10 +615,10 @@ function readRoles(config: Config): {
 } {
   const users = parseAccounts(readFileSync("/etc/passwd", "utf8"));
   const groups = parseAccounts(readFileSync("/etc/group", "utf8"));
-  const { table, unknown } = resolveRoles(config.roles, users, groups);
+  const { table, unknown, socketGroup } = resolveRoles(config, users, groups);
   for (const name of unknown)
     opLog.warn({ name }, "the configuration gives a role to somebody who does not exist here");
-  return { table, group: table.operator.gids[0] ?? table.readonly.gids[0] ?? null };
+  return { table, group: socketGroup };
 }
 
 function readSetup(options: Options): Setup {

@@ -1,13 +1,21 @@
 import { createHash, randomInt, randomUUID } from "node:crypto";
 import type { z } from "zod";
 import type { Data } from "./audit/record.ts";
+import type { AuditStream } from "./audit-stream.ts";
 import type { Baseline, Comparison } from "./baseline.ts";
 import { decide, type View } from "./core/authority.ts";
 import { capLines, capList } from "./core/capped-list.ts";
 import type { Config } from "./core/config.ts";
 import { codeOf } from "./core/errno.ts";
 import { BoundaryError, type ErrorCode, renderErrorChain } from "./core/errors.ts";
-import { mayAct, type Role, type RoleTable, roleOf } from "./core/roles.ts";
+import {
+  describeNeeded,
+  describeRights,
+  mayAct,
+  type Needed,
+  type RoleTable,
+  rightsOf,
+} from "./core/roles.ts";
 import type { Person } from "./core/state.ts";
 import type { Tripwire } from "./core/tripwire.ts";
 import type { Daemon, Outcome } from "./daemon.ts";
@@ -43,6 +51,7 @@ export type Office = {
   readonly head: () => KeyReply;
   /** One at a time. */
   readonly prune: (keptDays: number, by: number) => Promise<PruneReply>;
+  readonly audit: Pick<AuditStream, "head" | "lines">;
   readonly opLog: OpLog;
 };
 
@@ -54,7 +63,7 @@ type Call<V extends Verb> = {
   readonly connection: Connection;
 };
 type Handler<V extends Verb> = (office: Office, call: Call<V>) => Promise<object> | object;
-type Row<V extends Verb> = { readonly role: Role; readonly handle: Handler<V> };
+type Row<V extends Verb> = Needed & { readonly handle: Handler<V> };
 
 /** Everything that can be asked, by whom. What each verb takes is PARAMS in protocol/messages.ts. */
 const VERBS: { readonly [V in Verb]: Row<V> } = {
@@ -71,8 +80,14 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   "events.subscribe": { role: "readonly", handle: subscribe },
   "tripwire.list": { role: "readonly", handle: tripwireList },
   check: { role: "readonly", handle: check },
-  "key.show": { role: "readonly", handle: (office) => office.head() },
+  "key.show": { role: "readonly", auditor: true, handle: (office) => office.head() },
   "log.prune": { role: "admin", handle: pruneLog },
+  "audit.head": { role: "admin", auditor: true, handle: (office) => office.audit.head() },
+  "audit.lines": {
+    role: "admin",
+    auditor: true,
+    handle: (office, { params }) => office.audit.lines(params.from, params.limit),
+  },
 };
 
 /** A refusal on its way to the reply. */
@@ -114,12 +129,12 @@ async function dispatchVerb<V extends Verb>(
   raw: unknown,
 ): Promise<object> {
   const row = VERBS[verb] as unknown as Row<V>;
-  const held = roleOf(connection.peer, office.roles, office.ownUid);
-  if (!mayAct(held, row.role)) {
+  const held = rightsOf(connection.peer, office.roles, office.ownUid);
+  if (!mayAct(held, row)) {
     recordRefusal(office, connection.peer, verb);
     throw new Refusal(
       "role-required",
-      `${verb} takes the role ${row.role}; uid ${connection.peer.uid} holds ${held}`,
+      `${verb} takes the role ${describeNeeded(row)}; uid ${connection.peer.uid} holds ${describeRights(held)}`,
     );
   }
   const params = PARAMS[verb].safeParse(raw);

@@ -1,4 +1,5 @@
 import type { AuditLog } from "./audit/log.ts";
+import type { StreamState } from "./audit-stream.ts";
 import type { Baseline } from "./baseline.ts";
 import type { Room } from "./core/disk.ts";
 import type { SwitchSettings } from "./core/switches.ts";
@@ -13,6 +14,7 @@ export type StatusParts = {
   readonly enforcer: Enforcer;
   readonly sensors: readonly SignalSource[];
   readonly baseline: Baseline;
+  readonly stream: () => StreamState;
   readonly clock: Clock;
   readonly switches: SwitchSettings;
   /** Why the network is only observed; empty when it is enforced. */
@@ -85,6 +87,7 @@ function controls(parts: StatusParts, checkedAt: string): readonly Control[] {
     },
     logControl(parts.log, parts.daemon.state().room),
     appendOnly(parts, checkedAt),
+    streamControl(parts.stream()),
     watched("files", sensor("files"), checkedAt),
     watched("clock", sensor("clock"), checkedAt),
   ];
@@ -157,6 +160,30 @@ function appendOnly({ protections }: StatusParts, checkedAt: string): Control {
       ? `the open segment is append-only, ${all.length - 1} ended ones are immutable`
       : `${missing.length} of ${all.length} segments are not held by the file system: ${why}`;
   return { name: "append-only", state: missing.length === 0 ? "enforced" : "observed", detail, checkedAt };
+}
+
+/** It follows the log, so it is never better than observed while it does not keep up. */
+function streamControl({ kind, next, sealedAt, why }: StreamState): Control {
+  const name = "audit stream";
+  switch (kind) {
+    case "writing":
+      return { name, state: "enforced", detail: `follows the log up to record ${next}`, checkedAt: sealedAt };
+    case "opening":
+    case "behind":
+      return {
+        name,
+        state: "observed",
+        detail: `${kind}: it will go on at record ${next}`,
+        checkedAt: sealedAt,
+      };
+    case "failed":
+      return {
+        name,
+        state: "failed",
+        detail: `ends before record ${next}: ${why}; a restart goes on with it`,
+        checkedAt: sealedAt,
+      };
+  }
 }
 
 function iso(ms: number): string {

@@ -5,6 +5,8 @@ type Stops = {
   readonly daemon: Pick<Daemon, "stop">;
   /** Ends the heartbeat: no tick may come after the log is closed. */
   readonly ticks: () => void;
+  /** Writes the end of the audit stream, once the core log is closed. */
+  readonly audit: () => Promise<unknown>;
   /** Closes the socket, last: until then callers hear that the daemon is stopping. */
   readonly control: () => Promise<unknown>;
   readonly exit: (how: "stopped" | "failed") => void;
@@ -22,6 +24,7 @@ export function createStop(stops: Stops): (signal: string) => void {
   async function stop(signal: string): Promise<void> {
     const how = await stops.daemon.stop(signal);
     stops.ticks();
+    await stops.audit();
     await stops.control();
     stops.exit(how === "recorded" ? "stopped" : "failed");
   }

@@ -20,6 +20,7 @@ function fakeStop(how: "recorded" | "not-recorded" | "throws" = "recorded") {
       },
     },
     ticks: () => tell("no more ticks"),
+    audit: async () => tell("audit stream closed"),
     control: async () => tell("socket closed"),
     exit: (code) => tell(`exit ${code}`),
     crash: () => tell("crash"),
@@ -45,6 +46,7 @@ describe("a signal to stop", () => {
     expect(events.slice(3)).toEqual([
       "settled",
       "no more ticks",
+      "audit stream closed",
       "socket closed",
       "exit stopped",
       "already stopping",
@@ -52,7 +54,7 @@ describe("a signal to stop", () => {
   });
 
   test.each([
-    ["not-recorded", ["settled", "no more ticks", "socket closed", "exit failed"]],
+    ["not-recorded", ["settled", "no more ticks", "audit stream closed", "socket closed", "exit failed"]],
     ["throws", ["crash"]],
   ] as const)("that ends %s is no clean end", async (how, expected) => {
     const { stop, events, finish } = fakeStop(how);

@@ -44,6 +44,10 @@ export const RECORD_KINDS = [
   "baseline.set",
   "decision",
   "request.refused",
+  /** A new audit stream begins: its key, and why. docs/LOG_FORMAT.md, "The audit stream", has these three. */
+  "audit.began",
+  "audit.core",
+  "audit.span",
 ] as const;
 
 export type RecordKind = (typeof RECORD_KINDS)[number];

@@ -92,7 +92,7 @@ export async function recoverLog(parts: RecoverParts): Promise<Recovery> {
 /** Null when the end alone does not say enough. */
 async function verifyEnd(parts: RecoverParts): Promise<Verdict | null> {
   const end = parts.readEnd?.() ?? null;
-  const begin = end && parts.current !== undefined ? beginOf(end, parts.current) : null;
+  const begin = end && parts.current !== undefined ? beginAt(end, parts.current) : null;
   if (!end || !begin || parts.head === null) return null;
   const head = readHead(parts.head, readKey(parts.vkey));
   if (head.size < begin.frontier.size) return null;
@@ -102,7 +102,8 @@ async function verifyEnd(parts: RecoverParts): Promise<Verdict | null> {
   return verdict.bad === null && verdict.trustworthyUpTo !== null ? verdict : null;
 }
 
-function beginOf(end: LogEnd, current: string): Begin | null {
+/** Where reading begins at a snapshot; `current`: the key (vkey) of its segment. Null when the lines are not that. */
+export function beginAt(end: Pick<LogEnd, "first" | "snapshot">, current: string): Begin | null {
   const [first, line] = [readLine(end.first), readLine(end.snapshot)];
   if (!first.ok || !line.ok) return null;
   const snapshot = snapshotIn(line.record);

@@ -14,6 +14,9 @@ const EXACT: ReadonlySet<string> = new Set([
   "log.rotated",
   "log.snapshot",
   "log.pruned",
+  "audit.began",
+  "audit.core",
+  "audit.span",
 ]);
 
 /** A record's data without secrets, and its canonical JSON. Gives back what it was given when there are none. */

@@ -13,12 +13,20 @@ export function parseAccounts(text: string): AccountFile {
   return new Map(entries);
 }
 
-/** The role table in numbers. A name that does not exist gives nobody the role and is returned, to be told. */
+/**
+ * The role table in numbers, and the group that may connect: the one that the configuration names, else the first of the
+ * operators, of the readers, of the auditors; null: nobody's. A name that does not exist gives nobody the role, or lets
+ * nobody connect, and is returned, to be told.
+ */
 export function resolveRoles(
-  roles: Config["roles"],
+  { roles, socket }: Pick<Config, "roles" | "socket">,
   users: AccountFile,
   groups: AccountFile,
-): { readonly table: RoleTable; readonly unknown: readonly string[] } {
+): {
+  readonly table: RoleTable;
+  readonly unknown: readonly string[];
+  readonly socketGroup: number | null;
+} {
   const unknown: string[] = [];
   const resolve = (names: readonly (string | number)[], known: AccountFile, kind: string): number[] =>
     names.flatMap((name) => {
@@ -30,6 +38,13 @@ export function resolveRoles(
     uids: resolve(roles[role].users, users, "user"),
     gids: resolve(roles[role].groups, groups, "group"),
   });
-  const table = { readonly: row("readonly"), operator: row("operator"), admin: row("admin") };
-  return { table, unknown };
+  const table = {
+    readonly: row("readonly"),
+    operator: row("operator"),
+    admin: row("admin"),
+    auditor: row("auditor"),
+  };
+  const first = table.operator.gids[0] ?? table.readonly.gids[0] ?? table.auditor.gids[0];
+  const named = socket.group === undefined ? [first] : resolve([socket.group], groups, "group");
+  return { table, unknown, socketGroup: named[0] ?? null };
 }

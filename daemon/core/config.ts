@@ -138,6 +138,14 @@ export const ConfigSchema = z.strictObject({
       admin: Accounts.prefault({}),
       operator: Accounts.prefault({ groups: ["boundary"] }),
       readonly: Accounts.prefault({}),
+      /** May read the audit stream and the log's key and head, and nothing else. Not above or below the others. */
+      auditor: Accounts.prefault({}),
+    })
+    .prefault({}),
+  socket: z
+    .strictObject({
+      /** Whose members may connect; it gives no role. Without it, the first group of a role. */
+      group: Account.optional(),
     })
     .prefault({}),
   sensors: z

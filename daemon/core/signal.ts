@@ -19,8 +19,8 @@ export const SIGNAL_FACTS = {
   "clock.moved": ["change", "milliseconds"],
   /** Somebody else changed our nftables table, or did and took it back. what: missing | differs | dead-man. */
   "rules.changed": ["what", "detail"],
-  /** Our own log. what: write-failed | replaced | truncated | grown. */
-  "log.damaged": ["what", "detail"],
+  /** Our own log. log: core | audit (the audit stream). what: write-failed | replaced | truncated | grown | broken. */
+  "log.damaged": ["log", "what", "detail"],
   /** A sensor cannot see. sensor: files | network | usb | rules | clock. */
   "sensor.blind": ["sensor", "why"],
 } as const;

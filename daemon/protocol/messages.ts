@@ -90,6 +90,12 @@ export const PARAMS = {
   "key.show": None,
   /** Segments whose records are all older are removed, and leave tombstones. */
   "log.prune": z.strictObject({ keptDays: z.number().int().min(90).max(36_500).default(90) }),
+  "audit.head": None,
+  /** Lines of the audit stream as they stand on disk, from a number on; fewer when they would not fit into a frame. */
+  "audit.lines": z.strictObject({
+    from: z.number().int().min(0).max(Number.MAX_SAFE_INTEGER),
+    limit: z.number().int().min(1).max(200).default(200),
+  }),
 } as const;
 
 export type Verb = keyof typeof PARAMS;
@@ -187,3 +193,7 @@ export type EventList = { readonly events: readonly Event[] };
 /** `through`: the first record that is kept. */
 export type PruneReply = { readonly segments: number; readonly through: number };
 export type KeyReply = { readonly vkey: string; readonly size: number; readonly note: string };
+/** `size` and `note` are those of the audit stream's newest seal; all lines up to number `size` are durable. */
+export type AuditHead = KeyReply;
+/** Verbatim, without their "\n", in order; empty where the stream does not go that far. */
+export type AuditLines = { readonly lines: readonly string[] };

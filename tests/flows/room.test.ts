@@ -15,13 +15,17 @@ async function check(host: Host, memoryClass: string): Promise<unknown> {
     feed: createFeed(),
     config: host.config,
     tripwires: host.tripwires,
-    roles: resolveRoles(host.config.roles, new Map(), new Map()).table,
+    roles: resolveRoles(host.config, new Map(), new Map()).table,
     ownUid: 0,
     facts: { terminalOf: () => null, userName: String },
     status: () => {
       throw new Error("not asked");
     },
     head: () => ({ vkey: "", size: 0, note: "" }),
+    audit: {
+      head: () => Promise.reject(new Error("not asked")),
+      lines: () => Promise.reject(new Error("not asked")),
+    },
     prune: () => {
       throw new Error("not asked");
     },

@@ -200,7 +200,8 @@ export async function startHost(options: HostOptions = {}) {
     start,
     {},
   );
-  damaged.tell = (detail) => daemon.submit(signalOf("log.damaged", { what: "write-failed", detail }));
+  damaged.tell = (detail) =>
+    daemon.submit(signalOf("log.damaged", { log: "core", what: "write-failed", detail }));
   files.set("/etc/watched", fileState("/etc/watched", "one"));
   await daemon.begin(
     { version: "test" },

@@ -122,7 +122,7 @@ describe("a start", () => {
       "a missing log, key and head, where only evidence is left",
       (at) => {
         removeSpine(at);
-        for (const name of ["baseline.json", "log.vkey"]) rmSync(join(at.stateDir, name));
+        rmSync(join(at.stateDir, "baseline.json"));
         mkdirSync(join(at.logDir, "broken-20260102T030405.678Z"));
       },
       /tampered: .* but not broken-/,
@@ -149,7 +149,7 @@ describe("a start", () => {
     const at = home();
     await (await start(at)).stop();
     removeSpine(at);
-    for (const name of ["baseline.json", "log.vkey"]) rmSync(join(at.stateDir, name));
+    rmSync(join(at.stateDir, "baseline.json"));
     writeFileSync(join(at.stateDir, "log.key"), "", { mode: 0o600 });
     await start(at);
     expect((await statusOf(at)).mode).toMatchObject({
@@ -348,7 +348,8 @@ describe("while it runs", () => {
     await start(at);
     const watcher = await connect(at);
     const kinds: string[] = [];
-    watcher.onEvent((event) => kinds.push(event.kind));
+    // the audit stream's beginning comes beside the loop, before or after
+    watcher.onEvent(({ kind }) => kind === "audit.began" || kinds.push(kind));
     await watcher.call("events.subscribe", {});
     await (await connect(at)).call("mode.set", { mode: "AIRGAP", reason: "test" });
     await expect.poll(() => kinds).toEqual(["mode.changed", "mode.applied"]);
@@ -442,6 +443,7 @@ describe.skipIf(process.getuid?.() !== 0)("other users (needs root)", () => {
 function removeSpine(at: DaemonHome): void {
   const state = ["log.key", "log.vkey", "log.head"].map((name) => join(at.stateDir, name));
   for (const path of [segmentOf(at), ...state]) rmSync(path);
+  for (const dir of [at.logDir, at.stateDir]) rmSync(join(dir, "audit"), { recursive: true, force: true });
 }
 
 /** A log that ends with a clean stop on a clock which is off from ours by these. */
