@@ -35,6 +35,12 @@ export async function segmentFiles(
   );
 }
 
+/** Whether segments are gone, or look as if they were. */
+export async function hasTombstones(path: string): Promise<boolean> {
+  const { directory, files } = await list(path);
+  return directory === path && files.some((name) => TOMBSTONE.test(name));
+}
+
 /** A segment's first line, without its "\n"; null when it has none. */
 export async function firstLineOf(file: string): Promise<string | null> {
   const handle = await fs.open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);

@@ -7,7 +7,7 @@ import { beginOf, joinParts, type Part } from "../daemon/audit/parts.ts";
 import type { Chunk } from "../daemon/audit/split.ts";
 import type { Verdict } from "../daemon/audit/verdict.ts";
 import { type Begin, type Head, verifyLog } from "../daemon/audit/verify.ts";
-import { firstLineOf, readLogFiles, segmentFiles } from "./log-files.ts";
+import { firstLineOf, hasTombstones, readLogFiles, segmentFiles } from "./log-files.ts";
 import { secondOpinion } from "./second-opinion.ts";
 import type { SegmentTask } from "./verify-worker.ts";
 
@@ -40,7 +40,12 @@ export async function verifyDirectory(path: string, known: Known, watching: Watc
   const inParts = await verifyInParts(path, known, watching);
   if (inParts) return inParts;
   const { vkey, heads } = known;
-  return verifyLog(watching.chunks(readLogFiles(path)), { vkey, head: heads, secondOpinion });
+  return verifyLog(watching.chunks(readLogFiles(path)), {
+    vkey,
+    head: heads,
+    secondOpinion,
+    nowMs: Date.now(),
+  });
 }
 
 /**
@@ -79,13 +84,18 @@ async function verifyInParts(path: string, known: Known, watching: Watching): Pr
       watching.done(task.bytes);
     }
   };
-  await Promise.all(Array.from({ length: Math.min(MAX_THREADS, availableParallelism()) }, work));
+  try {
+    await Promise.all(Array.from({ length: Math.min(MAX_THREADS, availableParallelism()) }, work));
+  } catch {
+    return null; // one reading in order says what is wrong
+  }
   return sound ? joinParts(parts) : null;
 }
 
 /** Null where one reading in order is as good: one core, little to read, or beginnings that say too little. */
 async function tasksFor(path: string, { vkey, heads }: Known): Promise<readonly Task[] | null> {
   const files = await segmentFiles(path);
+  if (await hasTombstones(path)) return null;
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
   if (files.length < 2 || bytes < WORTH_BYTES || availableParallelism() < 2) return null;
   const verifier = readKey(vkey);

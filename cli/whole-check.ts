@@ -7,10 +7,13 @@ import { directoryFault, fileFault, type Look } from "../daemon/core/ownership.t
 import type { Status } from "../daemon/protocol/messages.ts";
 import { readSmallFile } from "./read-file.ts";
 
-/** One thing that was looked at. "unknown": it could not be; that is no success. */
+/**
+ * One thing that was looked at. "unknown": it could not be; that is no success. "off": nobody asked for it here (a
+ * daemon that only watches), which `status` says too.
+ */
 export type Check = {
   readonly name: string;
-  readonly state: "ok" | "bad" | "unknown";
+  readonly state: "ok" | "bad" | "unknown" | "off";
   readonly detail: string;
 };
 
@@ -91,7 +94,7 @@ export function checkLive(status: Status | null): readonly Check[] {
   ];
 }
 
-const STATES = { enforced: "ok", observed: "unknown", absent: "unknown", failed: "bad" } as const;
+const STATES = { enforced: "ok", observed: "off", absent: "unknown", failed: "bad" } as const;
 
 function check(name: string, state: Check["state"], detail: string): Check {
   return { name, state, detail };

@@ -253,6 +253,7 @@ export function createDaemon(
 
   /** A full segment ends, and its key with it. Without a next key the log goes on under the present one, and it is tried again. */
   function rotate(): void {
+    if (state.room !== "ok") return; // a new file, and a reserve of its own, on a disk that is nearly full
     if (rotating || nowMs() < rotateAfterMs || !isSegmentFull(log.segment(), config.log, clock.wallMs()))
       return;
     rotating = true;

@@ -10,7 +10,7 @@ import { forgetEnforcedMark, keepEnforcedMark, readEnforcedMark } from "./adapte
 import { freeBytes } from "./adapters/file-reserve.ts";
 import { createFileReader } from "./adapters/file-state.ts";
 import { createFileSensor } from "./adapters/file-watch.ts";
-import { openHeadFile, readHead } from "./adapters/head-file.ts";
+import { forgetHead, openHeadFile, readHead } from "./adapters/head-file.ts";
 import { createInventory } from "./adapters/inventory.ts";
 import { type ControlSocket, listenControl } from "./adapters/ipc.ts";
 import { createKeyRing, loadKeyRing, prepareStateDirectory } from "./adapters/keys.ts";
@@ -24,6 +24,7 @@ import {
   lastSnapshot,
   openSegment,
   prepareLogDirectory,
+  protectEnded,
   protectionOf,
   quarantine,
   readLog,
@@ -46,6 +47,7 @@ import { createNotifier } from "./adapters/systemd.ts";
 import { tracesIn } from "./adapters/traces.ts";
 import { createUsbSensor } from "./adapters/usb-watch.ts";
 import { openLog } from "./audit/log.ts";
+import type { Entry } from "./audit/record.ts";
 import type { LogEnd } from "./audit/recover.ts";
 import { isSnapshotLine } from "./audit/snapshot.ts";
 import { createAuditStream, type StreamParts } from "./audit-stream.ts";
@@ -237,7 +239,6 @@ async function start(setup: Setup, host: Host): Promise<void> {
     self,
     tripwires,
     append: (entry) => {
-      // the stop is the last record: a baseline after it would make a crash of it
       if (daemon.stopping()) throw new BoundaryError("stopping", `appending a record of kind ${entry.kind}`);
       return log.append(entry);
     },
@@ -286,6 +287,12 @@ async function start(setup: Setup, host: Host): Promise<void> {
     control: async () => control?.stop(),
   });
 
+  /** The stop is the last record: another one after it would make a crash of it. */
+  const beforeStop = (entry: Entry) => {
+    if (daemon.stopping()) throw new BoundaryError("stopping", `appending a record of kind ${entry.kind}`);
+    return daemon.record(entry);
+  };
+  const ended = new Set<string>(); // segments that are known to be immutable
   const office = {
     daemon,
     baseline,
@@ -298,7 +305,11 @@ async function start(setup: Setup, host: Host): Promise<void> {
     opLog,
     audit: stream,
     prune: oneAtATime((keptDays: number, by: number) =>
-      prune(prunePlaceOf(options.logDir), log, opened.ring.genesis, { keptDays, by, nowMs: clock.wallMs() }),
+      prune(prunePlaceOf(options.logDir), beforeStop, opened.ring.genesis, {
+        keptDays,
+        by,
+        nowMs: clock.wallMs(),
+      }),
     ),
     head: () => ({ vkey: opened.ring.genesis, size: log.head().size, note: log.head().note }),
     status: () =>
@@ -314,7 +325,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         obstacles: missing,
         network: `table inet boundary through ${host.via}, dead-man's set of ${config.enforcement.deadManMs} ms`,
         logDir: options.logDir,
-        protections: () => protectionOf(options.logDir).map(({ protection }) => protection),
+        protections: () => protectionOf(options.logDir, ended),
         vkey: opened.ring.genesis,
         version: VERSION,
         startedAtMs,
@@ -346,6 +357,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   });
   notifier.ready();
   inventory.start();
+  if (config.log.appendOnly) setImmediate(() => protectEnded(options.logDir));
   void stream.open(); // beside the loop: nobody waits for it
   opLog.info(
     {
@@ -550,6 +562,7 @@ function logPlaceOf(options: Pick<Options, "logDir" | "stateDir">, keeping: Keep
     open: (file, size) => openSegment(logDir, file, size, keeping),
     hasSegments: () => hasSegments(logDir),
     head: () => readHead(stateDir),
+    forgetHead: () => forgetHead(stateDir),
     key: () => loadKeyRing(stateDir),
     traces: () => tracesIn(stateDir, logDir),
     createKey: () => createKeyRing(stateDir),

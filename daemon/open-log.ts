@@ -24,6 +24,8 @@ export interface LogPlace {
     | { readonly kind: "missing" }
     | { readonly kind: "note"; readonly note: string }
     | { readonly kind: "unreadable"; readonly why: string };
+  /** Durably: a power cut must not bring it back. */
+  forgetHead(): void;
   /** Throws BoundaryError("key-unreadable") when there is one that cannot be read. */
   key():
     | { readonly kind: "loaded"; readonly ring: KeyRing }
@@ -69,6 +71,7 @@ export async function openHistory(place: LogPlace): Promise<Opened> {
     );
   }
   const recovery = await recover(place, ring, head.kind === "note" ? head.note : null, place.cut);
+  if (recovery.kind === "foreign-head") return restart(place, ring, recovery.why, head);
   switch (recovery.kind) {
     case "none":
       return restart(place, ring, "the log is empty", head);
@@ -82,14 +85,20 @@ export async function openHistory(place: LogPlace): Promise<Opened> {
   }
 }
 
-function recover(
+/** A head that is not this log's at all says as much as one that the log does not reach: no start may fail over it. */
+async function recover(
   place: Pick<LogPlace, "read" | "readEnd">,
   ring: KeyRing,
   head: string | null,
   cut: LogPlace["cut"],
-): Promise<Recovery> {
+): Promise<Recovery | { readonly kind: "foreign-head"; readonly why: string }> {
   const { read, readEnd } = place;
-  return recoverLog({ read, readEnd, cut, vkey: ring.genesis, current: ring.current().vkey, head });
+  try {
+    return await recoverLog({ read, readEnd, cut, vkey: ring.genesis, current: ring.current().vkey, head });
+  } catch (error) {
+    if (!(error instanceof BoundaryError && error.code === "head-invalid")) throw error;
+    return { kind: "foreign-head", why: error.message };
+  }
 }
 
 /** What is remembered, if it is a note at all: bytes that are none are as good as an unreadable file. */
@@ -129,7 +138,7 @@ function whyNoFirstStart(
 
 /** What the log tells of the time before, without touching anything: for `--close`. A start would come to the same mode. */
 export async function readHistory(
-  place: Omit<LogPlace, "quarantine" | "create" | "open" | "createKey">,
+  place: Omit<LogPlace, "quarantine" | "create" | "open" | "createKey" | "forgetHead">,
 ): Promise<History> {
   const head = headOf(place);
   const exists = place.hasSegments();
@@ -140,6 +149,7 @@ export async function readHistory(
   }
   if (head.kind !== "note") return { kind: "unreadable", why: `the remembered head is ${head.kind}` };
   const recovery = await recover(place, ring, head.note, () => "");
+  if (recovery.kind === "foreign-head") return { kind: "broken", why: recovery.why };
   if (recovery.kind === "sound" || recovery.kind === "recovered")
     return historyOf(recovery.fold, recovery.kind);
   return { kind: "broken", why: recovery.kind === "broken" ? recovery.bad.what : "the log is empty" };
@@ -211,7 +221,7 @@ function restart(place: LogPlace, ring: KeyRing, why: string, head: ReturnType<L
   const movedTo = place.hasSegments() ? place.quarantine() : "";
   const remembered = head.kind === "note" ? head.note : "";
   const genesis = ring.genesis;
-  ring.rebase();
+  place.forgetHead(); // it is of the log that was moved; the finding below keeps it
   const finding: Entry = {
     kind: "log.recovered",
     data: { ended: "broken", why, movedTo, remembered, genesis },
@@ -220,6 +230,7 @@ function restart(place: LogPlace, ring: KeyRing, why: string, head: ReturnType<L
 }
 
 function begin(place: LogPlace, ring: KeyRing, history: History, findings: readonly Entry[]): Opened {
+  if (ring.genesis !== ring.current().vkey) ring.rebase(); // a new log begins under the key that we have
   const store = place.create(0);
   return { history, fold: emptyFold(), tail: emptyTail(), store, ring, signer: ring.current(), findings };
 }

@@ -1,13 +1,13 @@
 import { bury } from "./audit/bury.ts";
 import { genesisStanding, type Standing } from "./audit/certificate.ts";
 import { readLine } from "./audit/line.ts";
-import type { AuditLog } from "./audit/log.ts";
 import { beginOf } from "./audit/parts.ts";
 import { createPruned } from "./audit/pruned.ts";
-import type { LogRecord } from "./audit/record.ts";
+import type { Entry, LogRecord } from "./audit/record.ts";
 import type { Chunk } from "./audit/split.ts";
 import type { Begin } from "./audit/verify.ts";
 import { BoundaryError } from "./core/errors.ts";
+import { paced } from "./paced.ts";
 
 /** The log's files, as far as pruning goes. */
 export interface PrunePlace {
@@ -37,37 +37,52 @@ export type Pruning = { readonly segments: number; readonly through: number };
 const DAY_MS = 86_400_000;
 
 /**
- * Removes the segments whose last record is older than `keptDays`, oldest first, never the open one. Each is verified
- * before, and leaves a tombstone; the log says so, durably, before anything is gone. What a crash breaks off, the next
- * pruning finishes. Throws BoundaryError("log-broken") when a segment is not sound: it is evidence, and stays.
+ * Removes the oldest segments, as far as all their records are older than `keptDays`, never the open one. Each is
+ * verified before, and leaves a tombstone; the log says so, durably, before anything is gone. What a crash breaks off,
+ * the next pruning finishes. Throws BoundaryError("log-broken") when a segment is not sound: it is evidence, and stays.
  */
 export async function prune(
   place: PrunePlace,
-  log: Pick<AuditLog, "append">,
+  record: (entry: Entry) => { readonly durable: Promise<unknown> },
   vkey: string,
   order: PruneOrder,
 ): Promise<Pruning> {
-  const all = place.segments();
-  const beginnings = all.map(({ file }) => firstRecord(place, file));
-  const old = all.filter((_segment, at) =>
-    endedBefore(beginnings[at + 1], order.nowMs - order.keptDays * DAY_MS),
-  );
-  const through = all[old.length]?.firstSeq ?? 0;
-  if (old.length === 0) return { segments: 0, through };
-  let standing = await standingOf(place, vkey);
-  for (const [at, { file, firstSeq }] of old.entries()) {
-    const chunks = only(file, place.read(file));
-    const begin = firstSeq === 0 ? null : begins(beginnings[at], standing);
-    const next = begins(beginnings[at + 1], standing);
-    const burial = await bury(chunks, { vkey, standing, begin, next });
+  const segments = place.segments();
+  const cutoff = new Date(order.nowMs - order.keptDays * DAY_MS).toISOString();
+  const buried: number[] = [];
+  let standing: Standing | null = null;
+  for (const [at, { file, firstSeq }] of segments.entries()) {
+    const following = segments[at + 1];
+    const next = following && firstRecord(place, following.file);
+    if (!next || next.at >= cutoff) break;
+    standing ??= await standingOf(place, vkey);
+    const known = {
+      vkey,
+      standing,
+      begin: firstSeq === 0 ? null : begins(firstRecord(place, file), standing),
+      next: begins(next, standing),
+    };
+    const burial = await bury(paced(only(file, place.read(file))), known);
+    if (burial.newestAt >= cutoff) break; // the clock was set back when the next one began
     place.saveTombstone(firstSeq, burial.tombstone);
     standing = burial.standing;
+    buried.push(firstSeq);
   }
+  const through = segments[buried.length]?.firstSeq ?? 0;
+  if (buried.length === 0) return { segments: 0, through };
   const { by, keptDays } = order;
-  await log.append({ kind: "log.pruned", data: { by: String(by), keptDays, segments: old.length, through } })
-    .durable;
-  for (const { firstSeq } of old) place.removeSegment(firstSeq);
-  return { segments: old.length, through };
+  const data = { by: String(by), keptDays, segments: buried.length, through };
+  await record({ kind: "log.pruned", data }).durable;
+  await remove(place, buried);
+  return { segments: buried.length, through };
+}
+
+/** One a turn of the loop: each is a synced change of the directory. */
+async function remove(place: PrunePlace, buried: readonly number[]): Promise<void> {
+  for (const firstSeq of buried) {
+    place.removeSegment(firstSeq);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
 }
 
 async function* only(file: string, chunks: AsyncIterable<Chunk>): AsyncGenerator<Chunk> {
@@ -77,11 +92,6 @@ async function* only(file: string, chunks: AsyncIterable<Chunk>): AsyncGenerator
   }
 }
 
-/** A segment's last record is not newer than the next one's first. */
-function endedBefore(next: LogRecord | undefined, ms: number): boolean {
-  return next !== undefined && Date.parse(next.at) < ms;
-}
-
 function firstRecord(place: PrunePlace, file: string): LogRecord {
   const line = place.firstLine(file);
   const read = line === null ? null : readLine(line);
@@ -89,8 +99,8 @@ function firstRecord(place: PrunePlace, file: string): LogRecord {
   return read.record;
 }
 
-function begins(record: LogRecord | undefined, { key }: Standing): Begin {
-  const begin = record ? beginOf(record, key.name) : null;
+function begins(record: LogRecord, { key }: Standing): Begin {
+  const begin = beginOf(record, key.name);
   if (begin === null)
     throw new BoundaryError("log-broken", "pruning: a segment does not say what came before it");
   return begin;

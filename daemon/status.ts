@@ -153,8 +153,9 @@ function logControl(log: AuditLog, room: Room): Control {
 /** What keeps even root from changing the files by accident, and from changing them without a trace. */
 function appendOnly({ protections }: StatusParts, checkedAt: string): Control {
   const all = protections();
-  const missing = all.filter((one) => one.kind === "none");
-  const why = missing[0]?.kind === "none" ? missing[0].why : "";
+  const wanted = (at: number) => (at === all.length - 1 ? "append-only" : "immutable");
+  const missing = all.filter((one, at) => one.kind !== wanted(at));
+  const why = missing[0]?.kind === "none" ? missing[0].why : "an ended one is append-only only";
   const detail =
     missing.length === 0
       ? `the open segment is append-only, ${all.length - 1} ended ones are immutable`

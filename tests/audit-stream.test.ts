@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { openHeadFile, readHead } from "../daemon/adapters/head-file.ts";
+import { forgetHead, openHeadFile, readHead } from "../daemon/adapters/head-file.ts";
 import { createKeyRing, loadKeyRing, prepareStateDirectory } from "../daemon/adapters/keys.ts";
 import {
   createSegment,
@@ -145,6 +145,7 @@ function placeOf(logDir: string, stateDir: string, around: (store: LogStore) => 
     open: (file, size) => around(openSegment(logDir, file, size)),
     hasSegments: () => hasSegments(logDir),
     head: () => readHead(stateDir),
+    forgetHead: () => forgetHead(stateDir),
     key: () => loadKeyRing(stateDir),
     traces: () => tracesIn(stateDir, logDir),
     createKey: () => createKeyRing(stateDir),

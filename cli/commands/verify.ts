@@ -11,7 +11,7 @@ import { settled } from "../settled.ts";
 import { verifyDirectory } from "../verify-directory.ts";
 import { type Check, checkBaseline, checkLive, checkLog, checkPermissions } from "../whole-check.ts";
 
-/** `boundaryctl verify --all`: 0 when nothing is bad, 1 otherwise. */
+/** `boundaryctl verify --all`: 0 when all is well, 1 when something is bad or could not be looked at. */
 export const command = define({
   usage: "verify",
   describe: "Look at everything of this host's boundary at once: log, head, permissions, baseline, rules",
@@ -36,7 +36,7 @@ export const command = define({
       checkBaseline(directories.state, verdict),
       ...checkLive(await statusOrNull(args)),
     ];
-    const good = checks.every(({ state }) => state !== "bad");
+    const good = checks.every(({ state }) => state === "ok" || state === "off");
     if (args.json) printJson({ ok: good, checks });
     else printLines(render(checks, painter(process.stdout).paint));
     return good ? 0 : 1;
@@ -54,7 +54,12 @@ async function statusOrNull(common: Common): Promise<Status | null> {
   }
 }
 
-const COLOUR: Readonly<Record<Check["state"], Colour>> = { ok: "green", bad: "red", unknown: "yellow" };
+const COLOUR: Readonly<Record<Check["state"], Colour>> = {
+  ok: "green",
+  bad: "red",
+  unknown: "yellow",
+  off: "yellow",
+};
 
 function render(checks: readonly Check[], paint: ReturnType<typeof painter>["paint"]): readonly string[] {
   return renderTable(

@@ -31,6 +31,21 @@ export function readHead(stateDirectory: string): RememberedHead {
   }
 }
 
+/** Forgets what is remembered, durably. Throws BoundaryError("state-unwritable"). */
+export function forgetHead(stateDirectory: string): void {
+  try {
+    fs.rmSync(join(stateDirectory, HEAD_FILE), { force: true });
+    const directory = fs.openSync(stateDirectory, O_RDONLY | fs.constants.O_DIRECTORY);
+    try {
+      fs.fsyncSync(directory);
+    } finally {
+      fs.closeSync(directory);
+    }
+  } catch (cause) {
+    throw new BoundaryError("state-unwritable", "forgetting the remembered head", { cause });
+  }
+}
+
 function readNote(fd: number): RememberedHead {
   const fault = faultOf(fs.fstatSync(fd));
   if (fault) return { kind: "unreadable", why: `it ${fault}` };

@@ -338,18 +338,38 @@ export function firstLineOf(directory: string, file: string): string | null {
 /** A segment as it lies in the directory. */
 export type Segment = { readonly file: string; readonly firstSeq: number; readonly bytes: number };
 
-/** What the file system holds for each segment now, in order: for people. Throws the system's error. */
-export function protectionOf(
-  directory: string,
-): readonly { readonly file: string; readonly protection: Protection }[] {
-  return segmentsIn(directory).map((file) => {
-    const fd = fs.openSync(join(directory, file), O_RDONLY | O_NOFOLLOW);
-    try {
-      return { file, protection: readProtection(fd) };
-    } finally {
-      fs.closeSync(fd);
-    }
+/**
+ * What the file system holds for the segments now, the open one last. `ended`: those that were seen to be immutable and
+ * need no other look; kept up here. Throws the system's error.
+ */
+export function protectionOf(directory: string, ended: Set<string> = new Set()): readonly Protection[] {
+  const segments = segmentsIn(directory);
+  return segments.map((file, at) => {
+    if (ended.has(file)) return { kind: "immutable" };
+    const protection = onSegment(directory, file, readProtection);
+    if (protection.kind === "immutable" && at < segments.length - 1) ended.add(file);
+    return protection;
   });
+}
+
+/** Makes the ended segments immutable that a crash left otherwise. Never throws: `protectionOf` says what holds. */
+export function protectEnded(directory: string): void {
+  for (const file of segmentsIn(directory).slice(0, -1)) {
+    try {
+      onSegment(directory, file, (fd) => readProtection(fd).kind === "immutable" || protect(fd, "immutable"));
+    } catch {
+      // shown by status
+    }
+  }
+}
+
+function onSegment<T>(directory: string, file: string, look: (fd: number) => T): T {
+  const fd = fs.openSync(join(directory, file), O_RDONLY | O_NOFOLLOW);
+  try {
+    return look(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
 }
 
 /** All segments, in order. Throws the system's error. */

@@ -14,6 +14,8 @@ export type Burial = {
   readonly tombstone: string;
   /** What holds after it. */
   readonly standing: Standing;
+  /** RFC 3339: the latest time of any of its records; clocks go back. */
+  readonly newestAt: string;
 };
 
 /**
@@ -32,11 +34,12 @@ export async function bury(
 ): Promise<Burial> {
   const { standing, begin } = known;
   let tree: Frontier | null = null;
-  let [rotated, seal] = ["", ""];
+  let [rotated, seal, newestAt] = ["", "", ""];
   const verdict = await verifyLog(chunks, {
     vkey: known.vkey,
     begin: begin ?? undefined,
     onRecord: (record, _state, before) => {
+      if (record.at > newestAt) newestAt = record.at;
       if (before) [tree, rotated] = [before, lineOf(record)];
       else if (tree && record.kind === "seal") seal = lineOf(record);
     },
@@ -52,7 +55,7 @@ export async function bury(
   };
   const after = checkCertificate(standing, certificate);
   if (!after.ok) throw broken(standing, after.why);
-  return { tombstone: renderCertificate(certificate), standing: after.value };
+  return { tombstone: renderCertificate(certificate), standing: after.value, newestAt };
 }
 
 /** A record's one line: verification has refused every other form of it. */

@@ -330,7 +330,7 @@ export function openLog(parts: LogParts): AuditLog {
     }
     batch.done.resolve(); // whoever waits runs after this function
     if (batch.bytes.length <= KEEP_BYTES) spare = batch.bytes;
-    if (pending.records.length > 0) setImmediate(flush);
+    if (pending.records.length > 0 || turn !== null) setImmediate(flush);
     // These records are durable; but a head that is not remembered lets a cut tail pass.
     remembered = parts.head.remember(sealed.note).catch(fail);
     try {
@@ -344,8 +344,9 @@ export function openLog(parts: LogParts): AuditLog {
   function placed(batch: Batch): void {
     const bytes = batch.length - 1;
     if (batch.place === "ends" && successor) {
-      store.finish();
-      store = successor.store(segment.firstSeq);
+      const ended = store;
+      store = successor.store(segment.firstSeq); // first: what it takes of a full disk, the ended one has kept for us
+      ended.finish();
       return;
     }
     segment = { ...segment, bytes: segment.bytes + bytes };

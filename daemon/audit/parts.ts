@@ -1,4 +1,5 @@
 import { renderCanonical } from "./canonical.ts";
+import { parseVkey } from "./checkpoint.ts";
 import type { LogRecord } from "./record.ts";
 import { renderSnapshot, snapshotIn } from "./snapshot.ts";
 import type { Bad, Gap, Verdict } from "./verdict.ts";
@@ -18,9 +19,11 @@ export type Part = {
 /** Where a segment's first record says that it begins; null when it is no such record, or has no snapshot. */
 export function beginOf(record: LogRecord, origin: string): Begin | null {
   const snapshot = snapshotIn(record);
-  const { key, format, segment, origin: named } = record.data;
+  const { key, format, segment, origin: named, ...more } = record.data;
   if (record.kind !== "log.segment" || snapshot === null || format !== 1 || named !== origin) return null;
-  if (typeof key !== "string" || typeof segment !== "number") return null;
+  if (typeof key !== "string" || typeof segment !== "number" || Object.keys(more).length !== 1) return null;
+  const parsed = parseVkey(key);
+  if (!parsed.ok || parsed.value.name !== origin) return null;
   const epoch = { vkey: key, segment, firstSeq: record.seq, since: record.at };
   return { ...snapshot, prev: record.prev, epoch };
 }
@@ -28,7 +31,14 @@ export function beginOf(record: LogRecord, origin: string): Begin | null {
 /** The verdict on the whole; null when the parts do not fit together, or one of them is not sound. */
 export function joinParts(parts: readonly Part[]): Verdict | null {
   const last = parts.at(-1)?.verdict;
-  if (!last || last.bad !== null || last.verdict === "broken" || parts[0]?.begin !== null) return null;
+  if (
+    !last ||
+    last.trustworthyUpTo === null ||
+    last.bad !== null ||
+    last.verdict === "broken" ||
+    parts[0]?.begin !== null
+  )
+    return null;
   for (const [at, part] of parts.entries()) {
     const next = parts[at + 1];
     if (next && (part.verdict.verdict !== "sound" || next.begin === null || !fits(part.verdict, next.begin)))

@@ -6,7 +6,9 @@ import {
   parseCertificate,
   type Standing,
 } from "./certificate.ts";
+import { readLine } from "./line.ts";
 import { leafHash } from "./merkle.ts";
+import type { LogRecord } from "./record.ts";
 import type { Chunk } from "./split.ts";
 import type { Bad } from "./verdict.ts";
 
@@ -24,9 +26,18 @@ export type PrunedEnd = {
   readonly standing: Standing;
   /** Leaf hash of the last tombstone's seal. */
   readonly prev: string;
-  readonly segments: number;
-  /** The last tombstone's file. */
+  /** One for each tombstone, in order. */
+  readonly graves: readonly Grave[];
+};
+
+/** A segment that is gone. */
+export type Grave = {
   readonly file: string;
+  readonly first: number;
+  /** The first record after it. */
+  readonly end: number;
+  /** RFC 3339: its last seal's time. */
+  readonly sealedAt: string;
 };
 
 /** Matches a tombstone's file; the number is its segment's first record. */
@@ -35,9 +46,9 @@ export const TOMBSTONE_NAME = /(?:^|\/)(\d{20})\.tombstone$/;
 export function createPruned(vkey: string): Pruned {
   let standing: Standing | null = null;
   let open: { file: string; pieces: Buffer[]; bytes: number } | null = null;
-  let last: { file: string; certificate: Certificate } | null = null;
+  let last: Certificate | null = null;
+  const graves: Grave[] = [];
   let bad: Bad | null = null;
-  let segments = 0;
 
   function take(chunk: Chunk): boolean {
     if (!TOMBSTONE_NAME.test(chunk.file)) return false;
@@ -72,8 +83,8 @@ export function createPruned(vkey: string): Pruned {
     const after = checkCertificate(before, parsed.value);
     if (!after.ok) return fault(after.why);
     standing = after.value;
-    last = { file, certificate: parsed.value };
-    segments++;
+    last = parsed.value;
+    graves.push({ file, first: seq, end: after.value.tree.size, sealedAt: timeOf(last.seal) });
     return null;
   }
 
@@ -83,8 +94,58 @@ export function createPruned(vkey: string): Pruned {
       close();
       if (bad) return bad;
       if (!standing || !last) return null;
-      const prev = leafHash(Buffer.from(last.certificate.seal, "utf8"));
-      return { standing, prev, segments, file: last.file };
+      return { standing, prev: leafHash(Buffer.from(last.seal, "utf8")), graves };
+    },
+  };
+}
+
+/** Of a line that was read before. */
+function timeOf(line: string): string {
+  const read = readLine(line);
+  return read.ok ? read.record.at : "";
+}
+
+/** The least that has to be kept, and how far a clock may be ahead of the verifier's. Days. */
+const LEAST_DAYS = 90;
+const AHEAD_DAYS = 1;
+const DAY_MS = 86_400_000;
+
+/**
+ * Whether what is gone was pruned as the log itself says, and was old enough then: who has the present key can take away
+ * old segments, but not ones that are younger than the retention. `nowMs`: the verifier's clock, since a record's own
+ * time is its writer's to choose; null when it has none.
+ */
+export function createRetention(graves: readonly Grave[], nowMs: number | null) {
+  let covered = 0; // so many graves, from the first on
+  let unsealed: LogRecord[] = [];
+  let fault: Bad | null = null;
+
+  function cover({ at, data }: LogRecord): void {
+    const { through, keptDays } = data;
+    if (typeof through !== "number") return;
+    for (let grave = graves[covered]; grave && grave.end <= through; grave = graves[++covered]) {
+      const days = (Date.parse(at) - Date.parse(grave.sealedAt)) / DAY_MS;
+      const inTime = nowMs === null || Date.parse(at) <= nowMs + AHEAD_DAYS * DAY_MS;
+      if (typeof keptDays === "number" && keptDays >= LEAST_DAYS && days >= LEAST_DAYS && inTime) continue;
+      const what = `it was pruned ${at}, and its last record is of ${grave.sealedAt}`;
+      fault ??= { seq: grave.first, file: grave.file, byte: 0, code: "pruned-early", what };
+    }
+  }
+
+  return {
+    note(record: LogRecord): void {
+      if (record.kind === "log.pruned") unsealed.push(record);
+    },
+    /** What was noted is under a seal. */
+    sealed(): void {
+      for (const record of unsealed) cover(record);
+      unsealed = [];
+    },
+    fault(): Bad | null {
+      const bare = graves[covered];
+      if (fault || !bare) return fault;
+      const what = "the log does not say that this was pruned";
+      return { seq: bare.first, file: bare.file, byte: 0, code: "pruned-unrecorded", what };
     },
   };
 }

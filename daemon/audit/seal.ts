@@ -59,9 +59,9 @@ export type WaitingSeal = {
 };
 
 export type Signatures = {
-  /** Takes a seal whose form is good. A Bad: a signature is wrong, at the first place where one is. */
+  /** Takes a seal whose form is good. A Bad: a signature is wrong, and it is known to stay so. */
   add(seal: WaitingSeal): Bad | null;
-  /** Checks what is still unchecked. */
+  /** No seal of this key comes after these. A Bad: the first wrong signature that no later good one covers. */
   settle(): Bad | null;
   proven(): Proven | null;
 };
@@ -74,30 +74,34 @@ const MAX_WAITING = 64;
 
 /**
  * Checks signatures, most of them at once: every line, older seals included, is a leaf under a newer seal's root,
- * so a good newest seal proves all of them. Only when it is not good is each checked by itself. A key is only as good as
+ * so a good newest seal proves all of them, those with a wrong signature too (only who has the key can seal over one). A key is only as good as
  * the seal that certified it: who goes on to the next key settles first.
  */
 export function createSignatures(secondOpinion?: SecondOpinion): Signatures {
   let waiting: WaitingSeal[] = [];
   let proven: Proven | null = null;
+  let doubt: Place | null = null; // the first wrong signature after what is proven
   let checks = 0;
 
-  function settle(): Bad | null {
+  /** The newest good one proves all before it; what is wrong after that one is in doubt until a later one is good. */
+  function check(): Bad | null {
     const seals = waiting;
     waiting = [];
-    const newest = seals.at(-1);
-    if (!newest) return null;
-    if (isGood(newest)) {
+    const good = seals.findLastIndex(isGood);
+    const newest = seals[good];
+    if (newest) {
       if (!isSeconded(newest)) return { ...newest.place, code: "seal-signature", what: DISAGREEMENT };
       proven = newest.proves;
-      return null;
+      doubt = null;
     }
-    for (const seal of seals) {
-      if (!isGood(seal))
-        return { ...seal.place, code: "seal-signature", what: "the seal's signature is wrong" };
-      proven = seal.proves;
-    }
+    doubt ??= seals[good + 1]?.place ?? null;
     return null;
+  }
+
+  function settle(): Bad | null {
+    const disagreement = check();
+    if (disagreement || doubt === null) return disagreement;
+    return { ...doubt, code: "seal-signature", what: "the seal's signature is wrong" };
   }
 
   function isGood(seal: WaitingSeal): boolean {
@@ -115,7 +119,7 @@ export function createSignatures(secondOpinion?: SecondOpinion): Signatures {
   return {
     add(seal) {
       waiting.push(seal);
-      return waiting.length >= MAX_WAITING ? settle() : null;
+      return waiting.length >= MAX_WAITING ? check() : null;
     },
     settle,
     proven: () => proven,

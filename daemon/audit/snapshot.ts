@@ -1,5 +1,5 @@
 import { MODES } from "../core/mode.ts";
-import type { Fold } from "./fold.ts";
+import { emptyFold, type Fold } from "./fold.ts";
 import { readLine } from "./line.ts";
 import { type Frontier, isFrontier } from "./merkle.ts";
 import type { Data, LogRecord, Value } from "./record.ts";
@@ -21,6 +21,7 @@ export function snapshotIn(record: LogRecord): Snapshot | null {
   const data = record.kind === "log.segment" ? record.data["snapshot"] : record.data;
   if (record.kind !== "log.segment" && record.kind !== "log.snapshot") return null;
   if (!isData(data)) return null;
+  if (Object.keys(data).length !== 2) return null;
   const fold = readFold(data["fold"]);
   const subtrees = data["frontier"];
   if (fold === null || !Array.isArray(subtrees) || !subtrees.every((each) => typeof each === "string"))
@@ -36,7 +37,7 @@ export function isSnapshotLine(line: string): boolean {
 }
 
 function readFold(value: Value | undefined): Fold | null {
-  if (!isData(value)) return null;
+  if (!isData(value) || Object.keys(value).length !== FIELDS) return null;
   const { wanted, epoch, frozen, stop, lastAt, lastSeq, lastBoot, lastMono } = value;
   const { baselineDigest, firedByTripwire, started, unreadable } = value;
   const mode = wanted === "" ? null : MODES.find((each) => each === wanted);
@@ -47,6 +48,7 @@ function readFold(value: Value | undefined): Fold | null {
   return { ...(value as Omit<Fold, "wanted">), wanted: mode };
 }
 
+const FIELDS = Object.keys(emptyFold()).length;
 const STOPS = ["none", "clean", "running"] as const;
 
 function isData(value: Value | undefined): value is Data {

@@ -46,6 +46,8 @@ export function createSuccession(from: KeyEpoch, known: VerifierKey, due: Next |
 
   function fault(record: LogRecord, before: LogRecord | null, opens: boolean): SuccessionFault | null {
     if (certified) return beginning(record, certified);
+    if (record.kind === "log.genesis" && before !== null)
+      return start(`record ${record.seq} is a second log.genesis`);
     if (record.kind === "log.segment" && before !== null)
       return start(`record ${record.seq} begins a segment that no seal has certified`);
     if (opens && before !== null)
@@ -58,11 +60,12 @@ export function createSuccession(from: KeyEpoch, known: VerifierKey, due: Next |
   }
 
   function beginning(record: LogRecord, next: Next): SuccessionFault | null {
-    const { format, key, origin, segment } = record.data;
+    const { format, key, origin, segment, snapshot: _snapshot, ...more } = record.data;
     const number = now.segment + 1;
     if (record.kind !== "log.segment")
       return start(`record ${record.seq} stands where segment ${number} has to begin`);
-    const fits = format === 1 && key === next.vkey && origin === verifier.name && segment === number;
+    const only = Object.keys(more).length === 0;
+    const fits = only && format === 1 && key === next.vkey && origin === verifier.name && segment === number;
     return fits ? null : start(`record ${record.seq} begins another segment than the one that was certified`);
   }
 
@@ -81,7 +84,7 @@ export function createSuccession(from: KeyEpoch, known: VerifierKey, due: Next |
     } else if (record.kind === "log.segment" && certified) {
       now = { vkey: certified.vkey, segment: now.segment + 1, firstSeq: record.seq, since: record.at };
       verifier = certified.verifier;
-      epochs = [...epochs, now];
+      epochs.push(now);
       certified = null;
     } else if (now.since === "") {
       now = { ...now, since: record.at };

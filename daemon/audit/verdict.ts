@@ -41,6 +41,8 @@ export type BadCode =
   | "tombstone-bad"
   /** Segments are gone, and the log does not say that they were pruned. */
   | "pruned-unrecorded"
+  /** What is gone was younger than the retention when it was pruned. */
+  | "pruned-early"
   /** The log ends before the remembered head. */
   | "tail-cut"
   /** The log is sound in itself, but it is not the one that the head was taken from. */

@@ -13,7 +13,7 @@ import {
   type Frontier,
   root,
 } from "./merkle.ts";
-import { createPruned, type PrunedEnd, TOMBSTONE_NAME } from "./pruned.ts";
+import { createPruned, createRetention, type PrunedEnd } from "./pruned.ts";
 import { FIRST_PREV, type LogRecord } from "./record.ts";
 import { checkSeal, createSignatures, type SecondOpinion } from "./seal.ts";
 import { renderSnapshot, snapshotIn } from "./snapshot.ts";
@@ -36,6 +36,8 @@ export type VerifyOptions = {
    * None of it is proven before the verdict says so.
    */
   readonly onRecord?: (record: LogRecord, state: Fold, treeBefore: Frontier | null) => void;
+  /** The verifier's clock, CLOCK_REALTIME: what was pruned later than now was not pruned in time. */
+  readonly nowMs?: number | undefined;
   /** Is asked about a sample of the signatures, and has to agree. */
   readonly secondOpinion?: SecondOpinion | undefined;
 };
@@ -79,8 +81,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
   const warnings: string[] = [];
   const graves = createPruned(options.vkey);
   let pruned: PrunedEnd | null = null;
-  let recordedThrough = 0; // how far the log says, under a seal, that it was pruned
-  let unsealedThrough = 0;
+  let retention = createRetention([], null);
   let firstPrev = begin?.prev ?? FIRST_PREV;
   let state = begin?.fold ?? emptyFold();
   let snapshotSeq = 0;
@@ -112,6 +113,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
     if ("code" in end) return stop(end);
     const { standing, prev } = end;
     pruned = end;
+    retention = createRetention(end.graves, options.nowMs ?? null);
     frontier = copyFrontier(standing.tree);
     firstPrev = prev;
     const before = { vkey: "", segment: standing.segment - 1, firstSeq: 0, since: "" };
@@ -200,7 +202,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
     const { seq, at } = seen.record;
     take(seen);
     seals++;
-    recordedThrough = unsealedThrough;
+    retention.sealed();
     unsealed = { records: 0, bytes: 0, from: null };
     const sealedHead = { size: seq, root: rootBefore, sealedAt: at, note: String(seen.record.data["note"]) };
     const { vkey: key, segment: number, firstSeq, since } = succession.now();
@@ -235,9 +237,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
     if (last && record.at < last.record.at && warnings.length < MAX_WARNINGS) {
       warnings.push(`the clock went back at record ${record.seq}: from ${last.record.at} to ${record.at}`);
     }
-    const { through } = record.data;
-    if (record.kind === "log.pruned" && typeof through === "number")
-      unsealedThrough = Math.max(unsealedThrough, through);
+    retention.note(record);
     if (record.kind === "gap" && gaps.length < MAX_GAPS)
       gaps.push({ seq: record.seq, at: record.at, data: record.data });
   }
@@ -301,17 +301,8 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
         what: `the remembered head has ${head.size} records, sealed here are ${seq}`,
       };
     }
-    if (pruned && pruned.standing.tree.size > recordedThrough) {
-      const { file } = pruned;
-      const seq = Number(TOMBSTONE_NAME.exec(file)?.[1]);
-      return {
-        seq,
-        file,
-        byte: 0,
-        code: "pruned-unrecorded",
-        what: "the log does not say that this was pruned",
-      };
-    }
+    const early = retention.fault();
+    if (early) return early;
     if (!somethingRead) return { seq: 0, file: "", byte: 0, code: "log-empty", what: "there is no log" };
     return null;
   }
@@ -340,7 +331,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
       gaps: gaps.filter((gap) => gap.seq <= (proven?.seq ?? -1)),
       state: proven?.tail.fold ?? emptyFold(),
       keys: succession.epochs(),
-      pruned: { segments: pruned?.segments ?? 0, records: pruned?.standing.tree.size ?? 0 },
+      pruned: { segments: pruned?.graves.length ?? 0, records: pruned?.standing.tree.size ?? 0 },
       warnings: [...warnings, ...prunedHeads()],
     };
   }

@@ -121,7 +121,7 @@ describe.skipIf(NO_MOUNT !== "")(`a full disk${NO_MOUNT && ` (skipped: ${NO_MOUN
       say([bytes > ${RESERVE / 2}, fs.statSync(file).blocks * 512 <= fs.statSync(file).size + ${RESERVE} + 65536]);
       store.finish();
       say(fs.statSync(file).blocks * 512 - fs.statSync(file).size);
-      say(log.protectionOf(directory)[0].protection.kind);`,
+      say(log.protectionOf(directory)[0].kind);`,
     );
     expect(told[0]).toEqual([true, true]);
     expect(told[1]).toBeLessThan(8192);

@@ -115,7 +115,7 @@ describe("a pruned log", () => {
     const log = await pruned(2, 1);
     expect((await verify(log)).bad).toMatchObject({
       code: "pruned-unrecorded",
-      file: log.files[1]?.replace(".jsonl", ".tombstone"),
+      file: log.files[0]?.replace(".jsonl", ".tombstone"),
     });
   });
 

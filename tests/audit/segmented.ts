@@ -14,6 +14,9 @@ export const ORIGIN = nameOf(genesis);
 export const keys = [genesis, ...["one", "two", "three", "four"].map((seed) => testSigner(seed, ORIGIN))];
 export const { vkey } = genesis;
 
+/** What has to pass before a pruning is one. */
+const RETENTION_MS = 91 * 86_400_000;
+
 export type Written = {
   readonly taken: readonly number[];
   readonly ended: Fold;
@@ -34,11 +37,12 @@ export async function writeSegments(
   const head = fakeHead();
   const taken: number[] = [];
   let made = 0;
+  const clock = testClock();
   const log = openLog({
     store: createSegment(directory, 0),
     head,
     signer: keys[0] as Signer,
-    clock: testClock(),
+    clock,
     tail: emptyTail(),
     origin: ORIGIN,
     successor: {
@@ -54,7 +58,9 @@ export async function writeSegments(
   for (let segment = 0; segment < segments; segment++) {
     if (segment > 0) await log.rotate();
     for (let batch = 0; batch < batches; batch++) {
-      log.append(entries(n++));
+      const entry = entries(n++);
+      if (entry.kind === "log.pruned") clock.moveMs(RETENTION_MS);
+      log.append(entry);
       await log.drain();
     }
   }

@@ -1,4 +1,4 @@
-import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { segmentName } from "../../daemon/adapters/log-file.ts";
@@ -43,10 +43,10 @@ describe("verify --all", () => {
     expect(found).toMatchObject({ code: 0, ok: true });
     for (const name of ["log", "head", "log directory", "state directory", "files", "baseline", "sensors"])
       expect([name, stateOf(found, name)]).toEqual([name, "ok"]);
-    expect(stateOf(found, "rules")).toBe("unknown"); // log-only
+    expect(stateOf(found, "rules")).toBe("off"); // log-only
     await daemon.stop();
     const stopped = await all(at);
-    expect(stopped).toMatchObject({ code: 0, ok: true });
+    expect(stopped).toMatchObject({ code: 1, ok: false });
     expect(stateOf(stopped, "daemon")).toBe("unknown");
   });
 
@@ -75,6 +75,17 @@ describe("verify --all", () => {
         .map(({ name }) => name)
         .join(),
     ).toContain(what);
+  });
+
+  test("a log that was cut, and its remembered head removed with no daemon there: not ok", async () => {
+    const { at, daemon } = await started();
+    await daemon.stop();
+    const path = join(at.logDir, segmentName(0));
+    const lines = readFileSync(path, "utf8").split("\n");
+    const seal = lines.findIndex((line) => line.includes('"kind":"seal"'));
+    writeFileSync(path, `${lines.slice(0, seal + 1).join("\n")}\n`);
+    rmSync(join(at.stateDir, "log.head"));
+    expect(await all(at)).toMatchObject({ code: 1, ok: false });
   });
 
   test("without --all it is a usage error that names verify-log", async () => {

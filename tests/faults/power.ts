@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { readHead } from "../../daemon/adapters/head-file.ts";
+import { forgetHead, readHead } from "../../daemon/adapters/head-file.ts";
 import { createKeyRing, loadKeyRing } from "../../daemon/adapters/keys.ts";
 import {
   createSegment,
@@ -119,6 +119,7 @@ async function openOn({ logDir, stateDir }: { logDir: string; stateDir: string }
     open: (file, size) => openSegment(logDir, file, size),
     hasSegments: () => hasSegments(logDir),
     head: () => readHead(stateDir),
+    forgetHead: () => forgetHead(stateDir),
     key: () => loadKeyRing(stateDir),
     traces: () => tracesIn(stateDir, logDir),
     createKey: () => createKeyRing(stateDir),
