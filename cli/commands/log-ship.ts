@@ -1,7 +1,6 @@
 import { hash } from "node:crypto";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { readKey } from "../../daemon/audit/known.ts";
 import { define } from "../command.ts";
 import { usageError } from "../exit.ts";
 import { readKeyOrOwn } from "../key-argument.ts";
@@ -88,7 +87,7 @@ export const ship = define({
     const sink = sinkTo(parseDestination(args.to), args);
     await shipLog({
       directory: placeOf("log", args.dir),
-      key: { vkey, verifier: readKey(vkey) },
+      vkey,
       sink,
       cursor: openCursor(args.cursor ?? defaultCursor(args.stateDir, sink.name), sink.name),
       mode: args.once ? "once" : "follow",

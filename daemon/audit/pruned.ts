@@ -6,6 +6,7 @@ import {
   parseCertificate,
   type Standing,
 } from "./certificate.ts";
+import type { Parsed } from "./checkpoint.ts";
 import { leafHash } from "./merkle.ts";
 import type { Chunk } from "./split.ts";
 import type { Bad } from "./verdict.ts";
@@ -22,7 +23,8 @@ export type Pruned = {
 
 export type PrunedEnd = {
   readonly standing: Standing;
-  /** Leaf hash of the last tombstone's seal. */
+  /** The last tombstone's seal, a line, and its leaf hash. */
+  readonly seal: string;
   readonly prev: string;
   readonly segments: number;
   /** The last tombstone's file. */
@@ -32,12 +34,9 @@ export type PrunedEnd = {
 /** Matches a tombstone's file; the number is its segment's first record. */
 export const TOMBSTONE_NAME = /(?:^|\/)(\d{20})\.tombstone$/;
 
-export function createPruned(vkey: string): Pruned {
-  let standing: Standing | null = null;
+/** Reads tombstones as they come, in chunks, one file after the other; each goes to `onTombstone` when it is whole. */
+export function createTombstones(onTombstone: (tombstone: Tombstone) => void) {
   let open: { file: string; pieces: Buffer[]; bytes: number } | null = null;
-  let last: { file: string; certificate: Certificate } | null = null;
-  let bad: Bad | null = null;
-  let segments = 0;
 
   function take(chunk: Chunk): boolean {
     if (!TOMBSTONE_NAME.test(chunk.file)) return false;
@@ -48,48 +47,75 @@ export function createPruned(vkey: string): Pruned {
     return true;
   }
 
+  /** The last one is whole. */
   function close(): void {
     const one = open;
     open = null;
-    if (one && !bad) bad = check(one);
+    if (one) onTombstone({ file: one.file, certificate: parse(one) });
   }
 
-  function check({ file, pieces, bytes }: { file: string; pieces: Buffer[]; bytes: number }): Bad | null {
-    const seq = Number(TOMBSTONE_NAME.exec(file)?.[1]);
-    const fault = (why: string): Bad => ({
-      seq,
-      file,
-      byte: 0,
-      code: "tombstone-bad",
-      what: `${file}: ${why}`,
-    });
-    const before = standing ?? startOf(vkey);
-    if (before === null || bytes > MAX_CERTIFICATE_CHARS) return fault("it is too long");
-    const parsed = parseCertificate(Buffer.concat(pieces).toString("utf8"));
-    if (!parsed.ok) return fault(parsed.why);
-    if (parsed.value.first !== seq)
-      return fault(`it is of the segment that began with record ${parsed.value.first}`);
-    const after = checkCertificate(before, parsed.value);
-    if (!after.ok) return fault(after.why);
-    standing = after.value;
-    last = { file, certificate: parsed.value };
-    segments++;
-    return null;
+  return { take, close };
+}
+
+/** A tombstone's file and what it holds, which nothing vouches for yet. */
+export type Tombstone = { readonly file: string; readonly certificate: Parsed<Certificate> };
+
+/** What is of the form of one, and of the segment that its file's name says. */
+function parse({
+  file,
+  pieces,
+  bytes,
+}: {
+  file: string;
+  pieces: Buffer[];
+  bytes: number;
+}): Parsed<Certificate> {
+  if (bytes > MAX_CERTIFICATE_CHARS) return { ok: false, why: "it is too long" };
+  const parsed = parseCertificate(Buffer.concat(pieces).toString("utf8"));
+  if (!parsed.ok || parsed.value.first === seqOf(file)) return parsed;
+  return { ok: false, why: `it is of the segment that began with record ${parsed.value.first}` };
+}
+
+function seqOf(file: string): number {
+  return Number(TOMBSTONE_NAME.exec(file)?.[1]);
+}
+
+export function createPruned(vkey: string): Pruned {
+  const tombstones = createTombstones(check);
+  let end: PrunedEnd | null = null;
+  let bad: Bad | null = null;
+
+  function check({ file, certificate }: Tombstone): void {
+    if (bad) return;
+    if (!certificate.ok) {
+      bad = fault(file, certificate.why);
+      return;
+    }
+    const before: Parsed<Standing> = end ? { ok: true, value: end.standing } : genesisStanding(vkey);
+    const after = before.ok ? checkCertificate(before.value, certificate.value) : before;
+    if (after.ok) end = endAfter(file, certificate.value, after.value, end);
+    else bad = fault(file, after.why);
   }
 
   return {
-    take,
+    take: tombstones.take,
     end() {
-      close();
-      if (bad) return bad;
-      if (!standing || !last) return null;
-      const prev = leafHash(Buffer.from(last.certificate.seal, "utf8"));
-      return { standing, prev, segments, file: last.file };
+      tombstones.close();
+      return bad ?? end;
     },
   };
 }
 
-function startOf(vkey: string): Standing | null {
-  const start = genesisStanding(vkey);
-  return start.ok ? start.value : null;
+function endAfter(
+  file: string,
+  { seal }: Certificate,
+  standing: Standing,
+  before: PrunedEnd | null,
+): PrunedEnd {
+  const prev = leafHash(Buffer.from(seal, "utf8"));
+  return { standing, seal, prev, segments: (before?.segments ?? 0) + 1, file };
+}
+
+function fault(file: string, why: string): Bad {
+  return { seq: seqOf(file), file, byte: 0, code: "tombstone-bad", what: `${file}: ${why}` };
 }
