@@ -21,10 +21,11 @@ import { openTail } from "../../../cli/ship/tail.ts";
 import { signNote } from "../../../daemon/audit/checkpoint.ts";
 import { BoundaryError } from "../../../daemon/core/errors.ts";
 import { codeOf, ORIGIN, testSigner } from "../../audit/fixture.ts";
-import { evenLog, putLog, type RealLog, shipDirectory, textOf } from "../../support/real-log.ts";
+import { evenLog, putLog, type RealLog, realLog, shipDirectory, textOf } from "../../support/real-log.ts";
 
 const LOG = await evenLog({ segments: 3, batches: 4, perBatch: 3 });
 const ALL = LOG.lines;
+const OTHER_KEY = await realLog([[1]], { word: "another" });
 const OTHER = await evenLog({ segments: 1, batches: 9, perBatch: 5, data: (seq) => ({ other: seq }) });
 const PACE: Pace = { pollMs: 5, confirmMs: 10, confirmBytes: 2_000, retryMs: () => 1 };
 
@@ -204,6 +205,30 @@ describe("the cursor", () => {
     }
   });
 
+  test("its own segment is read, and none before it", async () => {
+    putLog(logDir, LOG);
+    const seal = LOG.notes.length - 2;
+    writeFileSync(cursorFile, saved(LOG, seal));
+    for (const { name } of LOG.segments.slice(0, 2)) writeFileSync(join(logDir, name), "not looked at");
+    const sink = fakeSink();
+    await once(sink);
+    expect(sink.kept).toEqual(ALL.slice(Number(LOG.notes[seal]?.split("\n")[1]) + 1));
+  });
+
+  test("a segment that begins with a lie is none that a cursor stands in", async () => {
+    putLog(logDir, LOG);
+    writeFileSync(cursorFile, saved(LOG, LOG.notes.length - 2));
+    const path = join(logDir, LOG.segments[2]?.name ?? "");
+    // another key than the one that was certified, in the first record alone
+    const text = readFileSync(path, "utf8").replace(LOG.vkeys[2] ?? "", LOG.vkeys[1] ?? "");
+    writeFileSync(path, text);
+    const sink = fakeSink();
+    const shipping = start(sink);
+    expect(await codeOf(() => shipping.done)).toBe("log-broken");
+    expect(shipping.events[0]).toEqual({ event: "from-start", why: "the log is broken before the cursor" });
+    expect(sink.kept).toEqual(LOG.segments.slice(0, 2).flatMap(({ lines }) => lines));
+  });
+
   test("any text is answered", () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.json()), (text) => {
@@ -364,6 +389,27 @@ describe("a log that grows", () => {
     expect(sink.kept).toEqual(ALL.slice(through + 1));
   });
 
+  test("segments that are pruned while the server is away are told as a gap, and what is kept is sent", async () => {
+    const [first, second, third] = LOG.segments;
+    mkdirSync(logDir);
+    writeFileSync(join(logDir, first?.name ?? ""), textOf(first?.lines ?? []));
+    let away = false;
+    const sink = fakeSink(() => (away ? "before" : "no"));
+    const shipping = start(sink, { mode: "follow" });
+    await until(() => sink.confirmed() === first?.lines.length);
+    away = true;
+    writeFileSync(join(logDir, second?.name ?? ""), textOf(second?.lines ?? []));
+    await until(() => shipping.events.some(({ event }) => event === "retry"));
+    putLog(logDir, LOG, 2);
+    for (const pruned of [first, second]) rmSync(join(logDir, pruned?.name ?? ""));
+    away = false;
+    await until(() => sink.kept.at(-1) === ALL.at(-1) && sink.confirmed() === sink.kept.length);
+    await shipping.stop();
+    expect(sink.kept).toEqual([...(first?.lines ?? []), ...(third?.lines ?? [])]);
+    const [from, to] = [first?.lines.length ?? 0, ALL.length - (third?.lines.length ?? 0) - 1];
+    expect(shipping.events.filter(({ event }) => event === "gap")).toEqual([{ event: "gap", from, to }]);
+  });
+
   test("a bad tombstone is a fault", async () => {
     putLog(logDir, LOG, 2);
     const path = join(logDir, (LOG.segments[1]?.name ?? "").replace("jsonl", "tombstone"));
@@ -396,6 +442,13 @@ describe("a log that was changed", () => {
     writeFileSync(path, good);
     await shipping.done;
     expect(sink.kept).toEqual(ALL);
+  });
+
+  test("one that was moved aside is named, where another one stands in its place", async () => {
+    putLog(logDir, OTHER_KEY);
+    mkdirSync(join(logDir, "broken-20260102T030405.006Z"));
+    const failed = await start(fakeSink()).done.catch((error: unknown) => error);
+    expect(String(failed)).toMatch(/another key \(wrong-key\); .+ moved it to broken-20260102T030405.006Z/);
   });
 
   test("a file that is replaced, or taken away, while it is followed", async () => {
