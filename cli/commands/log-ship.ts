@@ -31,7 +31,7 @@ type TlsArguments = {
 /** `boundaryctl log ship --to …`: 0 when all was handed over (--once) or we were told to stop. */
 export const ship = define({
   usage: "ship",
-  describe: "Hand the log over to a syslog server (TLS) or a file, proven lines only, at least once",
+  describe: "Send what is proven to a syslog server (TLS) or a file, at least once",
   examples: [
     ["boundaryctl log ship --to tls://logs.example:6514 --ca ca.pem --key @boundary.vkey", "until Ctrl-C"],
     ["boundaryctl log ship --to file:/mnt/copy/boundary.log --once", "what there is now"],

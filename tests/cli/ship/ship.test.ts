@@ -451,6 +451,16 @@ describe("a log that was changed", () => {
     expect(String(failed)).toMatch(/another key \(wrong-key\); .+ moved it to broken-20260102T030405.006Z/);
   });
 
+  test("one that was moved aside is named, where another one of the same key stands in its place", async () => {
+    putLog(logDir, LOG);
+    await once(fakeSink());
+    rmSync(logDir, { recursive: true });
+    putLog(logDir, OTHER);
+    mkdirSync(join(logDir, "broken-20260102T030405.006Z"));
+    const [event] = await once(fakeSink());
+    expect(event).toMatchObject({ event: "from-start", why: expect.stringContaining("to broken-2026") });
+  });
+
   test("a file that is replaced, or taken away, while it is followed", async () => {
     for (const harm of ["replace", "remove"] as const) {
       rmSync(logDir, { recursive: true, force: true });
