@@ -13,6 +13,8 @@ export type CliCommand = {
   readonly usage: string;
   readonly describe: string;
   readonly children: readonly CliCommand[];
+  /** The options of its own, without "--". */
+  readonly optionNames: () => readonly string[];
   register(yargs: Argv<Common>, settle: Settle): void;
   /** For a command that needs no argument: runs it without yargs, which takes longer to load than we to answer. */
   readonly runBare: ((common: Common) => Promise<ExitCode>) | null;
@@ -32,6 +34,7 @@ export function define<A extends Common>(spec: {
     usage: spec.usage,
     describe: spec.describe,
     children: [],
+    optionNames: () => namesOf(spec.options),
     runBare: null,
     register: (yargs, settle) => {
       yargs.command<A>({
@@ -67,6 +70,7 @@ export function group(spec: {
     usage: spec.usage,
     describe: spec.describe,
     children: spec.children,
+    optionNames: () => [],
     runBare: alone,
     register: (yargs, settle) => {
       yargs.command<Common>({
@@ -83,6 +87,22 @@ export function group(spec: {
       });
     },
   };
+}
+
+/** What a command would tell yargs of its options: yargs itself takes longer to load, and does not give them out. */
+function namesOf<A>(options: (yargs: Argv<Common>) => Argv<A>): readonly string[] {
+  const names: string[] = [];
+  const listener: object = new Proxy(
+    {},
+    {
+      get: (_target, called) => (name: unknown) => {
+        if (called === "option") names.push(String(name));
+        return listener;
+      },
+    },
+  );
+  options(listener as Argv<Common>);
+  return names;
 }
 
 /** The word a command is called by. */

@@ -1,4 +1,4 @@
-import { constants, type Dirent, promises as fs } from "node:fs";
+import { constants, promises as fs } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { MAX_RECORD_BYTES } from "../daemon/audit/record.ts";
 import type { Chunk } from "../daemon/audit/split.ts";
@@ -6,6 +6,7 @@ import { BoundaryError } from "../daemon/core/errors.ts";
 
 const SEGMENT = /^[0-9]{20}\.jsonl$/;
 const TOMBSTONE = /^[0-9]{20}\.tombstone$/;
+const BROKEN = /^broken-[0-9]{8}T[0-9]{6}\.[0-9]{3}Z/;
 const READ_BYTES = 1_048_576;
 
 /**
@@ -15,18 +16,33 @@ const READ_BYTES = 1_048_576;
  */
 export async function* readLogFiles(path: string, first = ""): AsyncGenerator<Chunk> {
   try {
-    const found = await list(path);
+    const found = await listLog(path);
     for (const file of found.files.filter((name) => name >= first)) yield* readSegment(found.directory, file);
   } catch (cause) {
-    throw new BoundaryError("log-unsafe", `reading the log ${path}`, { cause });
+    throw asUnsafe(path, cause);
   }
+}
+
+/** Does what reads the log there; whatever fails is BoundaryError("log-unsafe"). */
+export async function readingLog<T>(path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    throw asUnsafe(path, cause);
+  }
+}
+
+function asUnsafe(path: string, cause: unknown): BoundaryError {
+  return cause instanceof BoundaryError
+    ? cause
+    : new BoundaryError("log-unsafe", `reading the log ${path}`, { cause });
 }
 
 /** A directory's segments in order, with their sizes; none where it is no directory. */
 export async function segmentFiles(
   path: string,
 ): Promise<readonly { readonly name: string; readonly bytes: number }[]> {
-  const { directory, files } = await list(path);
+  const { directory, files } = await listLog(path);
   if (directory !== path) return [];
   return Promise.all(
     files
@@ -37,13 +53,24 @@ export async function segmentFiles(
 
 /** Whether segments are gone, or look as if they were. */
 export async function hasTombstones(path: string): Promise<boolean> {
-  const { directory, files } = await list(path);
+  const { directory, files } = await listLog(path);
   return directory === path && files.some((name) => TOMBSTONE.test(name));
+}
+
+/** Where the daemon has put a log that it found broken, the newest one; null where there is none. */
+export async function movedAside(directory: string): Promise<string | null> {
+  const names = await readingLog(directory, () => namesIn(directory));
+  return (
+    names
+      .filter((name) => BROKEN.test(name))
+      .toSorted()
+      .at(-1) ?? null
+  );
 }
 
 /** A segment's first line, without its "\n"; null when it has none. */
 export async function firstLineOf(file: string): Promise<string | null> {
-  const handle = await fs.open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  const handle = await openLogFile(dirname(file), basename(file));
   try {
     const { buffer, bytesRead } = await handle.read(
       Buffer.alloc(MAX_RECORD_BYTES + 1),
@@ -58,34 +85,55 @@ export async function firstLineOf(file: string): Promise<string | null> {
   }
 }
 
-async function list(path: string): Promise<{ directory: string; files: readonly string[] }> {
-  let entries: readonly Dirent[];
+/** Where a log's files are, and their names in the order in which they are read. */
+export type LogNames = { readonly directory: string; readonly files: readonly string[] };
+
+/** The files of a log: a directory's, none where there is nothing, or `path` itself. Throws BoundaryError("log-unsafe"). */
+export function listLog(path: string): Promise<LogNames> {
+  return readingLog(path, async () => {
+    try {
+      return { directory: path, files: inOrder(await namesIn(path)) };
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOTDIR") throw error;
+      return { directory: dirname(path), files: [basename(path)] };
+    }
+  });
+}
+
+async function namesIn(directory: string): Promise<readonly string[]> {
   try {
-    entries = await fs.readdir(path, { withFileTypes: true });
+    return await fs.readdir(directory);
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT") return { directory: path, files: [] };
-    if (code === "ENOTDIR") return { directory: dirname(path), files: [basename(path)] };
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
     throw error;
   }
-  const names = entries.map((entry) => entry.name);
+}
+
+function inOrder(names: readonly string[]): readonly string[] {
   const segments = names.filter((name) => SEGMENT.test(name));
   const there = new Set(segments.map(numberOf));
   // a pruning that was broken off leaves both, and then the segment counts
   const tombstones = names.filter((name) => TOMBSTONE.test(name) && !there.has(numberOf(name)));
-  return { directory: path, files: [...tombstones, ...segments].toSorted() };
+  return [...tombstones, ...segments].toSorted();
 }
 
 function numberOf(name: string): string {
   return name.slice(0, 20);
 }
 
-async function* readSegment(directory: string, file: string): AsyncGenerator<Chunk> {
+/** Opens a file of the log for reading; no link, nothing but a regular file. */
+export async function openLogFile(directory: string, file: string): Promise<fs.FileHandle> {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
   const handle = await fs.open(join(directory, file), flags);
+  if ((await handle.stat()).isFile()) return handle;
+  await handle.close();
+  throw new Error(`${file} is no regular file`);
+}
+
+async function* readSegment(directory: string, file: string): AsyncGenerator<Chunk> {
+  const handle = await openLogFile(directory, file);
   try {
     const stat = await handle.stat();
-    if (!stat.isFile()) throw new Error(`${file} is no regular file`);
     for (let at = 0; at < stat.size; ) {
       // a buffer for each chunk: the verifier may keep one while the next is read
       const buffer = Buffer.allocUnsafe(Math.min(READ_BYTES, stat.size - at));

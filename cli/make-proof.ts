@@ -1,7 +1,6 @@
 import { createProver, type Made, type Wanted } from "../daemon/audit/prove.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
 import { readLogFiles } from "./log-files.ts";
-import { readTombstones } from "./tombstone-files.ts";
 
 /**
  * Makes a proof from the log in a directory (or one file), in one pass; a daemon may be writing it. It has been checked
@@ -14,9 +13,7 @@ export async function makeProof(
   genesis: string | null,
 ): Promise<Extract<Made, { ok: true }>> {
   const prover = createProver(wanted);
-  for (const tombstone of readTombstones(path)) prover.skip(tombstone);
   for await (const chunk of readLogFiles(path)) {
-    if (chunk.file.endsWith(".tombstone")) continue; // taken already, whole
     if (prover.feed(chunk) === "stop") break;
   }
   const made = prover.finish(genesis);

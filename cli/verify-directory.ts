@@ -2,13 +2,13 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { readHead, readKey } from "../daemon/audit/known.ts";
-import { readLine } from "../daemon/audit/line.ts";
-import { beginOf, joinParts, type Part } from "../daemon/audit/parts.ts";
+import { joinParts, type Part } from "../daemon/audit/parts.ts";
 import type { Chunk } from "../daemon/audit/split.ts";
 import type { Verdict } from "../daemon/audit/verdict.ts";
 import { type Begin, type Head, verifyLog } from "../daemon/audit/verify.ts";
-import { firstLineOf, hasTombstones, readLogFiles, segmentFiles } from "./log-files.ts";
+import { hasTombstones, readLogFiles, segmentFiles } from "./log-files.ts";
 import { secondOpinion } from "./second-opinion.ts";
+import { beginIn, segmentOf } from "./segment-begin.ts";
 import type { SegmentTask } from "./verify-worker.ts";
 
 /** Under this a thread costs more than it saves. */
@@ -60,11 +60,9 @@ async function verifyFrom(
 ): Promise<Verdict> {
   const verifier = readKey(vkey);
   const { size } = readHead(from, verifier);
-  const files = await segmentFiles(path);
-  const first = files.findLast(({ name }) => Number.parseInt(name, 10) < size)?.name;
-  const begin = first === undefined ? null : await beginIn(join(path, first), verifier.name);
-  const chunks = watching.chunks(readLogFiles(path, begin === null ? undefined : first));
-  return verifyLog(chunks, { vkey, head: [...heads, from], begin: begin ?? undefined, secondOpinion });
+  const segment = await segmentOf(path, size, verifier.name);
+  const chunks = watching.chunks(readLogFiles(path, segment?.file));
+  return verifyLog(chunks, { vkey, head: [...heads, from], begin: segment?.begin, secondOpinion });
 }
 
 type Task = SegmentTask & { readonly bytes: number };
@@ -115,12 +113,6 @@ async function tasksFor(path: string, { vkey, heads }: Known): Promise<readonly 
 /** Which segment a tree of that size ends in. */
 function holderOf(size: number, begins: readonly (Begin | null)[]): number {
   return begins.findLastIndex((begin) => (begin?.frontier.size ?? 0) <= size);
-}
-
-async function beginIn(file: string, origin: string): Promise<Begin | null> {
-  const line = await firstLineOf(file);
-  const read = line === null ? null : readLine(line);
-  return read?.ok ? beginOf(read.record, origin) : null;
 }
 
 function inThread(task: SegmentTask): Promise<Verdict> {

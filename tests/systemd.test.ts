@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { boundaryctl } from "./support/boundaryctl.ts";
 import { tableBelow } from "./support/dependency-rules.ts";
-import { longLog, shipDirectory, writeLongLog } from "./support/long-log.ts";
+import { evenLog, putLog, shipDirectory } from "./support/real-log.ts";
 import { isOnHost } from "./support/setup.ts";
 import { makeCertificates } from "./support/tls-files.ts";
 import { startReceiver } from "./support/tls-receiver.ts";
@@ -246,8 +246,8 @@ describe.skipIf(VERSION === null || !isOnHost("strace") || !isOnHost("openssl"))
       const pem = makeCertificates(base.path);
       const receiver = await startReceiver(pem.server);
       try {
-        const log = longLog({ segments: 2, batches: 3, perBatch: 3 });
-        writeLongLog(join(base.path, "log"), log);
+        const log = await evenLog({ segments: 2, batches: 3, perBatch: 3 });
+        putLog(join(base.path, "log"), log);
         const trace = join(base.path, "trace");
         const where = [
           "--dir",
@@ -274,7 +274,7 @@ describe.skipIf(VERSION === null || !isOnHost("strace") || !isOnHost("openssl"))
         ];
         const [code] = (await once(spawn("strace", args, { stdio: "ignore" }), "exit")) as [number | null];
         expect(code).toBe(0);
-        expect(receiver.messages).toHaveLength(log.lines().length);
+        expect(receiver.messages).toHaveLength(log.lines.length);
         const text = readFileSync(trace, "utf8");
         const calls = new Set([...text.matchAll(/^\d+ +([a-z_0-9]+)\(/gm)].map((hit) => hit[1] ?? ""));
         const families = new Set([...text.matchAll(/ socket\((AF_[A-Z0-9]+)/g)].map((hit) => hit[1] ?? ""));

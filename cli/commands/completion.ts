@@ -24,8 +24,23 @@ export function renderCompletion(commands: readonly CliCommand[]): string {
   const groups = commands
     .filter((candidate) => candidate.children.length > 0)
     .map((candidate) => `    ${wordOf(candidate)}) words="${candidate.children.map(wordOf).join(" ")}" ;;`);
+  const options = commands
+    .flatMap((candidate) =>
+      candidate.children.length === 0
+        ? [{ pattern: `"${wordOf(candidate)} "*`, command: candidate }]
+        : candidate.children.map((child) => ({
+            pattern: `"${wordOf(candidate)} ${wordOf(child)}"`,
+            command: child,
+          })),
+    )
+    .map(({ pattern, command: of }) => ({ pattern, names: of.optionNames().map((name) => ` --${name}`) }))
+    .filter(({ names }) => names.length > 0)
+    .map(({ pattern, names }) => `    ${pattern}) words="$words${names.join("")}" ;;`);
   return `_boundaryctl() {
   local words="--json --runtime-dir --help"
+  case "\${COMP_WORDS[1]} \${COMP_WORDS[2]}" in
+${options.join("\n")}
+  esac
   if [ "$COMP_CWORD" -eq 1 ]; then words="${first} --help --version"
   elif [ "$COMP_CWORD" -eq 2 ]; then case "\${COMP_WORDS[1]}" in
 ${groups.join("\n")}

@@ -7,7 +7,7 @@ const LEAST_DAYS = 90;
 /** `boundaryctl log prune`: through the daemon, which keeps at least 90 days and verifies what it removes. */
 export const prune = define({
   usage: "prune",
-  describe: "Remove segments older than the retention; each leaves a signed tombstone (admin only)",
+  describe: "Remove segments older than the retention (admin only)",
   examples: [["boundaryctl log prune --keep-days 365", "keep a year"]],
   options: (yargs) =>
     yargs.option("keep-days", {

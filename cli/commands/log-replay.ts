@@ -9,7 +9,7 @@ import { plain, printJson, printLines } from "../output.ts";
 /** `boundaryctl log replay`: the state that the log comes to, at any of its records. */
 export const replay = define({
   usage: "replay [dir]",
-  describe: "Print the state at a record, from the log alone; exit code 1 when that record is not proven",
+  describe: "Print the state at a record; exit code 1 when it is not proven",
   examples: [
     ["boundaryctl log replay --at 1234", "what mode it was then, and why"],
     ["boundaryctl log replay ./copy --key @boundary.vkey", "at a copy's end"],

@@ -1,7 +1,6 @@
 import { hash } from "node:crypto";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { readKey } from "../../daemon/audit/known.ts";
 import { define } from "../command.ts";
 import { usageError } from "../exit.ts";
 import { readKeyOrOwn } from "../key-argument.ts";
@@ -32,7 +31,7 @@ type TlsArguments = {
 /** `boundaryctl log ship --to …`: 0 when all was handed over (--once) or we were told to stop. */
 export const ship = define({
   usage: "ship",
-  describe: "Hand the log over to a syslog server (TLS) or a file, proven lines only, at least once",
+  describe: "Send what is proven to a syslog server (TLS) or a file, at least once",
   examples: [
     ["boundaryctl log ship --to tls://logs.example:6514 --ca ca.pem --key @boundary.vkey", "until Ctrl-C"],
     ["boundaryctl log ship --to file:/mnt/copy/boundary.log --once", "what there is now"],
@@ -88,7 +87,7 @@ export const ship = define({
     const sink = sinkTo(parseDestination(args.to), args);
     await shipLog({
       directory: placeOf("log", args.dir),
-      key: { vkey, verifier: readKey(vkey) },
+      vkey,
       sink,
       cursor: openCursor(args.cursor ?? defaultCursor(args.stateDir, sink.name), sink.name),
       mode: args.once ? "once" : "follow",

@@ -6,8 +6,7 @@ import { unship as takeOut } from "../ship/unship.ts";
 /** `boundaryctl log unship FILE… --out FILE`: 0 nothing odd, 1 missing, double or unreadable records. */
 export const unship = define({
   usage: "unship <files..>",
-  describe:
-    "Take the log out of what a syslog server wrote, for verify-log; exit code 1 when something is odd",
+  describe: "Make a log again of what the server wrote; exit code 1: look closer",
   examples: [
     ["boundaryctl log unship boundary.log.1 boundary.log --out log.jsonl", "on the log server"],
     ["boundaryctl verify-log log.jsonl --key @boundary.vkey", "and then"],

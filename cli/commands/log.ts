@@ -16,7 +16,8 @@ export const command = group({
     ["boundaryctl log head", "size and root, short enough to copy down"],
     ["boundaryctl log prove 1234 --out 1234.proof", "that record 1234 is in the log"],
     ["boundaryctl log replay --at 1234", "the state at a record"],
+    ["boundaryctl log ship --to tls://logs.example --ca ca.pem", "away from this host, as it grows"],
   ],
-  children: [head, prove, checkProofCommand, witness, replay, prune, ship, unship],
+  children: [head, prove, checkProofCommand, witness, replay, ship, unship, prune],
   alone: null,
 });

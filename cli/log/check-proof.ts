@@ -17,7 +17,7 @@ type Found = Omit<Shown, "segment"> & {
 /** `boundaryctl log check-proof FILE --key KEY`: 0 good, 1 not. */
 export const checkProofCommand = define({
   usage: "check-proof <file>",
-  describe: "Check a proof that `log prove` made; needs no log; exit code 0 good, 1 not",
+  describe: "Check such a proof, without the log; exit code 0 good, 1 not",
   examples: [
     ["boundaryctl log check-proof 1234.proof --key @boundary.vkey", "with the log's genesis key"],
     [

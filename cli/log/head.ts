@@ -10,7 +10,7 @@ import { printJson, printLines } from "../output.ts";
 /** `boundaryctl log head [DIR]`. */
 export const head = define({
   usage: "head [dir]",
-  describe: "Print the log's size and root, to be kept elsewhere; a log cut shorter than this is noticed",
+  describe: "Print size and root, to be kept elsewhere: a cut end shows by them",
   examples: [
     ["boundaryctl log head | lpr", "for verify-log --head, on paper"],
     ["boundaryctl log head --drop /mnt/usb/boundary.note", "the signed note, as a file"],

@@ -16,8 +16,7 @@ type Form = "json" | "c2sp";
 /** `boundaryctl log prove SEQ [DIR]`, `boundaryctl log prove --from CHECKPOINT [DIR]`. */
 export const prove = define({
   usage: "prove [seq] [dir]",
-  describe:
-    "Prove that the log has a record, or that it goes on from an older checkpoint; check-proof checks it",
+  describe: "Prove that the log has a record, or goes on from an older checkpoint",
   examples: [
     ["boundaryctl log prove 1234 --out 1234.proof", "record 1234 of this host's log (root only)"],
     ["boundaryctl log prove 1234 ./copy --format c2sp", "for verifiers of C2SP tlog-proof"],

@@ -16,8 +16,7 @@ import { readWitnessArgument, readWitnessedHead, renderTime, witnessFile } from 
 /** `boundaryctl log witness [DIR] --url URL --witness VKEY`. */
 export const witness = define({
   usage: "witness [dir]",
-  describe:
-    "Have a witness (C2SP tlog-witness) cosign the log's newest checkpoint, and keep the cosigned note",
+  describe: "Have a witness (C2SP tlog-witness) cosign the newest checkpoint",
   examples: [
     [
       "boundaryctl log witness --url https://witness.example/ --witness @witness.vkey",

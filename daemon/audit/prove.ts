@@ -11,6 +11,7 @@ import {
   inclusionProof,
 } from "./merkle-proof.ts";
 import { type Claim, checkProof, type LogProof } from "./proof.ts";
+import { createTombstones, type Tombstone } from "./pruned.ts";
 import { type Chunk, createSplitter, type Line } from "./split.ts";
 
 /** What to prove of the log's newest checkpoint. `size` alone: of the tree that the log had then. */
@@ -23,8 +24,7 @@ export type Made =
   | { readonly ok: false; readonly code: "proof-impossible" | "log-broken"; readonly why: string };
 
 export type Prover = {
-  /** Takes a pruned segment's tombstone; all of them come before the first chunk. */
-  skip(tombstone: Certificate): void;
+  /** Takes the log's bytes, those of its tombstones before all others. */
   feed(chunk: Chunk): "go-on" | "stop";
   /** The proof, checked with `genesis`, or with the key that the log's first record names where that is null. */
   finish(genesis: string | null): Made;
@@ -44,6 +44,7 @@ type Sealed = {
  */
 export function createProver(wanted: Wanted): Prover {
   const splitter = createSplitter(onLine);
+  const tombstones = createTombstones(skip);
   let tree = emptyFrontier(); // the climb's own, once there is one
   let climb: Climb | null = null;
   let keys: readonly Certificate[] = [];
@@ -55,10 +56,15 @@ export function createProver(wanted: Wanted): Prover {
   let olderRoot = "";
   let newest: Sealed | null = null;
   let broken: string | null = null;
+  let begun = false; // tombstones are before all segments
 
-  function skip(tombstone: Certificate): void {
-    keys = [...keys, tombstone];
-    tree = treeAfter(tombstone);
+  function skip({ file, certificate }: Tombstone): void {
+    if (!certificate.ok) {
+      broken ??= `${file}: ${certificate.why}`;
+      return;
+    }
+    keys = [...keys, certificate.value];
+    tree = treeAfter(certificate.value);
     first = tree.size;
     begins = tree.size;
   }
@@ -100,6 +106,10 @@ export function createProver(wanted: Wanted): Prover {
   }
 
   function feed(chunk: Chunk): "go-on" | "stop" {
+    if (!begun && tombstones.take(chunk)) return "go-on";
+    tombstones.close();
+    begun = true;
+    if (broken !== null) return "stop";
     const result = splitter.push(chunk);
     return typeof result === "object" ? stop(`line ${tree.size}: ${result.code}`) : result;
   }
@@ -126,6 +136,7 @@ export function createProver(wanted: Wanted): Prover {
   }
 
   function finish(known: string | null): Made {
+    tombstones.close();
     if (broken !== null) return { ok: false, code: "log-broken", why: broken };
     if (newest === null) return { ok: false, code: "proof-impossible", why: "there is no sealed record" };
     const key = known ?? genesis;
@@ -144,7 +155,7 @@ export function createProver(wanted: Wanted): Prover {
       : { ok: false, code: "log-broken", why: `the proof does not hold: ${checked.why}` };
   }
 
-  return { skip, feed, finish };
+  return { feed, finish };
 }
 
 /** The kind of a line, where it is one of the two that matter. Most lines are not, and need not be read. */

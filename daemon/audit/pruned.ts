@@ -6,6 +6,7 @@ import {
   parseCertificate,
   type Standing,
 } from "./certificate.ts";
+import type { Parsed } from "./checkpoint.ts";
 import { readLine } from "./line.ts";
 import { leafHash } from "./merkle.ts";
 import type { LogRecord } from "./record.ts";
@@ -24,7 +25,8 @@ export type Pruned = {
 
 export type PrunedEnd = {
   readonly standing: Standing;
-  /** Leaf hash of the last tombstone's seal. */
+  /** The last tombstone's seal, a line, and its leaf hash. */
+  readonly seal: string;
   readonly prev: string;
   /** One for each tombstone, in order. */
   readonly graves: readonly Grave[];
@@ -43,12 +45,9 @@ export type Grave = {
 /** Matches a tombstone's file; the number is its segment's first record. */
 export const TOMBSTONE_NAME = /(?:^|\/)(\d{20})\.tombstone$/;
 
-export function createPruned(vkey: string): Pruned {
-  let standing: Standing | null = null;
+/** Reads tombstones as they come, in chunks, one file after the other; each goes to `onTombstone` when it is whole. */
+export function createTombstones(onTombstone: (tombstone: Tombstone) => void) {
   let open: { file: string; pieces: Buffer[]; bytes: number } | null = null;
-  let last: Certificate | null = null;
-  const graves: Grave[] = [];
-  let bad: Bad | null = null;
 
   function take(chunk: Chunk): boolean {
     if (!TOMBSTONE_NAME.test(chunk.file)) return false;
@@ -59,42 +58,62 @@ export function createPruned(vkey: string): Pruned {
     return true;
   }
 
+  /** The last one is whole. */
   function close(): void {
     const one = open;
     open = null;
-    if (one && !bad) bad = check(one);
+    if (one) onTombstone({ file: one.file, certificate: parse(one) });
   }
 
-  function check({ file, pieces, bytes }: { file: string; pieces: Buffer[]; bytes: number }): Bad | null {
-    const seq = Number(TOMBSTONE_NAME.exec(file)?.[1]);
-    const fault = (why: string): Bad => ({
-      seq,
-      file,
-      byte: 0,
-      code: "tombstone-bad",
-      what: `${file}: ${why}`,
-    });
-    const before = standing ?? startOf(vkey);
-    if (before === null || bytes > MAX_CERTIFICATE_CHARS) return fault("it is too long");
-    const parsed = parseCertificate(Buffer.concat(pieces).toString("utf8"));
-    if (!parsed.ok) return fault(parsed.why);
-    if (parsed.value.first !== seq)
-      return fault(`it is of the segment that began with record ${parsed.value.first}`);
-    const after = checkCertificate(before, parsed.value);
-    if (!after.ok) return fault(after.why);
-    standing = after.value;
-    last = parsed.value;
-    graves.push({ file, first: seq, end: after.value.tree.size, sealedAt: timeOf(last.seal) });
-    return null;
+  return { take, close };
+}
+
+/** A tombstone's file and what it holds, which nothing vouches for yet. */
+export type Tombstone = { readonly file: string; readonly certificate: Parsed<Certificate> };
+
+/** What is of the form of one, and of the segment that its file's name says. */
+function parse({
+  file,
+  pieces,
+  bytes,
+}: {
+  file: string;
+  pieces: Buffer[];
+  bytes: number;
+}): Parsed<Certificate> {
+  if (bytes > MAX_CERTIFICATE_CHARS) return { ok: false, why: "it is too long" };
+  const parsed = parseCertificate(Buffer.concat(pieces).toString("utf8"));
+  if (!parsed.ok || parsed.value.first === seqOf(file)) return parsed;
+  return { ok: false, why: `it is of the segment that began with record ${parsed.value.first}` };
+}
+
+function seqOf(file: string): number {
+  return Number(TOMBSTONE_NAME.exec(file)?.[1]);
+}
+
+export function createPruned(vkey: string): Pruned {
+  const tombstones = createTombstones(check);
+  const graves: Grave[] = [];
+  let end: PrunedEnd | null = null;
+  let bad: Bad | null = null;
+
+  function check({ file, certificate }: Tombstone): void {
+    if (bad) return;
+    if (!certificate.ok) {
+      bad = fault(file, certificate.why);
+      return;
+    }
+    const before: Parsed<Standing> = end ? { ok: true, value: end.standing } : genesisStanding(vkey);
+    const after = before.ok ? checkCertificate(before.value, certificate.value) : before;
+    if (after.ok) end = endAfter(file, certificate.value, after.value, graves);
+    else bad = fault(file, after.why);
   }
 
   return {
-    take,
+    take: tombstones.take,
     end() {
-      close();
-      if (bad) return bad;
-      if (!standing || !last) return null;
-      return { standing, prev: leafHash(Buffer.from(last.seal, "utf8")), graves };
+      tombstones.close();
+      return bad ?? end;
     },
   };
 }
@@ -150,7 +169,14 @@ export function createRetention(graves: readonly Grave[], nowMs: number | null) 
   };
 }
 
-function startOf(vkey: string): Standing | null {
-  const start = genesisStanding(vkey);
-  return start.ok ? start.value : null;
+function endAfter(file: string, { seal }: Certificate, standing: Standing, graves: Grave[]): PrunedEnd {
+  const prev = leafHash(Buffer.from(seal, "utf8"));
+  const first = seqOf(file);
+  const grave = { file, first, end: standing.tree.size, sealedAt: timeOf(seal) };
+  graves.push(grave);
+  return { standing, seal, prev, graves };
+}
+
+function fault(file: string, why: string): Bad {
+  return { seq: seqOf(file), file, byte: 0, code: "tombstone-bad", what: `${file}: ${why}` };
 }

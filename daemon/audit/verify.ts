@@ -18,8 +18,8 @@ import { FIRST_PREV, type LogRecord } from "./record.ts";
 import { checkSeal, createSignatures, type SecondOpinion } from "./seal.ts";
 import { renderSnapshot, snapshotIn } from "./snapshot.ts";
 import { type Chunk, createSplitter, type Line } from "./split.ts";
-import { createSuccession, type KeyEpoch } from "./succession.ts";
-import type { Bad, BadCode, Gap, Place, Verdict } from "./verdict.ts";
+import { createSuccession, type KeyEpoch, type Next } from "./succession.ts";
+import type { Bad, BadCode, Gap, Place, Proven, Verdict } from "./verdict.ts";
 
 /** A head as the caller knows it. */
 export type Head = KnownHead;
@@ -38,6 +38,9 @@ export type VerifyOptions = {
   readonly onRecord?: (record: LogRecord, state: Fold, treeBefore: Frontier | null) => void;
   /** The verifier's clock, CLOCK_REALTIME: what was pruned later than now was not pruned in time. */
   readonly nowMs?: number | undefined;
+  /** Every line as it is taken, in order, and every seal of good form with what it proves when its signature is good. */
+  readonly onLine?: ((seen: Seen, line: Line) => void) | undefined;
+  readonly onSeal?: ((proves: Proven) => void) | undefined;
   /** Is asked about a sample of the signatures, and has to agree. */
   readonly secondOpinion?: SecondOpinion | undefined;
 };
@@ -50,6 +53,21 @@ export type Begin = {
   readonly fold: Fold;
   /** The key in force, and its segment. */
   readonly epoch: KeyEpoch;
+  /** In the middle of a segment: the line before, and the next segment's key where a seal has just certified it. */
+  readonly last?: Seen;
+  readonly due?: Next | null;
+};
+
+/** A verification that goes on as chunks come. */
+export type Verification = {
+  /** "stop": there is a fault, and nothing more is taken. */
+  feed(chunk: Chunk): "go-on" | "stop";
+  /** Checks the signatures that wait. */
+  settle(): "go-on" | "stop";
+  /** The newest that is proven; not more than at the last `settle`. */
+  proven(): Proven | null;
+  /** What it comes to, if this is the end. */
+  finish(): Verdict;
 };
 
 export const MAX_GAPS = 1_000;
@@ -69,12 +87,17 @@ export async function verifyLog(chunks: AsyncIterable<Chunk>, options: VerifyOpt
   return verification.finish();
 }
 
-function createVerification(verifier: VerifierKey, options: VerifyOptions, heads: readonly KnownHead[]) {
+/** `verifier` is the genesis key, as in the options. The heads there are not looked at: `heads` are they, as they were read. */
+export function createVerification(
+  verifier: VerifierKey,
+  options: VerifyOptions,
+  heads: readonly KnownHead[] = [],
+): Verification {
   const { begin } = options;
   let frontier = begin ? copyFrontier(begin.frontier) : emptyFrontier();
   const signatures = createSignatures(options.secondOpinion);
   let succession = begin
-    ? createSuccession(begin.epoch, readKey(begin.epoch.vkey))
+    ? createSuccession(begin.epoch, readKey(begin.epoch.vkey), begin.due ?? null)
     : createSuccession({ vkey: options.vkey, segment: 0, firstSeq: 0, since: "" }, verifier);
   const splitter = createSplitter(onLine);
   const gaps: Gap[] = [];
@@ -86,7 +109,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
   let state = begin?.fold ?? emptyFold();
   let snapshotSeq = 0;
   let bad: Bad | null = null;
-  let last: Seen | null = null;
+  let last: Seen | null = begin?.last ?? null;
   let hole: Hole | null = null;
   let odd: Seen | null = null; // a line that does not follow; the next one tells why
   let seals = 0;
@@ -176,7 +199,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
   }
 
   function plain(seen: Seen, line: Line): "go-on" | "stop" {
-    take(seen);
+    take(seen, line);
     unsealed = {
       records: unsealed.records + 1,
       bytes: unsealed.bytes + line.length + 1,
@@ -200,7 +223,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
       return stop({ ...place, code: form.code, what: `${form.what} (seal ${seen.record.seq})` });
     }
     const { seq, at } = seen.record;
-    take(seen);
+    take(seen, line);
     seals++;
     retention.sealed();
     unsealed = { records: 0, bytes: 0, from: null };
@@ -218,11 +241,12 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
       snapshotSeq,
     };
     const proves = { seq, at, file: line.file, endByte, tail, key };
+    options.onSeal?.(proves);
     const fault = signatures.add({ note: form.note, place: seen.place, verifier: sealer, proves });
     return fault ? stop(fault) : "go-on";
   }
 
-  function take(seen: Seen): void {
+  function take(seen: Seen, line: Line): void {
     if (!last) firstAt = seen.record.at;
     const before = seen.record.kind === "log.rotated" ? copyFrontier(frontier) : null;
     appendLeaf(frontier, seen.leaf);
@@ -231,6 +255,7 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
     if (snapshotIn(seen.record) !== null) snapshotSeq = seen.record.seq;
     last = seen;
     options.onRecord?.(seen.record, state, before);
+    options.onLine?.(seen, line);
   }
 
   function notice(record: LogRecord): void {
@@ -351,7 +376,12 @@ function createVerification(verifier: VerifierKey, options: VerifyOptions, heads
     return { records: unsealed.records, bytes: unsealed.bytes + piece.bytes, from };
   }
 
-  return { feed, finish };
+  function settle(): "go-on" | "stop" {
+    const fault = signatures.settle();
+    return fault ? stop(fault) : "go-on";
+  }
+
+  return { feed, settle, proven: () => signatures.proven(), finish };
 }
 
 type Hole = { readonly fault: Bad; sealed: boolean };

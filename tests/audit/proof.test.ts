@@ -13,18 +13,18 @@ import {
   renderTlogProof,
   type TlogProof,
 } from "../../daemon/audit/tlog-proof.ts";
-import { ORIGIN, testSigner } from "./fixture.ts";
-import { chunksOfLog, type RotatedLog, rotatedLog } from "./rotated-log.ts";
+import { type RealLog, realLog } from "../support/real-log.ts";
+import { chunksOf, ORIGIN, testSigner } from "./fixture.ts";
 
-const LOG = rotatedLog([[1, 3, 2], [4], [2, 1]]);
+const LOG = await realLog([[1, 3, 2], [4], [2, 1]]);
 
-async function made(log: RotatedLog, wanted: Wanted, genesis: string | null = null): Promise<Made> {
+async function made(log: RealLog, wanted: Wanted, genesis: string | null = null): Promise<Made> {
   const prover = createProver(wanted);
-  for await (const chunk of chunksOfLog(log)) prover.feed(chunk);
+  for await (const chunk of chunksOf(log.files, 700)) prover.feed(chunk);
   return prover.finish(genesis);
 }
 
-async function proofOf(log: RotatedLog, wanted: Wanted): Promise<LogProof> {
+async function proofOf(log: RealLog, wanted: Wanted): Promise<LogProof> {
   const result = await made(log, wanted);
   if (!result.ok) throw new Error(result.why);
   return result.proof;
@@ -36,7 +36,7 @@ function good(text: string, genesis: string): boolean {
   return proof.ok && checkProof(proof.value, genesis).ok;
 }
 
-function heads(log: RotatedLog): readonly { size: number; root: string }[] {
+function heads(log: RealLog): readonly { size: number; root: string }[] {
   return log.notes.map((note) => {
     const parsed = parseNote(note);
     const checkpoint = parsed.ok ? parseCheckpoint(parsed.value.text) : parsed;
@@ -64,12 +64,12 @@ describe("every proof made verifies, with the genesis key alone", () => {
   test("of every sealed record, in logs of any shape", async () => {
     await fc.assert(
       fc.asyncProperty(shapes, fc.nat(), async (shape, pick) => {
-        const log = rotatedLog(shape);
+        const log = await realLog(shape);
         const seq = pick % (log.lines.length - 1); // the last seal is under no checkpoint
         const text = renderProof(await proofOf(log, { kind: "record", seq }));
         const parsed = parseProof(text);
         expect(parsed.ok && renderProof(parsed.value)).toBe(text);
-        expect(parsed.ok && checkProof(parsed.value, log.genesis)).toMatchObject({
+        expect(parsed.ok && checkProof(parsed.value, log.vkey)).toMatchObject({
           ok: true,
           value: { record: { seq }, segment: shape.length - 1, vkey: log.vkeys.at(-1) },
         });
@@ -81,15 +81,15 @@ describe("every proof made verifies, with the genesis key alone", () => {
   test("of every older checkpoint, and of any older size", async () => {
     await fc.assert(
       fc.asyncProperty(shapes, fc.nat(), async (shape, pick) => {
-        const log = rotatedLog(shape);
+        const log = await realLog(shape);
         const all = heads(log);
         const head = all[pick % all.length] ?? { size: 0, root: "" };
         const proof = await proofOf(log, { kind: "older", ...head });
         expect(proof.claim).toMatchObject({ from: head });
-        expect(good(renderProof(proof), log.genesis)).toBe(true);
+        expect(good(renderProof(proof), log.vkey)).toBe(true);
         const size = pick % log.lines.length;
         const other = await proofOf(log, { kind: "older", size, root: null });
-        expect(good(renderProof(other), log.genesis)).toBe(true);
+        expect(good(renderProof(other), log.vkey)).toBe(true);
       }),
       { numRuns: 60 },
     );
@@ -105,12 +105,12 @@ describe("no change of a proof verifies", () => {
   ];
   test.each(kinds)("every single byte of %o, each to another one", async (wanted) => {
     const bytes = Buffer.from(renderProof(await proofOf(LOG, wanted)));
-    expect(good(bytes.toString(), LOG.genesis)).toBe(true);
+    expect(good(bytes.toString(), LOG.vkey)).toBe(true);
     const survivors = [];
     for (let at = 0; at < bytes.length; at++) {
       const changed = Buffer.from(bytes);
       changed[at] = (bytes[at] ?? 0) ^ (1 << (at % 7));
-      if (good(changed.toString("utf8"), LOG.genesis)) survivors.push(at);
+      if (good(changed.toString("utf8"), LOG.vkey)) survivors.push(at);
     }
     expect(survivors).toEqual([]);
   });
@@ -121,24 +121,24 @@ describe("no change of a proof verifies", () => {
       fc.property(fc.nat(bytes.length - 1), fc.integer({ min: 1, max: 255 }), (at, by) => {
         const changed = Buffer.from(bytes);
         changed[at] = (bytes[at] ?? 0) ^ by;
-        expect(good(changed.toString("utf8"), LOG.genesis)).toBe(false);
+        expect(good(changed.toString("utf8"), LOG.vkey)).toBe(false);
         const [before, after] = [bytes.subarray(0, at), bytes.subarray(at)];
-        expect(good(Buffer.concat([before, after.subarray(1)]).toString(), LOG.genesis)).toBe(false);
-        expect(good(Buffer.concat([before, Buffer.of(by), after]).toString(), LOG.genesis)).toBe(false);
+        expect(good(Buffer.concat([before, after.subarray(1)]).toString(), LOG.vkey)).toBe(false);
+        expect(good(Buffer.concat([before, Buffer.of(by), after]).toString(), LOG.vkey)).toBe(false);
       }),
       { numRuns: 500 },
     );
   });
 
   test("another log's, another key's, and one whose certificates are left out, doubled or swapped", async () => {
-    const other = rotatedLog([[1, 3, 2], [4], [2, 1]], "another");
+    const other = await realLog([[1, 3, 2], [4], [2, 1]], { word: "another" });
     const proof = await proofOf(LOG, { kind: "record", seq: 3 });
     const [first, second] = proof.keys;
-    expect(checkProof(proof, other.genesis).ok).toBe(false);
+    expect(checkProof(proof, other.vkey).ok).toBe(false);
     expect(checkProof(proof, LOG.vkeys[1] ?? "").ok).toBe(false);
     for (const keys of [[], [first], [second], [second, first], [first, first, second]]) {
       const wrong = { ...proof, keys: keys.filter((each) => each !== undefined) };
-      expect(checkProof(wrong, LOG.genesis).ok).toBe(false);
+      expect(checkProof(wrong, LOG.vkey).ok).toBe(false);
     }
   });
 
@@ -149,12 +149,12 @@ describe("no change of a proof verifies", () => {
     const text = renderCheckpoint({ origin: "boundary-daemon/test", ...early });
     const claim = { kind: "older", from: early, consistency: [] } as const;
     const proof = { keys, claim, checkpoint: signNote(text, testSigner("rotated 2")) };
-    expect(checkProof(proof, LOG.genesis)).toEqual({
+    expect(checkProof(proof, LOG.vkey)).toEqual({
       ok: false,
       why: "the checkpoint is older than the key that signed it",
     });
     const byItsOwn = { keys: [], claim, checkpoint: signNote(text, testSigner("rotated 0")) };
-    expect(checkProof(byItsOwn, LOG.genesis).ok).toBe(true);
+    expect(checkProof(byItsOwn, LOG.vkey).ok).toBe(true);
   });
 
   test("a record that calls itself another number, and a checkpoint of another log by the same key", () => {
@@ -173,7 +173,7 @@ describe("no change of a proof verifies", () => {
           fc.json().map((text) => `${text}\n`),
         ),
         (text) => {
-          expect(good(text, LOG.genesis)).toBe(false);
+          expect(good(text, LOG.vkey)).toBe(false);
           expect(parseTlogProof(text).ok).toBe(false);
         },
       ),
@@ -212,11 +212,15 @@ describe("after pruning", () => {
     const kept = Object.entries(LOG.files).slice(2);
     const prune = (wanted: Wanted) => {
       const prover = createProver(wanted);
-      for (const tombstone of whole.keys) prover.skip(tombstone);
+      for (const [at, each] of whole.keys.entries()) {
+        const file = (LOG.segments[at]?.name ?? "").replace("jsonl", "tombstone");
+        for (const byte of Buffer.from(renderCertificate(each)))
+          prover.feed({ file, bytes: Buffer.of(byte) });
+      }
       for (const [file, bytes] of kept) prover.feed({ file, bytes });
       return prover;
     };
-    const result = prune({ kind: "record", seq: LOG.lines.length - 3 }).finish(LOG.genesis);
+    const result = prune({ kind: "record", seq: LOG.lines.length - 3 }).finish(LOG.vkey);
     expect(result.ok && renderProof(result.proof)).toBe(renderProof(whole));
     const keyless = prune({ kind: "record", seq: LOG.lines.length - 3 }).finish(null);
     expect(keyless).toMatchObject({ ok: false, code: "proof-impossible" });
@@ -224,7 +228,7 @@ describe("after pruning", () => {
       { kind: "record", seq: 2 },
       { kind: "older", size: 5, root: null },
     ] as const) {
-      const refused = prune(wanted).finish(LOG.genesis);
+      const refused = prune(wanted).finish(LOG.vkey);
       expect(!refused.ok && refused.why).toContain("pruned");
     }
   });
@@ -253,7 +257,7 @@ describe("C2SP tlog-proof", () => {
       ok: true,
       value: { record: { seq: 9 } },
     });
-    expect(parsed.ok && checkTlogProof(parsed.value, LOG.genesis).ok).toBe(false);
+    expect(parsed.ok && checkTlogProof(parsed.value, LOG.vkey).ok).toBe(false);
   });
 
   test("no single byte can be another one", async () => {

@@ -88,6 +88,11 @@ describe("a pruned log", () => {
       },
     ],
     ["the last tombstone removed", "start-missing", (log) => fs.rmSync(grave(log, 1))],
+    [
+      "a tombstone under the name of a segment that there was not",
+      "tombstone-bad",
+      (log) => fs.renameSync(grave(log, 0), grave(log, 0).replace("0.tombstone", "1.tombstone")),
+    ],
     ["a tombstone emptied", "tombstone-bad", (log) => fs.writeFileSync(grave(log, 0), "\n")],
     [
       "another segment removed, without a tombstone",

@@ -12,13 +12,13 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { renderCertificate } from "../../daemon/audit/certificate.ts";
 import { parseProof } from "../../daemon/audit/proof.ts";
 import { tempDirectory } from "../audit/fixture.ts";
-import { type RotatedLog, rotatedLog } from "../audit/rotated-log.ts";
 import { boundaryctl } from "../support/boundaryctl.ts";
 import { fakeDaemon } from "../support/fake-daemon.ts";
+import { type RealLog, realLog } from "../support/real-log.ts";
 import { sampleLog } from "../support/sample-log.ts";
 
-const LOG = rotatedLog([[1, 3, 2], [4], [2, 1]]);
-const OTHER = rotatedLog([[1, 3, 2], [4], [2, 1]], "another");
+const LOG = await realLog([[1, 3, 2], [4], [2, 1]]);
+const OTHER = await realLog([[1, 3, 2], [4], [2, 1]], { word: "another" });
 let base: ReturnType<typeof tempDirectory>;
 let dir: string;
 const at = (name: string): string => join(base.path, name);
@@ -29,7 +29,7 @@ beforeEach(() => {
 });
 afterEach(() => base[Symbol.dispose]());
 
-function write(name: string, log: RotatedLog): string {
+function write(name: string, log: RealLog): string {
   mkdirSync(at(name));
   for (const [file, bytes] of Object.entries(log.files)) writeFileSync(join(at(name), file), bytes);
   return at(name);
@@ -37,7 +37,7 @@ function write(name: string, log: RotatedLog): string {
 
 /** The oldest checkpoint as "SIZE ROOT", from a copy that ends there. */
 async function firstHead(): Promise<string> {
-  const short = write("short", rotatedLog([[1]]));
+  const short = write("short", await realLog([[1]]));
   return (await boundaryctl(["log", "head", short])).stdout.trim();
 }
 
@@ -46,13 +46,13 @@ describe("log prove and log check-proof", () => {
     const made = await boundaryctl(["log", "prove", "3", dir, "--out", at("3.proof")]);
     expect(made).toEqual({ code: 0, stdout: "", stderr: "" });
     rmSync(dir, { recursive: true }); // the log is not needed any more
-    const checked = await boundaryctl(["log", "check-proof", at("3.proof"), "--key", LOG.genesis]);
+    const checked = await boundaryctl(["log", "check-proof", at("3.proof"), "--key", LOG.vkey]);
     expect(checked).toMatchObject({ code: 0, stderr: "" });
     for (const part of [
       "good",
       "record      3, 2026-01-02T",
       "decision",
-      '"n":0',
+      '"n":3',
       "checkpoint  ",
       LOG.vkeys[2] ?? "",
     ])
@@ -66,7 +66,7 @@ describe("log prove and log check-proof", () => {
     expect(made.stdout).toBe(readFileSync(at("5.proof"), "utf8"));
     const json = await boundaryctl(["log", "prove", "5", dir, "--json"]);
     expect(json.stdout).toBe(made.stdout);
-    const checked = await boundaryctl(["log", "check-proof", at("5.proof"), "--key", LOG.genesis, "--json"]);
+    const checked = await boundaryctl(["log", "check-proof", at("5.proof"), "--key", LOG.vkey, "--json"]);
     expect(JSON.parse(checked.stdout)).toMatchObject({
       good: true,
       segment: 2,
@@ -83,7 +83,7 @@ describe("log prove and log check-proof", () => {
     for (const from of [head, at("note")]) {
       const made = await boundaryctl(["log", "prove", "--from", from, dir, "--out", at("older.proof")]);
       expect(made).toMatchObject({ code: 0, stderr: "" });
-      const checked = await boundaryctl(["log", "check-proof", at("older.proof"), "--key", LOG.genesis]);
+      const checked = await boundaryctl(["log", "check-proof", at("older.proof"), "--key", LOG.vkey]);
       expect(checked).toMatchObject({ code: 0 });
       expect(checked.stdout).toContain(`goes on     from ${head}`);
     }
@@ -95,9 +95,7 @@ describe("log prove and log check-proof", () => {
     expect(text.startsWith("c2sp.org/tlog-proof@v1\nextra ")).toBe(true);
     const vkey = LOG.vkeys[2] ?? "";
     expect((await boundaryctl(["log", "check-proof", at("3.tlog-proof"), "--key", vkey])).code).toBe(0);
-    expect((await boundaryctl(["log", "check-proof", at("3.tlog-proof"), "--key", LOG.genesis])).code).toBe(
-      1,
-    );
+    expect((await boundaryctl(["log", "check-proof", at("3.tlog-proof"), "--key", LOG.vkey])).code).toBe(1);
     const json = await boundaryctl(["log", "prove", "3", dir, "--format", "c2sp", "--json"]);
     expect(JSON.parse(json.stdout)).toEqual({ format: "c2sp", proof: text });
   });
@@ -105,22 +103,15 @@ describe("log prove and log check-proof", () => {
   test("1 for a changed proof, another log's, garbage and what is not UTF-8, and it says why", async () => {
     await boundaryctl(["log", "prove", "3", dir, "--out", at("3.proof")]);
     const good = readFileSync(at("3.proof"), "utf8");
-    writeFileSync(at("changed"), good.replace('\\"n\\":0', '\\"n\\":1'));
+    writeFileSync(at("changed"), good.replace('\\"n\\":3', '\\"n\\":4'));
     writeFileSync(at("garbage"), "{}\n");
     writeFileSync(at("binary"), Buffer.of(0xff, 0x0a));
     for (const file of ["changed", "garbage", "binary"]) {
-      const ran = await boundaryctl(["log", "check-proof", at(file), "--key", LOG.genesis]);
+      const ran = await boundaryctl(["log", "check-proof", at(file), "--key", LOG.vkey]);
       expect(ran).toMatchObject({ code: 1, stderr: "" });
       expect(ran.stdout).toMatch(/^NOT GOOD {4}.+\n$/);
     }
-    const foreign = await boundaryctl([
-      "log",
-      "check-proof",
-      at("3.proof"),
-      "--key",
-      OTHER.genesis,
-      "--json",
-    ]);
+    const foreign = await boundaryctl(["log", "check-proof", at("3.proof"), "--key", OTHER.vkey, "--json"]);
     expect(foreign.code).toBe(1);
     expect(JSON.parse(foreign.stdout)).toMatchObject({ good: false });
   });
@@ -149,7 +140,7 @@ describe("log prove and log check-proof", () => {
       ["proof-impossible", ["log", "prove", "999", dir]],
       ["proof-impossible", ["log", "prove", "0", at("nowhere")]],
       ["proof-impossible", ["log", "prove", "--from", `4 ${"ab".repeat(32)}`, dir]],
-      ["log-broken", ["log", "prove", "3", dir, "--key", OTHER.genesis]],
+      ["log-broken", ["log", "prove", "3", dir, "--key", OTHER.vkey]],
     ];
     for (const [code, args] of rows) {
       const ran = await boundaryctl([...args, "--out", at("none")]);
@@ -170,15 +161,15 @@ describe("log prove and log check-proof", () => {
       writeFileSync(`${name}.tombstone`, renderCertificate(certificate));
     }
     expect(readdirSync(dir)).toHaveLength(3);
-    const made = await boundaryctl(["log", "prove", "22", dir, "--key", LOG.genesis]);
+    const made = await boundaryctl(["log", "prove", "22", dir, "--key", LOG.vkey]);
     expect(made).toEqual({ code: 0, stdout: whole, stderr: "" });
     const keyless = await boundaryctl(["log", "prove", "22", dir]);
     expect(keyless.code).toBe(1);
     expect(keyless.stderr).toContain("give its key with --key");
-    const pruned = await boundaryctl(["log", "prove", "3", dir, "--key", LOG.genesis]);
+    const pruned = await boundaryctl(["log", "prove", "3", dir, "--key", LOG.vkey]);
     expect(pruned.stderr).toContain("record 3 has been pruned");
     writeFileSync(join(dir, `${"0".repeat(20)}.tombstone`), "nonsense");
-    const bad = await boundaryctl(["log", "prove", "22", dir, "--key", LOG.genesis]);
+    const bad = await boundaryctl(["log", "prove", "22", dir, "--key", LOG.vkey]);
     expect(bad.stderr).toContain("code: log-broken");
   });
 
@@ -207,7 +198,7 @@ describe("log head", () => {
 
   test("of the daemon, with --drop", async () => {
     const note = LOG.notes[0] ?? "";
-    const fake = await fakeDaemon({ "key.show": { data: { vkey: LOG.genesis, size: 2, note } } });
+    const fake = await fakeDaemon({ "key.show": { data: { vkey: LOG.vkey, size: 2, note } } });
     try {
       const ran = await boundaryctl(["log", "head", "--drop", at("n"), "--runtime-dir", fake.runtimeDir]);
       expect(ran).toMatchObject({ code: 0, stderr: "" });
@@ -218,7 +209,7 @@ describe("log head", () => {
   });
 
   test("there is none of a log that its key has not signed", async () => {
-    const ran = await boundaryctl(["log", "head", dir, "--key", OTHER.genesis]);
+    const ran = await boundaryctl(["log", "head", dir, "--key", OTHER.vkey]);
     expect(ran).toMatchObject({ code: 1, stdout: "" });
     expect(ran.stderr).toContain("code: log-broken");
   });

@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import { renderCeremony } from "../../cli/commands/ceremony.ts";
 import { renderCompletion } from "../../cli/commands/completion.ts";
@@ -8,6 +9,7 @@ import { examine } from "../../cli/examine.ts";
 import { parseHeadLine } from "../../cli/head.ts";
 import type { HostFacts } from "../../cli/host-facts.ts";
 import { describeChange, describeMode } from "../../cli/mode-text.ts";
+import { isOnHost } from "../support/setup.ts";
 
 describe("durations", () => {
   test.each([
@@ -164,6 +166,28 @@ test("every command is in the completion script, with its children", async () =>
     "LOCKDOWN",
   ])
     expect(script).toContain(word);
+});
+
+test.skipIf(!isOnHost("bash"))("bash completes commands, their children and their options", async () => {
+  const commands = await Promise.all(ROWS.map(async (row) => (await row.load()).command));
+  const script = renderCompletion(commands);
+  const complete = (...words: readonly string[]) => {
+    const set = `COMP_WORDS=(${words.map((word) => `'${word}'`).join(" ")}); COMP_CWORD=${words.length - 1}`;
+    const ran = spawnSync("bash", ["-c", `${script}\n${set}; _boundaryctl; echo "\${COMPREPLY[*]}"`], {
+      encoding: "utf8",
+    });
+    expect(ran.stderr).toBe("");
+    return ran.stdout.trim();
+  };
+  expect(complete("boundaryctl", "verify-l")).toBe("verify-log");
+  expect(complete("boundaryctl", "verify-log", "--w")).toBe("--witness");
+  expect(complete("boundaryctl", "verify-log", "dir", "--fr")).toBe("--from");
+  expect(complete("boundaryctl", "log", "p")).toBe("prove prune");
+  expect(complete("boundaryctl", "log", "ship", "--c")).toBe("--cursor --ca --cert --confirm-seconds");
+  expect(complete("boundaryctl", "log", "prune", "--keep-days", "90", "--j")).toBe("--json");
+  expect(complete("boundaryctl", "log", "prune", "--k")).toBe("--keep-days");
+  expect(complete("boundaryctl", "status", "--c")).toBe("");
+  expect(complete("boundaryctl", "mode", "set", "LOCK")).toBe("LOCKDOWN");
 });
 
 test("a row of the help and its module say the same word", async () => {

@@ -14,17 +14,17 @@ import type { LogProof } from "../../daemon/audit/proof.ts";
 import { createProver, type Wanted } from "../../daemon/audit/prove.ts";
 import { checkpointRequest } from "../../daemon/audit/witness-exchange.ts";
 import { codeOf, ORIGIN, tempDirectory, testSigner } from "../audit/fixture.ts";
-import { type RotatedLog, rotatedLog } from "../audit/rotated-log.ts";
 import { boundaryctl, type Ran } from "../support/boundaryctl.ts";
+import { type RealLog, realLog } from "../support/real-log.ts";
 import { isOnHost } from "../support/setup.ts";
 import { startWitness, type Witness, type WitnessOptions } from "../support/witness.ts";
 
 /** One log as it grows, and as somebody else would have it grow. */
-const SHORT = rotatedLog([[1, 3]]);
-const LONGER = rotatedLog([[1, 3, 2]]);
-const LATER = rotatedLog([[1, 3, 2], [4], [2]]);
-const FORK = rotatedLog([[1, 3, 2, 5]]);
-const OTHER_PAST = rotatedLog([[2, 2, 5, 5]]);
+const SHORT = await realLog([[1, 3]]);
+const LONGER = await realLog([[1, 3, 2]]);
+const LATER = await realLog([[1, 3, 2], [4], [2]]);
+const FORK = await realLog([[1, 3, 2, 5]]);
+const OTHER_PAST = await realLog([[2, 2, 5, 5]]);
 
 let base: ReturnType<typeof tempDirectory>;
 const started: Witness[] = [];
@@ -44,13 +44,13 @@ afterEach(async () => {
 });
 
 async function witness(options: Partial<WitnessOptions> = {}): Promise<Witness> {
-  const made = await startWitness({ genesis: [SHORT.genesis], file: at("witness.json"), ...options });
+  const made = await startWitness({ genesis: [SHORT.vkey], file: at("witness.json"), ...options });
   started.push(made);
   return made;
 }
 
 /** Puts the log into "log", in the place of what was there. */
-function hold(log: RotatedLog): void {
+function hold(log: RealLog): void {
   rmSync(at("log"), { recursive: true, force: true });
   mkdirSync(at("log"));
   for (const [file, bytes] of Object.entries(log.files)) writeFileSync(join(at("log"), file), bytes);
@@ -63,10 +63,10 @@ function ask(by: Witness, ...more: string[]): Promise<Ran> {
 
 function verify(by: Witness, ...more: string[]): Promise<Ran> {
   const head = ["--witness", by.vkey, "--head", at("head.note")];
-  return boundaryctl(["verify-log", at("log"), "--key", SHORT.genesis, ...head, ...more]);
+  return boundaryctl(["verify-log", at("log"), "--key", SHORT.vkey, ...head, ...more]);
 }
 
-function proofOf(log: RotatedLog, wanted: Wanted): LogProof {
+function proofOf(log: RealLog, wanted: Wanted): LogProof {
   const prover = createProver(wanted);
   for (const [file, bytes] of Object.entries(log.files)) prover.feed({ file, bytes });
   const made = prover.finish(null);
@@ -79,7 +79,7 @@ async function post(by: Witness, path: string, body: string) {
   return { status: response.status, type: response.headers.get("content-type"), body: await response.text() };
 }
 
-const submit = (by: Witness, log: RotatedLog, older: number) =>
+const submit = (by: Witness, log: RealLog, older: number) =>
   post(
     by,
     "add-checkpoint",
@@ -122,7 +122,7 @@ describe("boundaryctl log witness", () => {
     ];
     expect((await boundaryctl(["log", "witness", at("log"), ...where, ...state])).code).toBe(0);
     expect(existsSync(at("witness.witness.example%2Fw1"))).toBe(true);
-    const args = ["verify-log", at("log"), "--key", SHORT.genesis, "--witness", by.vkey, ...state];
+    const args = ["verify-log", at("log"), "--key", SHORT.vkey, "--witness", by.vkey, ...state];
     expect((await boundaryctl(args)).code).toBe(0);
   });
 
@@ -176,10 +176,10 @@ describe("boundaryctl log witness", () => {
 
   test("another tree of the same size, a log it does not know, a key it does not learn", async () => {
     const by = await witness();
-    hold(rotatedLog([[3, 3]]));
+    hold(await realLog([[3, 3]]));
     await ask(by);
     rmSync(at("head.note"));
-    hold(rotatedLog([[2, 4]]));
+    hold(await realLog([[2, 4]]));
     expect((await ask(by)).stderr).toContain("it has cosigned another tree of 8 records");
     const stranger = await witness({ genesis: [], file: at("b.json") });
     expect((await ask(stranger)).stderr).toContain("it does not know this log");
@@ -379,7 +379,7 @@ describe("the witness for tests keeps to c2sp.org/tlog-witness", () => {
       await new Promise((resolve) => setTimeout(resolve, 50));
     };
     const by = await witness({ stall });
-    await submit(by, rotatedLog([[1]]), 0);
+    await submit(by, await realLog([[1]]), 0);
     const answers = await Promise.all([submit(by, SHORT, small), submit(by, LONGER, small)]);
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200, 409]));
     const won = answers[0]?.status === 200 ? SHORT : LONGER;
@@ -393,9 +393,11 @@ describe("the witness for tests keeps to c2sp.org/tlog-witness", () => {
       renderCertificate,
     );
     // who had stolen the first key would certify another successor
-    const rival = proofOf(rotatedLog([[1, 3, 2, 1], [4]]), { kind: "older", size: 0, root: null }).keys.map(
-      renderCertificate,
-    )[0];
+    const rival = proofOf(await realLog([[1, 3, 2, 1], [4]]), {
+      kind: "older",
+      size: 0,
+      root: null,
+    }).keys.map(renderCertificate)[0];
     const give = async (body = "") => (await post(by, "add-key-certificate", body)).status;
     expect(await give(second)).toBe(409);
     expect(await give("nonsense")).toBe(400);

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { boundaryctl, type Running, startBoundaryctl } from "../support/boundaryctl.ts";
-import { type LongLog, longLog, shipDirectory, textOf, writeLongLog } from "../support/long-log.ts";
+import { evenLog, putLog, type RealLog, shipDirectory, textOf } from "../support/real-log.ts";
 import { HAS_RSYSLOG, type Rsyslog, rsyslogIn } from "../support/rsyslog.ts";
 import { type Certificates, makeCertificates } from "../support/tls-files.ts";
 
@@ -34,13 +34,13 @@ describe.skipIf(!HAS_RSYSLOG)(
       base.remove();
     });
 
-    const argsFor = (log: LongLog, ...more: string[]): string[] => {
+    const argsFor = (log: RealLog, ...more: string[]): string[] => {
       const tls = ["--ca", pem.ca, "--cert", pem.client.cert, "--key-file", pem.client.key];
       const where = ["--dir", logDir, "--cursor", join(base.path, "cursor"), "--key", log.vkey];
       return ["log", "ship", "--to", `tls://localhost:${server.port}`, ...tls, ...where, ...more];
     };
 
-    async function takeBack(log: LongLog): Promise<{ unship: unknown; code: number | null; text: string }> {
+    async function takeBack(log: RealLog): Promise<{ unship: unknown; code: number | null; text: string }> {
       const out = join(base.path, "back");
       rmSync(out, { force: true });
       const unshipped = await boundaryctl(["log", "unship", server.file, "--out", out, "--json"]);
@@ -53,20 +53,25 @@ describe.skipIf(!HAS_RSYSLOG)(
       const full = 65_535 - 260; // and the rest of the record
       const text = (seq: number): string =>
         seq === 9 ? "x".repeat(full) : `größer \u{1f512} \u2028 \u007f\u0085 ${seq} %msg% \\n`;
-      const log = longLog({ segments: 1, batches: 8, perBatch: 4, data: (seq) => ({ text: text(seq) }) });
-      writeLongLog(logDir, log);
-      expect(Math.max(...log.lines().map((line) => Buffer.byteLength(line)))).toBeGreaterThan(65_400);
+      const log = await evenLog({
+        segments: 1,
+        batches: 8,
+        perBatch: 4,
+        data: (seq) => ({ text: text(seq) }),
+      });
+      putLog(logDir, log);
+      expect(Math.max(...log.lines.map((line) => Buffer.byteLength(line)))).toBeGreaterThan(65_400);
       expect(await boundaryctl(argsFor(log, "--once"))).toMatchObject({ code: 0 });
       const back = await takeBack(log);
-      expect(back.unship).toMatchObject({ records: log.lines().length, duplicates: 0, foreign: 0 });
-      expect(back).toMatchObject({ code: 0, text: textOf(log.lines()) });
+      expect(back.unship).toMatchObject({ records: log.lines.length, duplicates: 0, foreign: 0 });
+      expect(back).toMatchObject({ code: 0, text: textOf(log.lines) });
       expect(await boundaryctl(argsFor(log, "--once"))).toMatchObject({ code: 0 });
       expect((await takeBack(log)).unship).toMatchObject({ duplicates: 0 });
     });
 
     test("without our certificate the server takes nothing, and nothing counts as handed over", async () => {
-      const log = longLog({ segments: 1, batches: 2, perBatch: 2 });
-      writeLongLog(logDir, log);
+      const log = await evenLog({ segments: 1, batches: 2, perBatch: 2 });
+      putLog(logDir, log);
       const args = argsFor(log, "--once").filter((_, at, all) => {
         const ours = ["--cert", "--key-file"];
         return !ours.includes(all[at] ?? "") && !ours.includes(all[at - 1] ?? "");
@@ -80,8 +85,8 @@ describe.skipIf(!HAS_RSYSLOG)(
     test.each(["SIGKILL", "SIGTERM"] as const)(
       "an outage (%s) in the middle: the log goes on, the server comes back, and everything is there",
       async (signal) => {
-        const log = longLog({ segments: 1, batches: 60, perBatch: 20 });
-        const lines = log.lines();
+        const log = await evenLog({ segments: 1, batches: 60, perBatch: 20 });
+        const lines = log.lines;
         const path = join(logDir, log.segments[0]?.name ?? "");
         const grow = (from: number, to: number): void => appendFileSync(path, textOf(lines.slice(from, to)));
         mkdirSync(logDir);
@@ -105,8 +110,8 @@ describe.skipIf(!HAS_RSYSLOG)(
     );
 
     test("a line changed, and one removed, at the server are found", async () => {
-      const log = longLog({ segments: 1, batches: 5, perBatch: 4 });
-      writeLongLog(logDir, log);
+      const log = await evenLog({ segments: 1, batches: 5, perBatch: 4 });
+      putLog(logDir, log);
       expect((await boundaryctl(argsFor(log, "--once"))).code).toBe(0);
       const kept = readFileSync(server.file, "utf8").split("\n");
       writeFileSync(server.file, kept.map((line) => line.replace('"n":8}', '"n":9}')).join("\n"));
@@ -119,13 +124,13 @@ describe.skipIf(!HAS_RSYSLOG)(
     });
 
     test(`a flood of ${FLOOD} records goes through, with flat memory`, async () => {
-      const log = longLog({
+      const log = await evenLog({
         segments: 1,
         batches: FLOOD / 50,
         perBatch: 50,
         data: (seq) => ({ seq, text: "x".repeat(900) }),
       });
-      writeLongLog(logDir, log);
+      putLog(logDir, log);
       const startedMs = performance.now();
       const shipping = startBoundaryctl(argsFor(log, "--once", "--json"));
       running.push(shipping);
@@ -147,7 +152,7 @@ describe.skipIf(!HAS_RSYSLOG)(
       expect(Math.max(...seen.slice(half))).toBeLessThan(Math.max(...seen.slice(0, half)) + 60 * 1_024);
       const back = await takeBack(log);
       expect(back.code).toBe(0);
-      expect(back.text === textOf(log.lines())).toBe(true);
+      expect(back.text === textOf(log.lines)).toBe(true);
     });
   },
 );

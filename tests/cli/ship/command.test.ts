@@ -2,18 +2,18 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { boundaryctl, type Ran } from "../../support/boundaryctl.ts";
-import { longLog, shipDirectory, textOf, writeLongLog } from "../../support/long-log.ts";
+import { evenLog, putLog, shipDirectory, textOf } from "../../support/real-log.ts";
 import { type SampleLog, sampleLog } from "../../support/sample-log.ts";
 import { isOnHost } from "../../support/setup.ts";
 import { makeCertificates } from "../../support/tls-files.ts";
 import { startReceiver } from "../../support/tls-receiver.ts";
 
-const LOG = longLog({ segments: 2, batches: 3, perBatch: 3 });
+const LOG = await evenLog({ segments: 2, batches: 3, perBatch: 3 });
 const base = shipDirectory();
 const logDir = join(base.path, "log");
 let sample: SampleLog;
 beforeAll(async () => {
-  writeLongLog(logDir, LOG);
+  putLog(logDir, LOG);
   sample = await sampleLog(3);
 });
 afterAll(() => {
@@ -36,7 +36,7 @@ describe("log ship", () => {
     const out = join(base.path, "copy");
     for (const run of [1, 2]) {
       expect(await ship("--to", `file:${out}`, "--once", ...here("c1"))).toMatchObject({ code: 0 });
-      expect([run, readFileSync(out, "utf8")]).toEqual([run, textOf(LOG.lines())]);
+      expect([run, readFileSync(out, "utf8")]).toEqual([run, textOf(LOG.lines)]);
     }
   });
 
@@ -48,7 +48,7 @@ describe("log ship", () => {
       .map((line) => JSON.parse(line) as unknown);
     expect(events).toEqual([
       { event: "from-start", why: "there is no cursor" },
-      { event: "confirmed", through: LOG.lines().length - 1, records: LOG.lines().length },
+      { event: "confirmed", through: LOG.lines.length - 1, records: LOG.lines.length },
     ]);
   });
 
@@ -96,7 +96,7 @@ describe("log ship", () => {
           expect(ran.code).toBe(0);
           expect(ran.stderr).toContain("WARNING: --insecure");
         }
-        expect(receiver.messages.map((one) => one.message)).toEqual(LOG.lines());
+        expect(receiver.messages.map((one) => one.message)).toEqual(LOG.lines);
         expect(receiver.messages[0]).toMatchObject({ appName: "boundary-daemon", msgId: "log.genesis" });
       } finally {
         await receiver.stop();

@@ -15,17 +15,18 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { backoffMs } from "../../../cli/ship/backoff.ts";
 import { type CursorStore, openCursor, parseCursor } from "../../../cli/ship/cursor.ts";
 import { parseDestination } from "../../../cli/ship/destination.ts";
-import { readKnownKey } from "../../../cli/ship/follow.ts";
 import { type Pace, type ShipEvent, type ShipParts, shipLog } from "../../../cli/ship/ship.ts";
 import type { Sink } from "../../../cli/ship/sink.ts";
 import { openTail } from "../../../cli/ship/tail.ts";
 import { signNote } from "../../../daemon/audit/checkpoint.ts";
 import { BoundaryError } from "../../../daemon/core/errors.ts";
 import { codeOf, ORIGIN, testSigner } from "../../audit/fixture.ts";
-import { type LongLog, longLog, shipDirectory, textOf, writeLongLog } from "../../support/long-log.ts";
+import { evenLog, putLog, type RealLog, realLog, shipDirectory, textOf } from "../../support/real-log.ts";
 
-const LOG = longLog({ segments: 3, batches: 4, perBatch: 3 });
-const ALL = LOG.lines();
+const LOG = await evenLog({ segments: 3, batches: 4, perBatch: 3 });
+const ALL = LOG.lines;
+const OTHER_KEY = await realLog([[1]], { word: "another" });
+const OTHER = await evenLog({ segments: 1, batches: 9, perBatch: 5, data: (seq) => ({ other: seq }) });
 const PACE: Pace = { pollMs: 5, confirmMs: 10, confirmBytes: 2_000, retryMs: () => 1 };
 
 let base: ReturnType<typeof shipDirectory>;
@@ -67,13 +68,11 @@ function fakeSink(failAt: (call: number) => "no" | "before" | "after" = () => "n
 type Shipping = { readonly done: Promise<void>; readonly events: ShipEvent[]; stop(): Promise<void> };
 
 function start(sink: Sink, changes: Partial<ShipParts> = {}): Shipping {
-  const key = readKnownKey(LOG.vkey, ORIGIN);
-  if (key === null) throw new Error("not a key");
   const events: ShipEvent[] = [];
   const told = new AbortController();
   const done = shipLog({
     directory: logDir,
-    key,
+    vkey: LOG.vkey,
     sink,
     cursor: openCursor(cursorFile, sink.name),
     mode: "once",
@@ -135,7 +134,7 @@ describe("once", () => {
   });
 
   test("one failure ends it, and the cursor stays", async () => {
-    writeLongLog(logDir, LOG);
+    putLog(logDir, LOG);
     expect(await codeOf(() => once(fakeSink(() => "before")))).toBe("ship-failed");
     expect(openCursor(cursorFile, "fake:sink").load()).toBeNull();
   });
@@ -145,25 +144,24 @@ describe("once", () => {
   });
 
   test("a cursor that cannot be written is a fault", async () => {
-    writeLongLog(logDir, LOG);
+    putLog(logDir, LOG);
     const cursor = openCursor(join(base.path, "no/such/cursor"), "fake:sink");
     expect(await codeOf(() => once(fakeSink(), { cursor }))).toBe("state-unwritable");
   });
 });
 
 describe("the cursor", () => {
-  const other = longLog({ segments: 1, batches: 9, perBatch: 5, data: (seq) => ({ other: seq }) });
-  const saved = (log: LongLog, seal: number, to = "fake:sink"): string =>
-    JSON.stringify({ byte: 0, file: "", note: log.notes()[seal], to, v: 1 });
+  const saved = (log: RealLog, seal: number, to = "fake:sink"): string =>
+    JSON.stringify({ byte: 0, file: "", note: log.notes[seal], to, v: 1 });
   const forged = (): string => {
     // tree and size are right, the key is another's of the same name
-    const text = (LOG.notes()[2] ?? "").split("\n\n")[0] ?? "";
+    const text = (LOG.notes[2] ?? "").split("\n\n")[0] ?? "";
     const note = signNote(`${text}\n`, testSigner("somebody else", ORIGIN));
     return JSON.stringify({ byte: 0, file: "", note, to: "fake:sink", v: 1 });
   };
   const rows: readonly [name: string, text: () => string][] = [
-    ["of another log", () => saved(other, 3)],
-    ["of another log, and newer than this one's end", () => saved(other, 9)],
+    ["of another log", () => saved(OTHER, 3)],
+    ["of another log, and newer than this one's end", () => saved(OTHER, 9)],
     ["of another destination", () => saved(LOG, 3, "fake:other")],
     ["forged", forged],
     [
@@ -177,7 +175,7 @@ describe("the cursor", () => {
   test.each(rows)(
     "one that is %s is said so, and everything is shipped from the start",
     async (_name, text) => {
-      writeLongLog(logDir, LOG);
+      putLog(logDir, LOG);
       writeFileSync(cursorFile, text());
       const sink = fakeSink();
       const events = await once(sink);
@@ -188,7 +186,7 @@ describe("the cursor", () => {
   );
 
   test("a signature that was changed in place is noticed, though tree and size are right", async () => {
-    writeLongLog(logDir, LOG);
+    putLog(logDir, LOG);
     const good = saved(LOG, 3);
     const at = good.lastIndexOf(" ") + 20;
     writeFileSync(cursorFile, good.slice(0, at) + (good[at] === "A" ? "B" : "A") + good.slice(at + 1));
@@ -198,13 +196,37 @@ describe("the cursor", () => {
   });
 
   test("from every seal on, what is shipped begins right after it", async () => {
-    writeLongLog(logDir, LOG);
-    for (const [seal, note] of LOG.notes().entries()) {
+    putLog(logDir, LOG);
+    for (const [seal, note] of LOG.notes.entries()) {
       writeFileSync(cursorFile, saved(LOG, seal));
       const sink = fakeSink();
       await once(sink);
       expect(sink.kept).toEqual(ALL.slice(Number(note.split("\n")[1]) + 1));
     }
+  });
+
+  test("its own segment is read, and none before it", async () => {
+    putLog(logDir, LOG);
+    const seal = LOG.notes.length - 2;
+    writeFileSync(cursorFile, saved(LOG, seal));
+    for (const { name } of LOG.segments.slice(0, 2)) writeFileSync(join(logDir, name), "not looked at");
+    const sink = fakeSink();
+    await once(sink);
+    expect(sink.kept).toEqual(ALL.slice(Number(LOG.notes[seal]?.split("\n")[1]) + 1));
+  });
+
+  test("a segment that begins with a lie is none that a cursor stands in", async () => {
+    putLog(logDir, LOG);
+    writeFileSync(cursorFile, saved(LOG, LOG.notes.length - 2));
+    const path = join(logDir, LOG.segments[2]?.name ?? "");
+    // another key than the one that was certified, in the first record alone
+    const text = readFileSync(path, "utf8").replace(LOG.vkeys[2] ?? "", LOG.vkeys[1] ?? "");
+    writeFileSync(path, text);
+    const sink = fakeSink();
+    const shipping = start(sink);
+    expect(await codeOf(() => shipping.done)).toBe("log-broken");
+    expect(shipping.events[0]).toEqual({ event: "from-start", why: "the log is broken before the cursor" });
+    expect(sink.kept).toEqual(LOG.segments.slice(0, 2).flatMap(({ lines }) => lines));
   });
 
   test("any text is answered", () => {
@@ -218,7 +240,7 @@ describe("the cursor", () => {
 
 describe("a sink that fails", () => {
   test("whenever and however: every line comes, in order, and the cursor is never ahead of what was confirmed", async () => {
-    writeLongLog(logDir, LOG);
+    putLog(logDir, LOG);
     const how = fc.constantFrom("no" as const, "no" as const, "before" as const, "after" as const);
     await fc.assert(
       fc.asyncProperty(fc.array(how, { maxLength: 20 }), async (pattern) => {
@@ -242,7 +264,7 @@ describe("a sink that fails", () => {
   });
 
   test("after a failure it goes on behind what was confirmed, not at the start", async () => {
-    writeLongLog(logDir, LOG);
+    putLog(logDir, LOG);
     // a batch for each segment, each confirmed by itself: write, confirm, write, confirm, write
     const sink = fakeSink((call) => (call === 4 ? "before" : "no"));
     const shipping = start(sink, { mode: "follow", pace: { ...PACE, confirmBytes: 1 } });
@@ -253,7 +275,7 @@ describe("a sink that fails", () => {
   });
 
   test("told to stop while it is away: no fault, and the cursor stays where it was", async () => {
-    writeLongLog(logDir, LOG);
+    putLog(logDir, LOG);
     const sink = fakeSink((call) => (call === 0 ? "no" : "before"));
     const shipping = start(sink, { mode: "follow", pace: { ...PACE, confirmMs: 60_000, confirmBytes: 1e9 } });
     await until(() => sink.kept.length > 0);
@@ -263,7 +285,7 @@ describe("a sink that fails", () => {
   });
 
   test("each retry is told, and waits longer, up to a minute", async () => {
-    writeLongLog(logDir, LOG);
+    putLog(logDir, LOG);
     const asked: number[] = [];
     const sink = fakeSink((call) => (call < 4 ? "before" : "no"));
     const pace = { ...PACE, retryMs: (failures: number) => asked.push(failures) };
@@ -345,30 +367,51 @@ describe("a log that grows", () => {
   });
 
   test("one that was pruned begins with a gap, once from the start and once after the cursor", async () => {
-    writeLongLog(logDir, LOG, 2);
+    putLog(logDir, LOG, 2);
     const kept = LOG.segments[2]?.lines ?? [];
     const from = ALL.length - kept.length;
     const sink = fakeSink();
     expect(await once(sink)).toContainEqual({ event: "gap", from: 0, to: from - 1 });
     expect(sink.kept).toEqual(kept);
-    const note = LOG.notes()[1] ?? "";
+    const note = LOG.notes[1] ?? "";
     writeFileSync(cursorFile, JSON.stringify({ byte: 0, file: "", note, to: "fake:sink", v: 1 }));
     const size = Number(note.split("\n")[1]);
     expect((await once(sink))[0]).toEqual({ event: "gap", from: size + 1, to: from - 1 });
   });
 
   test("a cursor at the end of what was pruned is good, and nothing is told as missing", async () => {
-    writeLongLog(logDir, LOG, 1);
+    putLog(logDir, LOG, 1);
     const through = (LOG.segments[0]?.lines.length ?? 0) - 1;
-    const note = LOG.notes().find((one) => Number(one.split("\n")[1]) === through);
+    const note = LOG.notes.find((one) => Number(one.split("\n")[1]) === through);
     writeFileSync(cursorFile, JSON.stringify({ byte: 0, file: "", note, to: "fake:sink", v: 1 }));
     const sink = fakeSink();
     expect((await once(sink))[0]).toEqual({ event: "from-cursor", next: through + 1 });
     expect(sink.kept).toEqual(ALL.slice(through + 1));
   });
 
+  test("segments that are pruned while the server is away are told as a gap, and what is kept is sent", async () => {
+    const [first, second, third] = LOG.segments;
+    mkdirSync(logDir);
+    writeFileSync(join(logDir, first?.name ?? ""), textOf(first?.lines ?? []));
+    let away = false;
+    const sink = fakeSink(() => (away ? "before" : "no"));
+    const shipping = start(sink, { mode: "follow" });
+    await until(() => sink.confirmed() === first?.lines.length);
+    away = true;
+    writeFileSync(join(logDir, second?.name ?? ""), textOf(second?.lines ?? []));
+    await until(() => shipping.events.some(({ event }) => event === "retry"));
+    putLog(logDir, LOG, 2);
+    for (const pruned of [first, second]) rmSync(join(logDir, pruned?.name ?? ""));
+    away = false;
+    await until(() => sink.kept.at(-1) === ALL.at(-1) && sink.confirmed() === sink.kept.length);
+    await shipping.stop();
+    expect(sink.kept).toEqual([...(first?.lines ?? []), ...(third?.lines ?? [])]);
+    const [from, to] = [first?.lines.length ?? 0, ALL.length - (third?.lines.length ?? 0) - 1];
+    expect(shipping.events.filter(({ event }) => event === "gap")).toEqual([{ event: "gap", from, to }]);
+  });
+
   test("a bad tombstone is a fault", async () => {
-    writeLongLog(logDir, LOG, 2);
+    putLog(logDir, LOG, 2);
     const path = join(logDir, (LOG.segments[1]?.name ?? "").replace("jsonl", "tombstone"));
     writeFileSync(path, (LOG.segments[1]?.tombstone ?? "").replace('"v":1', '"v":2'));
     expect(await codeOf(() => once(fakeSink()))).toBe("log-broken");
@@ -377,7 +420,7 @@ describe("a log that grows", () => {
 
 describe("a log that was changed", () => {
   test("everything proven before the change is handed over and confirmed, then it is a fault", async () => {
-    writeLongLog(logDir, LOG);
+    putLog(logDir, LOG);
     const path = join(logDir, LOG.segments[1]?.name ?? "");
     writeFileSync(path, readFileSync(path, "utf8").replace(/"n":(\d+)\}/, '"n":0}'));
     const sink = fakeSink();
@@ -389,7 +432,7 @@ describe("a log that was changed", () => {
   });
 
   test("a fault that is gone within half a second was a write under way", async () => {
-    writeLongLog(logDir, LOG);
+    putLog(logDir, LOG);
     const path = join(logDir, LOG.segments[1]?.name ?? "");
     const good = readFileSync(path);
     writeFileSync(path, good.toString().replace(/"n":(\d+)\}/, '"n":0}'));
@@ -401,11 +444,28 @@ describe("a log that was changed", () => {
     expect(sink.kept).toEqual(ALL);
   });
 
+  test("one that was moved aside is named, where another one stands in its place", async () => {
+    putLog(logDir, OTHER_KEY);
+    mkdirSync(join(logDir, "broken-20260102T030405.006Z"));
+    const failed = await start(fakeSink()).done.catch((error: unknown) => error);
+    expect(String(failed)).toMatch(/another key \(wrong-key\); .+ moved it to broken-20260102T030405.006Z/);
+  });
+
+  test("one that was moved aside is named, where another one of the same key stands in its place", async () => {
+    putLog(logDir, LOG);
+    await once(fakeSink());
+    rmSync(logDir, { recursive: true });
+    putLog(logDir, OTHER);
+    mkdirSync(join(logDir, "broken-20260102T030405.006Z"));
+    const [event] = await once(fakeSink());
+    expect(event).toMatchObject({ event: "from-start", why: expect.stringContaining("to broken-2026") });
+  });
+
   test("a file that is replaced, or taken away, while it is followed", async () => {
     for (const harm of ["replace", "remove"] as const) {
       rmSync(logDir, { recursive: true, force: true });
       rmSync(cursorFile, { force: true });
-      writeLongLog(logDir, LOG);
+      putLog(logDir, LOG);
       const sink = fakeSink();
       const shipping = start(sink, { mode: "follow" });
       await until(() => sink.kept.length === ALL.length);

@@ -16,19 +16,19 @@ import type { ProvenLine, Sink } from "../../../cli/ship/sink.ts";
 import { createSyslogSink } from "../../../cli/ship/syslog-sink.ts";
 import { openSession, type Timing, type TlsTarget } from "../../../cli/ship/tls-session.ts";
 import { codeOf, recordOf, tempDirectory } from "../../audit/fixture.ts";
-import { longLog, shipDirectory } from "../../support/long-log.ts";
+import { evenLog, shipDirectory } from "../../support/real-log.ts";
 import { isOnHost } from "../../support/setup.ts";
 import { type Certificates, type KeyPair, makeCertificates } from "../../support/tls-files.ts";
 import { type Receiver, startReceiver } from "../../support/tls-receiver.ts";
 
-const LINES: readonly ProvenLine[] = longLog({
-  segments: 1,
-  batches: 10,
-  perBatch: 3,
-  data: (seq) => ({ seq, text: seq % 2 === 0 ? "plain" : "größer \u2028 \u{1f512}" }),
-})
-  .lines()
-  .map((text) => ({ record: recordOf(text), text }));
+const LINES: readonly ProvenLine[] = (
+  await evenLog({
+    segments: 1,
+    batches: 10,
+    perBatch: 3,
+    data: (seq) => ({ seq, text: seq % 2 === 0 ? "plain" : "größer \u2028 \u{1f512}" }),
+  })
+).lines.map((text) => ({ record: recordOf(text), text }));
 const TEXTS = LINES.map((line) => line.text);
 const QUICK: Timing = { connectMs: 5_000, writeMs: 5_000, quietMs: 20, finishMs: 5_000 };
 const SENDER = { hostname: "here", procId: "1" };

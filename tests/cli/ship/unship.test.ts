@@ -6,15 +6,15 @@ import { renderFrame } from "../../../cli/ship/syslog-message.ts";
 import { unship } from "../../../cli/ship/unship.ts";
 import { codeOf, recordOf } from "../../audit/fixture.ts";
 import { boundaryctl } from "../../support/boundaryctl.ts";
-import { longLog, shipDirectory, textOf } from "../../support/long-log.ts";
+import { evenLog, shipDirectory, textOf } from "../../support/real-log.ts";
 
-const LOG = longLog({
+const LOG = await evenLog({
   segments: 1,
   batches: 6,
   perBatch: 3,
   data: (seq) => ({ seq, text: "größer \u007f" }),
 });
-const ALL = LOG.lines();
+const ALL = LOG.lines;
 const SENDER = { hostname: "here", procId: "1" };
 
 let base: ReturnType<typeof shipDirectory>;
