@@ -137,7 +137,7 @@ const DAY_MS = 86_400_000;
 export function createRetention(graves: readonly Grave[], nowMs: number | null) {
   let covered = 0; // so many graves, from the first on
   let unsealed: LogRecord[] = [];
-  let fault: Bad | null = null;
+  let early: Bad | null = null;
 
   function cover({ at, data }: LogRecord): void {
     const { through, keptDays } = data;
@@ -147,7 +147,7 @@ export function createRetention(graves: readonly Grave[], nowMs: number | null) 
       const inTime = nowMs === null || Date.parse(at) <= nowMs + AHEAD_DAYS * DAY_MS;
       if (typeof keptDays === "number" && keptDays >= LEAST_DAYS && days >= LEAST_DAYS && inTime) continue;
       const what = `it was pruned ${at}, and its last record is of ${grave.sealedAt}`;
-      fault ??= { seq: grave.first, file: grave.file, byte: 0, code: "pruned-early", what };
+      early ??= { seq: grave.first, file: grave.file, byte: 0, code: "pruned-early", what };
     }
   }
 
@@ -162,7 +162,7 @@ export function createRetention(graves: readonly Grave[], nowMs: number | null) 
     },
     fault(): Bad | null {
       const bare = graves[covered];
-      if (fault || !bare) return fault;
+      if (early || !bare) return early;
       const what = "the log does not say that this was pruned";
       return { seq: bare.first, file: bare.file, byte: 0, code: "pruned-unrecorded", what };
     },
