@@ -1,19 +1,9 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { readHead } from "../../daemon/adapters/head-file.ts";
-import { createKeyRing, loadKeyRing } from "../../daemon/adapters/keys.ts";
-import {
-  createSegment,
-  cutTail,
-  hasSegments,
-  openSegment,
-  quarantine,
-  readLog,
-} from "../../daemon/adapters/log-file.ts";
-import { tracesIn } from "../../daemon/adapters/traces.ts";
 import { openHistory } from "../../daemon/open-log.ts";
 import { createHome, type DaemonHome, startDaemon } from "../support/daemon-process.ts";
+import { logPlaceAt } from "../support/log-place.ts";
 import { CONFIG } from "./config.ts";
 import { diskAfterCut, layImage, type Tearing } from "./disk-model.ts";
 import { examine } from "./examine.ts";
@@ -109,20 +99,8 @@ function mayBe(problems: readonly string[], tearing: Tearing): readonly string[]
   return problems.filter((problem) => !problem.startsWith("the log is broken"));
 }
 
-async function openOn({ logDir, stateDir }: { logDir: string; stateDir: string }) {
-  const opened = await openHistory({
-    read: () => readLog(logDir),
-    readEnd: () => null,
-    cut: (place) => cutTail(logDir, place, Date.now()),
-    quarantine: () => quarantine(logDir, Date.now()),
-    create: (firstSeq) => createSegment(logDir, firstSeq),
-    open: (file, size) => openSegment(logDir, file, size),
-    hasSegments: () => hasSegments(logDir),
-    head: () => readHead(stateDir),
-    key: () => loadKeyRing(stateDir),
-    traces: () => tracesIn(stateDir, logDir),
-    createKey: () => createKeyRing(stateDir),
-  });
+async function openOn(places: { logDir: string; stateDir: string }) {
+  const opened = await openHistory(logPlaceAt(places));
   opened.store.close();
   const { history } = opened;
   return { kind: history.kind, why: "why" in history ? history.why : "" };
