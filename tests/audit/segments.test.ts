@@ -277,6 +277,14 @@ describe("what is torn", () => {
       (log) => put(log, 1, [...linesIn(log, 1).slice(0, -1), zeros]),
     ],
     [
+      "zeros in a segment, and the beginning of another follows",
+      "broken",
+      (log) => {
+        put(log, 1, [...linesIn(log, 1).slice(0, -1), zeros]);
+        put(log, 2, linesIn(log, 2).slice(0, 1));
+      },
+    ],
+    [
       "zeros in the last segment, and a piece of a line in one more",
       "broken",
       (log) => {

@@ -4,6 +4,7 @@
  */
 export const CONFIG = {
   initialMode: "RESTRICTED",
+  enforcement: { heartbeatMs: 50 }, // a rotation is begun by a tick
   ceremony: { coolDownMs: 0, requireTerminal: false },
   log: { segmentBytes: 8_192, appendOnly: process.getuid?.() === 0 },
 } as const;

@@ -12,7 +12,7 @@ import { type Allowed, leaveLockdown, startLoad, withClient } from "./load.ts";
 import { count, type Outcome, type Run, within } from "./run.ts";
 import { type DiskOp, readJournal, shimEnv } from "./shim.ts";
 
-const WRITES_BEFORE_DEATH = 61;
+const WRITES_BEFORE_DEATH = 161;
 
 /** Records what a real run does to its disk, and looks at disks as a power cut at any point may leave them. */
 export async function runPowerCuts(run: Run): Promise<Outcome> {
@@ -24,6 +24,10 @@ export async function runPowerCuts(run: Run): Promise<Outcome> {
   try {
     const { ops, allowed } = await record(home, run.shim);
     seen.set("operations recorded", ops.length);
+    seen.set(
+      "segments made",
+      ops.filter(({ what, path }) => what === "create" && path.endsWith(".jsonl")).length,
+    );
     seen.set("allowed", allowed.length);
     for (; rounds < run.rounds && performance.now() < run.untilMs; rounds++) {
       const at = run.random.below(ops.length + 1);
