@@ -20,6 +20,8 @@ export interface LogPlace {
   create(firstSeq: number): LogStore;
   open(file: string, size: number): LogStore;
   hasSegments(): boolean;
+  /** All there is is a first segment without a byte. */
+  isUnwritten(): boolean;
   head():
     | { readonly kind: "missing" }
     | { readonly kind: "note"; readonly note: string }
@@ -70,6 +72,7 @@ export async function openHistory(place: LogPlace): Promise<Opened> {
       [],
     );
   }
+  if (neverBegan(place, ring, head)) return begin(place, ring, { kind: "none" }, []);
   const recovery = await recover(place, ring, head.kind === "note" ? head.note : null, place.cut);
   if (recovery.kind === "foreign-head") return restart(place, ring, recovery.why, head);
   switch (recovery.kind) {
@@ -136,9 +139,30 @@ function whyNoFirstStart(
     : `log, key and remembered head are missing, but not ${traces.join(", ")}`;
 }
 
-/** What the log tells of the time before, without touching anything: for `--close`. A start would come to the same mode. */
+/**
+ * A first start that failed before its first batch: key and segment were made, and nothing was ever sealed. Only where
+ * the genesis key still signs: whoever has that could write any log, so emptying one gains him nothing. A first start
+ * that came further has left a baseline, or its head.
+ */
+function neverBegan(
+  place: Pick<LogPlace, "isUnwritten" | "traces">,
+  ring: KeyRing,
+  head: ReturnType<LogPlace["head"]>,
+): boolean {
+  const rotated = ring.next() !== null || ring.current().vkey !== ring.genesis;
+  if (head.kind !== "missing" || rotated || !place.isUnwritten()) return false;
+  return place.traces().every((name) => name === GENESIS_FILE);
+}
+
+/** Made together with the first key. */
+const GENESIS_FILE = "log.vkey";
+
+/**
+ * What the log tells of the time before, without touching anything: for `--close`. A start would come to the same mode, but
+ * for one after a first start that failed: that host is kept closed until one succeeds.
+ */
 export async function readHistory(
-  place: Omit<LogPlace, "quarantine" | "create" | "open" | "createKey" | "forgetHead">,
+  place: Omit<LogPlace, "quarantine" | "create" | "open" | "createKey" | "forgetHead" | "isUnwritten">,
 ): Promise<History> {
   const head = headOf(place);
   const exists = place.hasSegments();

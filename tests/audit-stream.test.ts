@@ -1,23 +1,17 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { forgetHead, openHeadFile, readHead } from "../daemon/adapters/head-file.ts";
-import { createKeyRing, loadKeyRing, prepareStateDirectory } from "../daemon/adapters/keys.ts";
+import { openHeadFile } from "../daemon/adapters/head-file.ts";
+import { prepareStateDirectory } from "../daemon/adapters/keys.ts";
 import {
   createSegment,
-  cutTail,
   firstLineOf,
-  hasSegments,
   lastSnapshot,
-  openSegment,
   prepareLogDirectory,
-  quarantine,
-  readLog,
   readLogFrom,
   segmentsOf,
 } from "../daemon/adapters/log-file.ts";
 import { lastLine, readLines } from "../daemon/adapters/log-lines.ts";
-import { tracesIn } from "../daemon/adapters/traces.ts";
 import { type AuditLog, emptyTail, openLog } from "../daemon/audit/log.ts";
 import type { LogRecord } from "../daemon/audit/record.ts";
 import { coreIn, spanIn } from "../daemon/audit/spans.ts";
@@ -34,6 +28,7 @@ import {
   testClock,
   testSigner,
 } from "./audit/fixture.ts";
+import { logPlaceAt } from "./support/log-place.ts";
 
 /** The stream on real files, beside a real core log, with a disk that can hang or fail. */
 type Disk = { behave: "write" | "fail" | "hang"; release(): void };
@@ -136,19 +131,11 @@ async function sides(base: string, before: number, perSegment = 1_000_000): Prom
 }
 
 function placeOf(logDir: string, stateDir: string, around: (store: LogStore) => LogStore): LogPlace {
+  const place = logPlaceAt({ logDir, stateDir });
   return {
-    read: () => readLog(logDir),
-    readEnd: () => null,
-    cut: (where) => cutTail(logDir, where, 0),
-    quarantine: () => quarantine(logDir, 0),
-    create: (firstSeq) => around(createSegment(logDir, firstSeq)),
-    open: (file, size) => around(openSegment(logDir, file, size)),
-    hasSegments: () => hasSegments(logDir),
-    head: () => readHead(stateDir),
-    forgetHead: () => forgetHead(stateDir),
-    key: () => loadKeyRing(stateDir),
-    traces: () => tracesIn(stateDir, logDir),
-    createKey: () => createKeyRing(stateDir),
+    ...place,
+    create: (firstSeq) => around(place.create(firstSeq)),
+    open: (file, size) => around(place.open(file, size)),
   };
 }
 

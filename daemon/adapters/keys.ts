@@ -14,6 +14,7 @@ import { directoryFault, fileFault, type Look } from "../core/ownership.ts";
 import type { FileChange } from "../core/signal.ts";
 import type { KeyRing, Signer } from "../ports.ts";
 import { collectGarbage } from "./garbage.ts";
+import { makeDirectory, syncDirectory } from "./own-directory.ts";
 import {
   eraseSecret,
   finishErasing,
@@ -21,7 +22,6 @@ import {
   nameNew,
   readSecret,
   replaceAndDoom,
-  syncDirectory,
   writeBeside,
 } from "./secret-file.ts";
 
@@ -43,10 +43,10 @@ export type KeyRingLoad =
   | { readonly kind: "missing" }
   | { readonly kind: "empty" };
 
-/** Makes the state directory (0700) or checks the one there. Throws BoundaryError("key-unreadable") when it is not safe. */
+/** Makes the state directory (0700), durably, or checks the one there. Throws BoundaryError("key-unreadable") when it is not safe. */
 export function prepareStateDirectory(directory: string): void {
   attempt("key-unreadable", `preparing the state directory ${directory}`, () => {
-    fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirectory(directory);
     const fault = directoryFault(lookAt(fs.lstatSync(directory)), ourUid());
     if (fault) throw new Error(`it ${fault}`);
   });

@@ -2,6 +2,7 @@ import { randomFillSync } from "node:crypto";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { fileFault, type Look } from "../core/ownership.ts";
+import { syncDirectory } from "./own-directory.ts";
 
 /**
  * Files that hold a secret: read, made and erased here alone. Everything is synchronous and durable when it returns; a
@@ -13,7 +14,7 @@ import { fileFault, type Look } from "../core/ownership.ts";
  * crash knows what to finish.
  */
 const DOOMED = "log.key.erase";
-const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = fs.constants;
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_WRONLY } = fs.constants;
 
 /** The bytes, for the caller to wipe; null when there is no file. Throws when it is not ours alone, or larger than that. */
 export function readSecret(path: string, maxBytes: number): Buffer | null {
@@ -106,16 +107,6 @@ function overwrite(fd: number, size: number): void {
   const noise = randomFillSync(Buffer.alloc(size));
   for (let at = 0; at < size; ) at += fs.writeSync(fd, noise, at, size - at, at);
   fs.fsyncSync(fd);
-}
-
-/** Makes the names in a directory durable. */
-export function syncDirectory(directory: string): void {
-  const fd = fs.openSync(directory, O_RDONLY | O_DIRECTORY);
-  try {
-    fs.fsyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
 }
 
 function openIfThere(path: string, flags: number): number | null {

@@ -4,8 +4,11 @@ import { BoundaryError } from "../core/errors.ts";
 /** What only a start leaves. The key, the head and a key that was never finished are judged apart from these. */
 const IN_STATE = /^(log\..+|baseline\.json.*|enforced.*|audit)$/;
 const JUDGED_APART = new Set(["log.key", "log.key.new", "log.head"]);
-/** Cut tails and logs that were moved aside: evidence; and the audit stream, which only follows a log. */
-const IN_LOG = /^((broken|torn)-.*|audit$)/;
+/**
+ * Cut tails and logs that were moved aside: evidence. What was pruned had been written. The audit stream only follows a
+ * log.
+ */
+const IN_LOG = /^(broken|torn)-|^\d{20}\.tombstone|^audit$/;
 
 /**
  * Names of what an earlier daemon left beside log, key and head: with one of them there is no first start. Empty where

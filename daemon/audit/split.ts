@@ -9,6 +9,8 @@ export type Chunk = { readonly file: string; readonly bytes: Uint8Array; readonl
 export type Line = {
   /** Null: not UTF-8. */
   readonly text: string | null;
+  /** The bytes, one character each, of a line that is not UTF-8; otherwise "". */
+  readonly raw: string;
   /** RFC 6962 leaf hash of the bytes, hex. */
   readonly leaf: string;
   readonly file: string;
@@ -56,7 +58,8 @@ export function createSplitter(onLine: (line: Line) => "go-on" | "stop"): Splitt
     // The byte before a line has been read already: lent to the hash's prefix.
     work[start - 1] = LEAF_PREFIX;
     const leaf = hash("sha256", work.subarray(start - 1, end), "hex");
-    return { text, leaf, file, byte: byte + start - 1, length: end - start };
+    const raw = text === null ? work.toString("latin1", start, end) : "";
+    return { text, raw, leaf, file, byte: byte + start - 1, length: end - start };
   }
 
   function push(chunk: Chunk): "go-on" | "stop" | SplitFault {

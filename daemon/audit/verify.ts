@@ -148,9 +148,9 @@ export function createVerification(
     const place = { seq: frontier.size, file: line.file, byte: line.byte };
     if (hole) return inHole(hole, line);
     const seen = readSeen(line, place);
-    if ("code" in seen && !odd && holdsZeros(line)) {
-      hole = { fault: seen, sealed: false };
-      return inHole(hole, line);
+    if ("code" in seen && !odd && contains(line, "\0")) {
+      hole = { fault: { ...seen, ...unopened(line) }, sealed: false };
+      return unopened(line) ? stop(hole.fault) : inHole(hole, line);
     }
     if (odd) return stop(classify(last, odd, "code" in seen ? null : seen, last?.record.kind === "seal"));
     if ("code" in seen) return stop(seen);
@@ -164,7 +164,7 @@ export function createVerification(
 
   /**
    * A power cut may leave zeros where the last batch was to be. That batch is torn as a whole, as long as it can be one:
-   * within its size, and with nothing behind its seal.
+   * in one file, within its size, and with nothing behind its seal.
    */
   function inHole(at: Hole, line: Line): "go-on" | "stop" {
     const place = at.fault;
@@ -173,9 +173,21 @@ export function createVerification(
       bytes: unsealed.bytes + line.length + 1,
       from: unsealed.from ?? { seq: place.seq, file: place.file, byte: place.byte },
     };
-    if (at.sealed || unsealed.bytes > MAX_BATCH_BYTES) return stop(at.fault);
-    at.sealed = line.text?.includes(SEAL_MARK) ?? false;
+    const another = line.file !== place.file;
+    if (another || at.sealed || unsealed.bytes > MAX_BATCH_BYTES) return stop(place);
+    at.sealed = contains(line, SEAL_MARK);
     return "go-on";
+  }
+
+  /**
+   * What is wrong with a segment's file that begins with something that is no record: a crash leaves that only where the
+   * segment had to begin. Null when nothing is, or it does not begin here.
+   */
+  function unopened({ file, byte }: Omit<Place, "seq">): { code: BadCode; what: string } | null {
+    if (byte !== 0 || !SEGMENT_NAME.test(file) || (begin && !last)) return null;
+    const due = frontier.size === 0 || succession.certified() !== null;
+    const what = `${file} does not begin with a segment's first record, and none was due`;
+    return misnamed(file, frontier.size) ?? (due ? null : { code: "segment-start", what });
   }
 
   /** A line with the right number, chained to the one before. */
@@ -312,12 +324,12 @@ export function createVerification(
     const wrong = signatures.settle();
     const end = splitter.rest();
     const proven = signatures.proven();
-    if (proven)
+    if (proven?.tail.size === frontier.size)
       checkHeads({ seq: proven.seq + 1, file: proven.file, byte: proven.endByte }, proven.tail.frontier);
-    const fault = wrong ?? headFault;
+    const fault = wrong ?? headFault ?? pieceFault();
     if (fault) return fault;
     const head = farthest(heads);
-    if (head && head.size > (proven?.tail.size ?? -1)) {
+    if (head && head.size > (proven?.tail.size ?? 0)) {
       const seq = proven ? proven.seq + 1 : 0;
       const at = { seq, file: proven?.file ?? end.file, byte: proven?.endByte ?? 0 };
       return {
@@ -330,6 +342,16 @@ export function createVerification(
     if (early) return early;
     if (!somethingRead) return { seq: 0, file: "", byte: 0, code: "log-empty", what: "there is no log" };
     return null;
+  }
+
+  /** A piece of a line is torn only in the file that the log ends in. */
+  function pieceFault(): Bad | null {
+    const piece = splitter.rest();
+    if (piece.bytes === 0) return null;
+    const place = { seq: frontier.size, file: piece.file, byte: piece.byte };
+    const fault = unopened(piece);
+    if (fault) return { ...place, ...fault };
+    return hole && hole.fault.file !== piece.file ? hole.fault : null;
   }
 
   /** The last line is a seal over the lines as they are: if it is not chained to them, it is itself what was edited. */
@@ -388,9 +410,9 @@ type Hole = { readonly fault: Bad; sealed: boolean };
 
 const SEAL_MARK = '"kind":"seal","mono":"';
 
-/** No record has a NUL byte. */
-function holdsZeros(line: Line): boolean {
-  return line.text?.includes("\0") ?? false;
+/** `text` is ASCII. No record has a NUL byte. */
+function contains(line: Line, text: string): boolean {
+  return (line.text ?? line.raw).includes(text);
 }
 
 function farthest(heads: readonly KnownHead[]): KnownHead | undefined {

@@ -233,6 +233,86 @@ describe("what can be done to segments", () => {
   });
 });
 
+describe("what is torn", () => {
+  const zeros = "\0".repeat(600);
+  const start = (log: Written) => (linesIn(log, 2)[0] ?? "").slice(0, 40);
+  const newFile = (log: Written, seq: number, text: string) =>
+    fs.writeFileSync(join(log.directory, segmentName(seq)), text);
+  const ends: readonly (readonly [name: string, verdict: string, harm: (log: Written) => void])[] = [
+    ["a piece of the last segment's first line", "torn", (log) => putBytes(log, start(log))],
+    ["zeros in place of the last segment", "torn", (log) => putBytes(log, zeros)],
+    ["a line of zeros in place of the last segment", "torn", (log) => putBytes(log, `${zeros}\n`)],
+    [
+      "zeros that begin within a character",
+      "torn",
+      (log) => putBytes(log, lastSegment(log), [0xc3, 0, 0, 0x0a]),
+    ],
+    [
+      "more behind a seal that zeros have made no UTF-8",
+      "broken",
+      (log) => putBytes(log, lastSegment(log), [0xc3, 0], '"kind":"seal","mono":"\n', "more\n"),
+    ],
+    [
+      "a piece of a line in a file that is called otherwise",
+      "broken",
+      (log) => {
+        const piece = start(log);
+        fs.rmSync(join(log.directory, log.files[2] ?? ""));
+        newFile(log, 999, piece);
+      },
+    ],
+    [
+      "zeros in a file that is called otherwise",
+      "broken",
+      (log) => {
+        fs.rmSync(join(log.directory, log.files[2] ?? ""));
+        newFile(log, 999, `${zeros}\n`);
+      },
+    ],
+    ["a piece of a line in a file that was not due", "broken", (log) => newFile(log, sizeOf(log), "{")],
+    ["zeros in a file that was not due", "broken", (log) => newFile(log, sizeOf(log), `${zeros}\n`)],
+    [
+      "zeros in a segment, and another follows",
+      "broken",
+      (log) => put(log, 1, [...linesIn(log, 1).slice(0, -1), zeros]),
+    ],
+    [
+      "zeros in a segment, and the beginning of another follows",
+      "broken",
+      (log) => {
+        put(log, 1, [...linesIn(log, 1).slice(0, -1), zeros]);
+        put(log, 2, linesIn(log, 2).slice(0, 1));
+      },
+    ],
+    [
+      "zeros in the last segment, and a piece of a line in one more",
+      "broken",
+      (log) => {
+        const size = sizeOf(log);
+        putBytes(log, lastSegment(log), `${zeros}\n`);
+        newFile(log, size, "{");
+      },
+    ],
+    ["a file of no bytes behind all", "sound", (log) => newFile(log, 999, "")],
+  ];
+  test.each(ends)("%s: %s", async (_name, verdict, harm) => {
+    const written = await writeSegments();
+    harm(written);
+    expect((await verify(written.directory)).verdict).toBe(verdict);
+  });
+});
+
+const lastSegment = (log: Written) => bytesOf(linesIn(log, 2));
+const sizeOf = (log: Written) => [0, 1, 2].reduce((sum, n) => sum + linesIn(log, n).length, 0);
+
+/** What the last segment is to hold instead. */
+function putBytes(log: Written, ...pieces: readonly (string | Uint8Array | readonly number[])[]): void {
+  const bytes = pieces.map((piece) =>
+    typeof piece === "string" ? Buffer.from(piece) : Uint8Array.from(piece),
+  );
+  fs.writeFileSync(join(log.directory, log.files[2] ?? ""), Buffer.concat(bytes));
+}
+
 test("a crash at any byte of it leaves a log to go on with, under the key that belongs", async () => {
   const written = await writeSegments(3);
   const parts = written.files.map((file, n) => ({ file, bytes: bytesOf(linesIn(written, n)) }));

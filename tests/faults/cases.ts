@@ -16,7 +16,7 @@ export type Case = Fault & {
 /** How often a call is made in a phase on a disk. */
 export type Calls = (call: Fault["call"], phase: Case["phase"], disk: Case["disk"]) => number;
 
-const CALLS = ["write", "open", "fsync", "rename", "link", "unlink", "ftruncate", "mkdir"] as const;
+const CALLS = ["write", "open", "fsync", "rename", "link", "unlink", "ftruncate", "mkdir", "ioctl"] as const;
 const ERRNOS = ["ENOSPC", "EIO", "EDQUOT", "EINTR"] as const;
 const PHASES = ["start", "load", "stop"] as const;
 /** How many batches a load makes is a matter of time: later ones may not come. */
@@ -117,6 +117,7 @@ function callOf(what: DiskOp["what"]): Fault["call"] | null {
     case "link":
     case "unlink":
     case "mkdir":
+    case "ioctl":
       return what;
     case "fault":
       return null;

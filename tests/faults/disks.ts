@@ -1,5 +1,7 @@
+import { spawnSync } from "node:child_process";
 import { appendFileSync, cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { segmentsOf } from "../../daemon/adapters/log-file.ts";
 import { type DaemonHome, startDaemon } from "../support/daemon-process.ts";
 
 /** What a daemon finds: nothing; a log that it stopped cleanly; one whose last line is torn. */
@@ -14,13 +16,19 @@ export async function makeDisks(home: DaemonHome): Promise<Disks> {
     cpSync(home.logDir, join(at(disk), "log"), { recursive: true });
     cpSync(home.stateDir, join(at(disk), "state"), { recursive: true });
   }
-  const segment = join(at("torn"), "log", "00000000000000000000.jsonl");
-  appendFileSync(segment, '{"at":"2026-01-02T03:04');
+  const last = segmentsOf(join(at("torn"), "log")).at(-1)?.file ?? "";
+  appendFileSync(join(at("torn"), "log", last), '{"at":"2026-01-02T03:04');
   return { fresh: "", stopped: at("stopped"), torn: at("torn") };
+}
+
+/** Append-only and immutable files cannot be removed. */
+export function unprotect(directory: string): void {
+  spawnSync("chattr", ["-R", "-f", "-i", "-a", directory], { stdio: "ignore" });
 }
 
 /** Puts one of them into the place of what is there. */
 export function layDisk(home: DaemonHome, disk: string): void {
+  unprotect(home.logDir);
   rmSync(home.logDir, { recursive: true, force: true });
   rmSync(home.stateDir, { recursive: true, force: true });
   for (const name of ["armed", "journal", "strace.out"]) rmSync(join(home.path, name), { force: true });

@@ -2,9 +2,11 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { unprotect } from "./disks.ts";
 import { runFullDisks } from "./full-disk.ts";
 import { runKills } from "./kill.ts";
 import { runPowerCuts } from "./power.ts";
+import { runPrunes } from "./prune.ts";
 import { createRandom } from "./random.ts";
 import type { Outcome, Run } from "./run.ts";
 import { buildShim } from "./shim.ts";
@@ -15,13 +17,14 @@ import { runSyscalls } from "./syscalls.ts";
  *
  *   --rounds N    as many rounds of each part, however long they take
  *   --seed N      which faults, and when; printed, so that a run can be repeated (kill -9 also depends on the clock)
- *   --only PART   syscalls, kill, power or disk
+ *   --only PART   syscalls, kill, prune, power or disk
  *   --counts=FILE gets "passed failed skipped", a part each, for .ci/run
  */
 const PARTS = {
-  syscalls: { title: "one system call fails", run: runSyscalls, seconds: 50, rounds: 100_000 },
-  kill: { title: "kill -9", run: runKills, seconds: 35, rounds: 200 },
-  power: { title: "power cuts", run: runPowerCuts, seconds: 15, rounds: 400 },
+  syscalls: { title: "one system call fails", run: runSyscalls, seconds: 45, rounds: 100_000 },
+  kill: { title: "kill -9", run: runKills, seconds: 30, rounds: 200 },
+  prune: { title: "kill -9 while it prunes", run: runPrunes, seconds: 12, rounds: 60 },
+  power: { title: "power cuts", run: runPowerCuts, seconds: 14, rounds: 400 },
   disk: { title: "full disks", run: runFullDisks, seconds: 12, rounds: 4 },
 } as const;
 
@@ -35,7 +38,10 @@ const { values } = parseArgs({
 });
 
 const directory = mkdtempSync(join(tmpdir(), "boundary-faults-"));
-process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
+process.once("exit", () => {
+  unprotect(directory);
+  rmSync(directory, { recursive: true, force: true });
+});
 process.env["TMPDIR"] = directory; // the homes too: nothing is left, also when the run is ended
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
 

@@ -100,7 +100,8 @@ async function startAgain(
   allowed: readonly Allowed[],
   verdict: Awaited<ReturnType<typeof examine>>["verdict"],
 ): Promise<readonly string[]> {
-  const first = verdict === null;
+  // a first start that failed before its first batch is followed by a first start
+  const first = verdict === null || verdict.bad?.code === "log-empty";
   const clean = verdict?.verdict === "sound" && verdict.state.stop === "clean";
   try {
     const mode = await modeOfNextStart(home);

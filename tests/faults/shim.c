@@ -266,6 +266,27 @@ static int make_ours(const char *path, mode_t mode) {
   return how == AFTER ? failing() : done;
 }
 
+static int hold_ours(int fd, const char *path, unsigned long request, void *value) {
+  enum how how = decide("ioctl");
+  if (how == INSTEAD) return failing();
+  long begun = now();
+  int done = syscall(SYS_ioctl, fd, request, value);
+  if (done != 0) return done;
+  note(begun, "ioctl", path, 0, 0, "", "", 0);
+  return how == AFTER ? failing() : done;
+}
+
+int ioctl(int fd, unsigned long request, ...) {
+  char path[4096];
+  va_list rest;
+  va_start(rest, request);
+  void *value = va_arg(rest, void *);
+  va_end(rest);
+  if (dirs[0] == 0 || !path_of(fd, path, sizeof path)) return syscall(SYS_ioctl, fd, request, value);
+  hold();
+  return let_go(hold_ours(fd, path, request, value));
+}
+
 int mkdir(const char *path, mode_t mode) {
   if (!ours(path)) return syscall(SYS_mkdirat, AT_FDCWD, path, mode);
   hold();

@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 /** The n-th call of a kind on the daemon's files, and what becomes of it; shim.c says what each `how` does. */
 export type Fault = {
-  readonly call: "write" | "open" | "fsync" | "rename" | "link" | "unlink" | "ftruncate" | "mkdir";
+  readonly call: "write" | "open" | "fsync" | "rename" | "link" | "unlink" | "ftruncate" | "mkdir" | "ioctl";
   readonly how: "instead" | "after" | "short" | "lie" | "from" | "die";
   readonly errno: keyof typeof ERRNO;
   readonly n: number;
@@ -27,6 +27,7 @@ export type DiskOp = {
     | "unlink"
     | "mkdir"
     | "open"
+    | "ioctl"
     | "fault";
   readonly path: string;
   /** write: the offset. truncate: the size. */

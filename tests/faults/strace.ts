@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { join } from "node:path";
+import { segmentName } from "../../daemon/adapters/log-file.ts";
 import type { DaemonHome } from "../support/daemon-process.ts";
 import type { Fault } from "./shim.ts";
 
@@ -13,6 +14,7 @@ const CALLS: Readonly<Record<Fault["call"], string>> = {
   unlink: "?unlink,?unlinkat",
   ftruncate: "ftruncate",
   mkdir: "?mkdir,?mkdirat",
+  ioctl: "ioctl",
 };
 
 /**
@@ -26,13 +28,17 @@ export function straceArgs(home: DaemonHome, fault: Fault): readonly string[] {
   return ["-f", "-qq", "-o", join(home.path, "strace.out"), ...paths, "-e", `trace=${calls}`, "-e", inject];
 }
 
+/** strace is told paths beforehand, and a later segment's name is known when it begins: one of these. */
+const FIRST_SEQS = 120;
+
 function pathsOf({ logDir, stateDir }: DaemonHome): readonly string[] {
-  const state = ["log.key", "log.key.new", "log.head", "baseline.json", "baseline.json.new"];
-  const log = ["00000000000000000000.jsonl", "lock"];
+  const keys = ["log.key", "log.key.next", "log.vkey"].flatMap((name) => [name, `${name}.new`]);
+  const state = [...keys, "log.key.erase", "log.head", "baseline.json", "baseline.json.new"];
   return [
     logDir,
     stateDir,
-    ...log.map((name) => join(logDir, name)),
+    join(logDir, "lock"),
+    ...Array.from({ length: FIRST_SEQS }, (_, seq) => join(logDir, segmentName(seq))),
     ...state.map((name) => join(stateDir, name)),
   ];
 }

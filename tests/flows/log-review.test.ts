@@ -4,30 +4,24 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { readLogFiles } from "../../cli/log-files.ts";
 import { type Known, verifyDirectory } from "../../cli/verify-directory.ts";
 import { unprotectFile } from "../../daemon/adapters/file-attributes.ts";
-import { forgetHead, openHeadFile, readHead } from "../../daemon/adapters/head-file.ts";
-import { createKeyRing, loadKeyRing } from "../../daemon/adapters/keys.ts";
+import { openHeadFile } from "../../daemon/adapters/head-file.ts";
 import {
   createSegment,
-  cutTail,
   firstLineOf,
-  hasSegments,
-  openSegment,
   protectEnded,
   protectionOf,
-  quarantine,
   readLog,
   readLogFrom,
   removeSegment,
   saveTombstone,
   segmentsOf,
 } from "../../daemon/adapters/log-file.ts";
-import { tracesIn } from "../../daemon/adapters/traces.ts";
 import { readKey } from "../../daemon/audit/known.ts";
 import { emptyTail, openLog } from "../../daemon/audit/log.ts";
 import type { Entry } from "../../daemon/audit/record.ts";
 import { createSuccession } from "../../daemon/audit/succession.ts";
 import { verifyLog } from "../../daemon/audit/verify.ts";
-import { type LogPlace, type Opened, openHistory } from "../../daemon/open-log.ts";
+import { type Opened, openHistory } from "../../daemon/open-log.ts";
 import { type PrunePlace, prune } from "../../daemon/prune.ts";
 import {
   decision,
@@ -41,6 +35,7 @@ import {
 } from "../audit/fixture.ts";
 import { foreignVerify, NO_PYTHON, PYTHON } from "../support/foreign.ts";
 import { startHost } from "../support/host.ts";
+import { logPlaceAt } from "../support/log-place.ts";
 import { createSegmentedLog, type SegmentedLog, writeSegmented } from "../support/segmented-log.ts";
 
 /** What a hostile review of the log found, and what has to hold since. */
@@ -66,24 +61,6 @@ function failing(cause: Error): never {
 }
 
 describe("a start after a crash", () => {
-  function placeOf(logDir: string, stateDir: string): LogPlace {
-    let ms = NOW_MS;
-    return {
-      read: () => readLog(logDir),
-      readEnd: () => null,
-      cut: (where) => cutTail(logDir, where, ms++),
-      quarantine: () => quarantine(logDir, ms++),
-      create: (firstSeq) => createSegment(logDir, firstSeq),
-      open: (file, size) => openSegment(logDir, file, size),
-      hasSegments: () => hasSegments(logDir),
-      head: () => readHead(stateDir),
-      forgetHead: () => forgetHead(stateDir),
-      key: () => loadKeyRing(stateDir),
-      traces: () => tracesIn(stateDir, logDir),
-      createKey: () => createKeyRing(stateDir),
-    };
-  }
-
   async function writeRotated(logDir: string, stateDir: string, opened: Opened): Promise<void> {
     const log = openLog({
       store: opened.store,
@@ -108,7 +85,7 @@ describe("a start after a crash", () => {
   test("that came between rebase and the new log's first remembered head is possible at all", async () => {
     const [logDir, stateDir] = [join(temporary(), "log"), temporary()];
     fs.mkdirSync(logDir, { mode: 0o700 });
-    const place = placeOf(logDir, stateDir);
+    const place = logPlaceAt({ logDir, stateDir });
     await writeRotated(logDir, stateDir, await openHistory(place));
     const last = join(logDir, segmentsOf(logDir).at(-1)?.file ?? "");
     fs.writeFileSync(last, fs.readFileSync(last, "utf8").replace('"kind":"seal"', '"kind":"sael"'));

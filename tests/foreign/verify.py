@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """A verifier of boundary-daemon's log that shares no code with it, written from docs/LOG_FORMAT.md alone.
 
-    verify.py DIR --key KEY [--head "SIZE ROOT"]
+    verify.py LOG --key KEY [--head HEAD]...      or: verify.py --batch
 
-DIR is the log's directory, or one file with all segments in order. KEY is the genesis key (name+hash+base64) or a file
-that holds it. SIZE and ROOT (hex) are a head kept elsewhere. One line is printed: "sound", "torn" or "broken", and why.
-Exit 0: sound. 1: torn or broken. 2: usage. Needs Python 3.9 and python3-cryptography.
+LOG is a directory, or one file with all segments in order. KEY is the genesis key (name+hash+base64) or a file with it.
+HEAD, kept elsewhere, is "SIZE ROOT" (hex), or a signed note or a file with one. --batch reads lines of JSON: {"log": …,
+"key": …, "heads": […]}. Prints "sound", "torn" or "broken", and why. Exit 0: sound. 1: not. 2: usage. Needs Python 3.9
+and python3-cryptography.
 """
-import argparse, base64, copy, hashlib, json, os, re, sys
+import argparse, base64, contextlib, copy, datetime, hashlib, json, os, re, sys, time
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -17,87 +18,63 @@ QUIET = ("seal", "log.alive", "log.snapshot", "log.rotated", "log.segment")
 FIELDS = ["at", "boot", "data", "kind", "mono", "prev", "seq", "v"]
 FORMS = {"boot": r"[0-9a-z-]{1,64}", "kind": r"[0-9a-z.-]{1,64}", "mono": r"0|[1-9][0-9]{0,19}", "prev": "[0-9a-f]{64}",
          "at": r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z"}
-NOTE = r"([^\n]+)\n(0|[1-9][0-9]{0,15})\n([^\n]+)\n\n\u2014 ([^ \n]+) ([^ \n]+)\n"
+NOTE = r"(([^\n]+)\n(0|[1-9][0-9]{0,15})\n([^\n]+)\n)\n((?:\u2014 [^ \n]+ [^ \n]+\n)+)"
 NEW_FOLD = {"wanted": "", "epoch": 0, "frozen": "", "stop": "none", "lastAt": "", "lastSeq": -1, "lastBoot": "",
             "lastMono": "", "baselineDigest": "", "firedByTripwire": {}, "started": 0, "unreadable": ""}
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
-ORDER_8 = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
+ORDER_8 = 0x05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826  # a y whose order is 8
 SMALL_Y = {0, 1, P - 1, ORDER_8, P - ORDER_8}  # the y of all points whose order divides 8
-
 class Fault(Exception):
     """The log is broken: a code of docs/LOG_FORMAT.md, and what was seen."""
-
-def need(good, code, why):
-    if not good:
-        raise Fault(code, why)
-
-def sha256(data):
-    return hashlib.sha256(data).digest()
-
-def no_twins(pairs):
-    need(len({key for key, _ in pairs}) == len(pairs), "json-duplicate-key", "a key stands twice")
-    return dict(pairs)
-
-def ordered(value, depth):
-    """The value with its keys in order (of UTF-16), if it is all strings, safe integers, arrays and objects."""
-    if isinstance(value, str) or (type(value) is int and abs(value) <= 2**53 - 1):
-        return value
-    need(isinstance(value, (dict, list)), "json-invalid", f"a value that may not be: {value!r:.40}")
-    need(depth > 0, "json-too-deep", "nested too deep")
-    if isinstance(value, list):
-        return [ordered(item, depth - 1) for item in value]
-    return {key: ordered(value[key], depth - 1) for key in sorted(value, key=lambda key: key.encode("utf-16-be"))}
-
-def canonical(line, depth):
-    """The value of a line of bytes that is exactly the canonical form of that value."""
+def need(good, code, why=""):
+    if not good: raise Fault(code, why)
+@contextlib.contextmanager
+def otherwise(code):
+    """What cannot even be read is this fault."""
     try:
-        value = json.loads(line.decode("utf-8"), object_pairs_hook=no_twins)
+        yield
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        raise Fault(code, repr(error)) from None
+def sha256(data): return hashlib.sha256(data).digest()
+def ordered(value, depth):
+    if isinstance(value, str) or (type(value) is int and abs(value) <= 2**53 - 1): return value
+    need(isinstance(value, (dict, list)) and depth > 0, "json-invalid", f"what may not be, or too deep: {value!r:.40}")
+    if isinstance(value, list): return [ordered(item, depth - 1) for item in value]
+    return {key: ordered(value[key], depth - 1) for key in sorted(value, key=lambda key: key.encode("utf-16-be"))}
+def canonical(line, depth):
+    """The value of a line of bytes that is exactly its canonical form. Of a key that stands twice one is left."""
+    with otherwise("json-invalid"):  # lone surrogates too
+        value = json.loads(line.decode("utf-8"))
         again = json.dumps(ordered(value, depth), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Fault("not-utf8", str(error)) from None
-    except RecursionError:
-        raise Fault("json-too-deep", "nested too deep") from None
-    except ValueError as error:  # lone surrogates too: neither UTF-8 nor UTF-16 has them
-        raise Fault("json-invalid", str(error)) from None
     need(again == line, "json-invalid", "not in canonical form")
     return value
-
 def record_of(line):
-    need(len(line) <= MAX_LINE, "line-too-long", f"{len(line)} bytes")
     record = canonical(line, MAX_DEPTH + 1)
-    need(isinstance(record, dict) and list(record) == FIELDS, "record-shape", "not the fields of a record")
-    for name, form in FORMS.items():
-        need(isinstance(record[name], str) and re.fullmatch(form, record[name]), "record-shape", name)
+    need(isinstance(record, dict) and list(record) == FIELDS and len(line) <= MAX_LINE, "record-shape", "its fields")
+    texts = all(isinstance(record[name], str) and re.fullmatch(form, record[name]) for name, form in FORMS.items())
     numbers = record["v"] == 1 and isinstance(record["seq"], int) and record["seq"] >= 0
-    need(numbers and isinstance(record["data"], dict), "record-shape", "v, seq or data")
+    need(texts and numbers and isinstance(record["data"], dict), "record-shape", "its values")
     return record
-
 class Tree:
     """An RFC 6962 tree of which the frontier is kept."""
     def __init__(self, size=0, frontier=()):
         self.size, self.frontier = size, list(frontier)
     def add(self, leaf):
         size, self.size = self.size, self.size + 1
-        while size & 1:
-            leaf, size = sha256(b"\1" + self.frontier.pop() + leaf), size >> 1
+        while size & 1: leaf, size = sha256(b"\1" + self.frontier.pop() + leaf), size >> 1
         self.frontier.append(leaf)
     def root(self):
         root = self.frontier[-1] if self.frontier else sha256(b"")
         for left in reversed(self.frontier[:-1]):
             root = sha256(b"\1" + left + root)
         return root
-
 def strict_base64(text):
     raw = base64.b64decode(text, validate=True)
-    if base64.b64encode(raw).decode() != text:
-        raise ValueError("base64 that is not the one text")
+    if base64.b64encode(raw).decode() != text: raise ValueError("base64 that is not the one text")
     return raw
-
-def good_point(encoded):
-    """In canonical form, and not of small order. Whether it is on the curve the library says."""
+def good_point(encoded):  # canonical, not of small order; whether it is on the curve the library says
     y = int.from_bytes(encoded, "little") & (2**255 - 1)
     return y < P and y not in SMALL_Y
-
 class Key:
     """A C2SP verifier key, name+hash+base64; ValueError when it is none, or a weak one."""
     def __init__(self, text):
@@ -106,230 +83,218 @@ class Key:
         raw = strict_base64(encoded)
         self.id = sha256(self.name.encode() + b"\n" + raw)[:4]
         strict = len(raw) == 33 and raw[0] == 1 and good_point(raw[1:])
-        if not strict or not self.name or re.search(r"\s", self.name) or self.id.hex() != key_hash:
-            raise ValueError("no strict Ed25519 verifier key")
+        strict = strict and self.name and not re.search(r"\s", self.name) and self.id.hex() == key_hash
+        if not strict: raise ValueError("no strict Ed25519 verifier key")
         self.public = Ed25519PublicKey.from_public_bytes(raw[1:])
-    def signed(self, text, signature):
-        try:
-            self.public.verify(signature, text.encode())
-        except InvalidSignature:
-            return False
-        return int.from_bytes(signature[32:], "little") < L and good_point(signature[:32])
-
+class Head:
+    """Size and root of a tree: of a checkpoint in a signed note, or bare ("SIZE ROOT"). ValueError when it is neither."""
+    def __init__(self, text):
+        bare, note = re.fullmatch("([0-9]{1,16}) ([0-9a-f]{64})", text), re.fullmatch(NOTE, text.rstrip("\0"))
+        if bare: self.size, self.root, self.signatures = int(bare[1]), bytes.fromhex(bare[2]), None
+        elif note:
+            self.text, self.origin, self.size, self.root = note[1], note[2], int(note[3]), strict_base64(note[4])
+            lines = [line.split(" ") for line in note[5].splitlines()]
+            self.signatures = [(name, strict_base64(encoded)) for _, name, encoded in lines]
+        if not (bare or note) or len(self.root) != 32: raise ValueError("no size and root, and no signed checkpoint")
+    def signed_by(self, key):
+        own = [raw[4:] for name, raw in self.signatures if (name, raw[:4]) == (key.name, key.id)]
+        strict = len(own) == 1 and len(own[0]) == 64 and good_point(own[0][:32])
+        try: return strict and int.from_bytes(own[0][32:], "little") < L and not key.public.verify(own[0], self.text.encode())
+        except InvalidSignature: return False
 def check_seal(record, before, tree, key):
-    """The seal says the root of the tree of all lines before it, under the key. `before` is the record before it."""
-    note = record["data"].get("note")
-    parts = re.fullmatch(NOTE, note) if list(record["data"]) == ["note"] and isinstance(note, str) else None
-    need(parts, "seal-form", "not a checkpoint with one signature")
-    try:
-        root, signature = strict_base64(parts[3]), strict_base64(parts[5])
-    except ValueError as error:
-        raise Fault("seal-form", str(error)) from None
-    need(len(root) == 32 and len(signature) == 68, "seal-form", "a root or signature of another length")
-    need(parts[1] == key.name and parts[4] == key.name, "seal-origin", f"{parts[1]}, {parts[4]}")
-    need(signature[:4] == key.id, "seal-key", "signed by another key than the segment's")
-    need(key.signed(note[: note.index("\n\n") + 1], signature[4:]), "seal-signature", "the signature is not good")
-    need(int(parts[2]) == record["seq"], "seal-form", "the size is not the seal's number")
+    """The seal says the root of the tree of all lines before it. True when the key signed it. `before`: the record before."""
+    with otherwise("seal-form"):  # a bare head has no signatures
+        note = Head(record["data"]["note"])
+        (name, raw), = note.signatures
+    need(len(record["data"]) == 1 and note.origin == name == key.name, "seal-origin", f"{note.origin}, {name}")
+    need(raw[:4] == key.id, "seal-key", "signed by another key than the segment's")
     same = before is not None and all(record[field] == before[field] for field in ("at", "mono", "boot"))
-    need(same, "seal-form", "the times are not those of the line before")
-    need(root == tree.root(), "records-rewritten", "the lines since the last seal are not what was sealed")
-
-def unreadable(fold, record, field):
-    fold["wanted"], fold["unreadable"] = "LOCKDOWN", f"seq {record['seq']}: {field}"
-
-def fold_mode(fold, record, frozen):
-    new = {"wanted": record["data"].get("wanted"), "epoch": record["data"].get("epoch"), "frozen": frozen}
-    good = {"wanted": new["wanted"] in MODES, "epoch": isinstance(new["epoch"], int) and new["epoch"] >= 0,
-            "frozen": isinstance(frozen, str)}
-    bad = [field for field in good if not good[field]]
-    unreadable(fold, record, bad[0]) if bad else fold.update(new)
-
+    need(same and note.size == record["seq"], "seal-form", "not the line's number, or the time of the line before")
+    need(note.root == tree.root(), "records-rewritten", "the lines since the last seal are not what was sealed")
+    return note.signed_by(key)
+def days(at): return (datetime.datetime.fromisoformat(at[:-1]) - datetime.datetime(1970, 1, 1)).total_seconds() / 86_400
 def fold_record(fold, record):
     kind, data, counts = record["kind"], record["data"], fold["firedByTripwire"]
     fold.update(lastAt=record["at"], lastSeq=record["seq"], lastBoot=record["boot"], lastMono=record["mono"])
     if kind in ("daemon.started", "daemon.stopped") or (fold["stop"] == "clean" and kind not in QUIET):
         fold["stop"] = "clean" if kind == "daemon.stopped" else "running"
     fold["started"] += kind == "daemon.started"
-    if kind in ("daemon.started", "daemon.stopped"):
-        fold_mode(fold, record, data.get("frozen", ""))
-    elif kind in ("mode.changed", "mode.lapsed", "tripwire.fired"):
-        fold_mode(fold, record, fold["frozen"])
-    elif kind in ("clock.frozen", "clock.cleared"):
-        fold_mode(fold, record, data.get("why") if kind == "clock.frozen" else "")
+    said, bad = data.get("frozen", ""), []
+    frozen = {"daemon.started": said, "daemon.stopped": said, "clock.frozen": data.get("why"), "clock.cleared": "",
+              **dict.fromkeys(("mode.changed", "mode.lapsed", "tripwire.fired"), fold["frozen"])}
+    if kind in frozen:
+        new = {"wanted": data.get("wanted"), "epoch": data.get("epoch"), "frozen": frozen[kind]}
+        good = (new["wanted"] in MODES, isinstance(new["epoch"], int) and new["epoch"] >= 0, isinstance(new["frozen"], str))
+        bad = [field for field, fine in zip(new, good) if not fine]
+        fold.update({} if bad else new)
     field = {"tripwire.fired": "tripwire", "baseline.set": "digest"}.get(kind)
     name = data.get(field)
-    if field and not isinstance(name, str):
-        unreadable(fold, record, field)
+    if field and not isinstance(name, str): bad = [field]
     elif kind == "tripwire.fired":
         name = "other" if name not in counts and len(counts) >= MAX_TRIPWIRES else name
         counts[name] = counts.get(name, 0) + 1
-    elif kind == "baseline.set":
-        fold["baselineDigest"] = name
+    elif kind == "baseline.set": fold["baselineDigest"] = name
+    if bad: fold["wanted"], fold["unreadable"] = "LOCKDOWN", f"seq {record['seq']}: {bad[0]}"
 
 class Walk:
     """What is known of the log up to a line: the tree, what of it is proven, the key in force and the one certified."""
-    def __init__(self, genesis, head_size):
-        self.genesis, self.key, self.next_key, self.segment = genesis, genesis, None, 0
+    def __init__(self, genesis, heads):
+        self.genesis, self.key, self.next_key, self.segment, self.heads = genesis, genesis, None, 0, heads
         self.tree, self.proven, self.prev, self.before = Tree(), 0, "0" * 64, None
-        self.fold, self.kept_from = copy.deepcopy(NEW_FOLD), 0
-        self.unsealed, self.unsealed_bytes, self.through = [], 0, 0
-        self.head_size, self.head_root = head_size, sha256(b"") if head_size == 0 else None
+        self.fold, self.kept_from, self.graves, self.said = copy.deepcopy(NEW_FOLD), 0, [], []  # said: log.pruned, no seal yet
+        self.unsealed, self.hole, self.hole_sealed, self.doubt = 0, None, False, False  # bytes; the fault where zeros begin
+    def compare(self):
+        """The heads of this size, with the tree's root. The key in force is still the one of the line before."""
+        for head in (head for head in self.heads if head.size == self.tree.size):
+            same = head.root == self.tree.root() and (head.signatures is None or head.signed_by(self.key))
+            need(same, "head-mismatch", f"at size {head.size}")
     def grow(self, line, record):
-        leaf = sha256(b"\0" + line)
-        self.tree.add(leaf)
-        self.prev, self.before = leaf.hex(), record
-        if self.tree.size == self.head_size:
-            self.head_root = self.tree.root()
-    def take(self, line, starts_file, single):
-        record = record_of(line)
-        seq, expected = record["seq"], self.tree.size
-        code = "records-missing" if seq > expected else "record-duplicated"
-        need(seq == expected, code, f"{seq} where {expected} should be")
+        self.prev, self.before = sha256(b"\0" + line).hex(), record
+        self.tree.add(bytes.fromhex(self.prev))
+    def take(self, line, may_begin):
+        try:
+            record = None if self.hole else record_of(line)
+        except Fault as fault:
+            need(b"\0" in line, *fault.args)
+            self.hole = fault  # zeros, as a power cut leaves them in the last batch
+        sealing = not self.hole and record["kind"] == "seal"
+        self.unsealed = 0 if sealing else self.unsealed + len(line) + 1
+        need(self.unsealed <= MAX_BATCH, "sealing-off", "more than 4 MiB without a seal")
+        if self.hole:  # what follows is torn with it, but for what comes behind the seal of that batch
+            need(not self.hole_sealed, *self.hole.args)
+            self.hole_sealed = b'"kind":"seal","mono":"' in line
+            return
+        place = (record["seq"] > self.tree.size) - (record["seq"] < self.tree.size)
+        need(place == 0, ("", "records-missing", "record-duplicated")[place], f"where {self.tree.size} should be")
         need(record["prev"] == self.prev, "record-edited", "prev is not the hash of the line before")
-        self.check_start(record, starts_file or single)
+        self.compare()
+        self.check_start(record, may_begin)
         self.check_snapshot(record)
-        if record["kind"] == "seal":
-            check_seal(record, self.before, self.tree, self.key)
-            self.close_batch()
-        else:
-            self.unsealed.append(record)
-            self.unsealed_bytes += len(line) + 1
-            need(self.unsealed_bytes <= MAX_BATCH, "sealing-off", "more than 4 MiB without a seal")
+        if sealing:
+            self.doubt = not check_seal(record, self.before, self.tree, self.key)  # until a later one of this segment is good
+            self.certify(self.before["data"]) if self.before["kind"] == "log.rotated" else None
+            self.proven = self.proven if self.doubt else self.tree.size + 1
+            self.cover()
+        elif self.before is not None:
+            need(self.before["kind"] != "log.rotated", "segment-start", "after a log.rotated comes its seal")
+        if record["kind"] == "log.pruned" and isinstance(record["data"].get("through"), int): self.said.append(record)
         self.grow(line, record)
-        self.proven = self.tree.size if record["kind"] == "seal" else self.proven
-        if self.fold is not None:
-            fold_record(self.fold, record)
+        fold_record(self.fold, record)
+    def cover(self):
+        """What is gone has to have been old when the log said that it was pruned."""
+        with otherwise("pruned-early"):
+            for record in self.said:
+                kept = record["data"].get("keptDays")
+                while self.graves and self.graves[0][0] <= record["data"]["through"]:
+                    old = days(record["at"]) - days(self.graves.pop(0)[1]) >= 90 and days(record["at"]) <= time.time() / 86_400 + 1
+                    need(type(kept) is int and kept >= 90 and old, "pruned-early", record["at"])
+        self.said = []
     def check_start(self, record, may_begin):
         """log.genesis and log.segment stand where they have to and nowhere else, and say what was certified."""
         kind, data, first = record["kind"], record["data"], self.tree.size == 0
-        if not first and not self.next_key:
-            return need(kind not in ("log.segment", "log.genesis"), "segment-start", "no rotation goes before")
+        if not first and not self.next_key: return need(kind not in ("log.segment", "log.genesis"), "segment-start", "no rotation before")
         key, number = (self.genesis, 0) if first else (self.next_key, self.segment + 1)
         says = {"format": 1, "key": key.text, "origin": key.name, "segment": number}
-        rest = {name: value for name, value in data.items() if first or name != "snapshot"}
-        need(first or (kind == "log.segment" and may_begin), "segment-start", "nothing else may follow a rotation")
-        need(not first or (kind == "log.genesis" and list(rest) == list(says)), "genesis-missing", "no log.genesis")
-        need(rest == says, "wrong-key" if first else "segment-start", "another key, origin or number than certified")
+        starts = kind == "log.genesis" and list(data) == list(says) if first else kind == "log.segment" and may_begin and set(data) <= {*says, "snapshot"}
+        need(not self.doubt, "seal-signature", "no good signature after it")
+        need(starts, "genesis-missing" if first else "segment-start", "the log or the segment does not begin here")
+        need({name: data.get(name) for name in says} == says, "wrong-key" if first else "segment-start", "another key, origin or number than certified")
         self.key, self.segment, self.next_key = key, number, None
     def check_snapshot(self, record):
-        snapshot = {"log.snapshot": record["data"], "log.segment": record["data"].get("snapshot")}.get(record["kind"])
-        if snapshot is None:
-            return
-        need(isinstance(snapshot, dict) and list(snapshot) == ["fold", "frontier"], "snapshot-lies", "not its two fields")
-        need(snapshot["frontier"] == [node.hex() for node in self.tree.frontier], "snapshot-lies", "another frontier")
-        if self.fold is None and self.tree.size == self.kept_from:  # what was pruned is folded here alone
-            self.fold = fold = copy.deepcopy(snapshot["fold"])
-            same = isinstance(fold, dict) and {n: type(v) for n, v in fold.items()} == {n: type(v) for n, v in NEW_FOLD.items()}
-            need(same and all(type(count) is int for count in fold["firedByTripwire"].values()), "snapshot-lies", "no fold")
-        need(self.fold is None or snapshot["fold"] == self.fold, "snapshot-lies", "another fold")
-    def close_batch(self):
-        batch, self.unsealed, self.unsealed_bytes = self.unsealed, [], 0
-        through = [record["data"].get("through") for record in batch if record["kind"] == "log.pruned"]
-        self.through = max([self.through] + [size for size in through if isinstance(size, int)])
-        rotations = [record for record in batch if record["kind"] == "log.rotated"]
-        if rotations:
-            need(rotations == [self.before], "segment-start", "a log.rotated that is not the line before its seal")
-            self.certify(rotations[0]["data"])
-    def certify(self, data):
-        try:
-            self.next_key = Key(data["key"])
-        except (AttributeError, KeyError, ValueError):
-            raise Fault("segment-start", "a log.rotated without a good key") from None
-        says = {"key": self.next_key.text, "segment": self.segment + 1}
-        need(data == says and self.next_key.name == self.genesis.name, "segment-start", "a log.rotated of another form")
+        says = {"log.snapshot": record["data"], "log.segment": record["data"].get("snapshot")}.get(record["kind"])
+        if self.fold is None:  # what was pruned is folded here alone
+            with otherwise("snapshot-lies"):
+                fold = self.fold = copy.deepcopy(says["fold"])
+                types = [{name: type(of[name]) for name in of} for of in (fold, NEW_FOLD)]
+                known = fold["wanted"] in ("", *MODES) and fold["stop"] in ("none", "running", "clean")
+                numbers = all(type(count) is int for count in fold["firedByTripwire"].values())
+            need(types[0] == types[1] and known and numbers, "snapshot-lies", "it does not say what came before")
+        own = {"fold": self.fold, "frontier": [node.hex() for node in self.tree.frontier]}
+        need(says is None or says == own, "snapshot-lies", "not what the records before it come to")
+    def certify(self, says):
+        with otherwise("segment-start"):
+            key = Key(says["key"])
+        good = says == {"key": key.text, "segment": self.segment + 1} and key.name == self.genesis.name
+        self.next_key = need(good, "segment-start", "a log.rotated of another form") or key
     def bury(self, first, lines):
         """One tombstone: the tree goes on after its seal, and the key it certifies is the next in force."""
+        if self.next_key: self.key, self.segment, self.next_key = self.next_key, self.segment + 1, None
         need(len(lines) == 3 and all(line.endswith(b"\n") for line in lines), "tombstone-bad", "not three lines")
-        if self.next_key:
-            self.key, self.segment, self.next_key = self.next_key, self.segment + 1, None
         head, rotated, seal = canonical(lines[0][:-1], 3), record_of(lines[1][:-1]), record_of(lines[2][:-1])
-        size, nodes = (head.get("size"), head.get("frontier")) if isinstance(head, dict) else (0, [])
-        says = {"first": first, "frontier": nodes, "segment": self.segment, "size": size, "v": 1}
-        good = head == says and first == self.tree.size and isinstance(size, int) and isinstance(nodes, list)
-        need(good and size > first and len(nodes) == bin(size).count("1"), "tombstone-bad", "its first line")
-        hexes = all(isinstance(node, str) and re.fullmatch(FORMS["prev"], node) for node in nodes)
-        need(hexes and rotated["kind"] == "log.rotated" and rotated["seq"] == size, "tombstone-bad", "log.rotated")
+        size, nodes = head["size"], head["frontier"]
+        good = head == {"first": first, "frontier": nodes, "segment": self.segment, "size": size, "v": 1}
+        good = good and size > first == self.tree.size and len(nodes) == bin(size).count("1")
+        good = good and isinstance(nodes, list) and all(re.fullmatch(FORMS["prev"], node) for node in nodes)
+        need(good and rotated["kind"] == "log.rotated" and rotated["seq"] == size, "tombstone-bad", "its first line")
         self.tree = Tree(size, [bytes.fromhex(node) for node in nodes])
-        if size == self.head_size:
-            self.head_root = self.tree.root()
         self.grow(lines[1][:-1], rotated)
-        follows = seal["kind"] == "seal" and seal["seq"] == size + 1 and seal["prev"] == self.prev
-        need(follows, "tombstone-bad", "the seal does not follow")
-        check_seal(seal, rotated, self.tree, self.key)
+        need((seal["kind"], seal["seq"], seal["prev"]) == ("seal", size + 1, self.prev), "tombstone-bad", "its seal")
+        need(check_seal(seal, rotated, self.tree, self.key), "tombstone-bad", "its signature")
+        self.graves.append((size + 2, seal["at"]))
         self.certify(rotated["data"])
         self.grow(lines[2][:-1], seal)
         self.fold, self.kept_from, self.proven = None, self.tree.size, self.tree.size
-
 def read_segment(walk, path, first, last):
     """Takes all lines of a file; true when a piece of a line was left at the log's end."""
-    single, offset, line_number = first is None, 0, 0
-    try:
-        code = "segment-misnamed" if walk.tree.size else "start-missing"
-        need(single or first == walk.tree.size, code, f"{first} where {walk.tree.size} comes next")
-        need(walk.tree.size == 0 or walk.next_key, "segment-start", "no rotation goes before")
-        with open(path, "rb") as file:
-            for line_number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b"")):
-                if not line.endswith(b"\n"):
-                    need(len(line) <= MAX_LINE, "line-too-long", "no end of line")
-                    need(last, "line-unfinished", "and it is not the last of the log")
-                    return True
-                walk.take(line[:-1], line_number == 0, single)
-                offset += len(line)
-    except Fault as fault:
-        raise Fault(*fault.args, f"{os.path.basename(path)}, line {line_number + 1}, byte {offset}") from None
+    code = "segment-misnamed" if walk.tree.size else "start-missing"
+    need(first in (None, walk.tree.size), code, f"{path} where {walk.tree.size} comes next")
+    need(not walk.hole and (walk.tree.size == 0 or walk.next_key), "segment-start", f"{path}: no rotation goes before")
+    with open(path, "rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b"")):
+            try:
+                need(line.endswith(b"\n") or len(line) <= MAX_LINE, "line-too-long")
+                if not line.endswith(b"\n"): return need(last, "line-unfinished", "in the middle of the log") or True
+                walk.take(line[:-1], number == 0 or first is None)
+            except Fault as fault:
+                raise Fault(*fault.args, f"{path}, line {number + 1}") from None
     return False
-
 def read_log(walk, path):
-    if os.path.isfile(path):
-        need(os.path.getsize(path) > 0, "log-empty", "no line")
-        return read_segment(walk, path, None, True)
-    files = {end: sorted(name for name in os.listdir(path) if re.fullmatch(r"[0-9]{20}\." + end, name))
-             for end in ("jsonl", "tombstone")}
-    segments = files["jsonl"]
-    empty = not any(os.path.getsize(os.path.join(path, name)) for name in segments + files["tombstone"])
-    need(segments and not empty, "log-empty", "no segment")
-    buried = [name for name in files["tombstone"] if name[:20] + ".jsonl" not in segments]
-    for name in buried:
-        try:
-            need(name[:20] < segments[0][:20], "tombstone-bad", "a tombstone after a segment")
-            with open(os.path.join(path, name), "rb") as file:
-                walk.bury(int(name[:20]), file.read(4 * MAX_LINE).splitlines(keepends=True))
-        except Fault as fault:
-            raise Fault("tombstone-bad", fault.args[1], f"{name} ({fault.args[0]})") from None
-    for name in segments:
-        piece = read_segment(walk, os.path.join(path, name), int(name[:20]), name == segments[-1])
-    need(walk.kept_from <= walk.through, "pruned-unrecorded", f"kept from {walk.kept_from}, said {walk.through}")
+    """All tombstones and segments; files of no bytes count for nothing. True when a piece of a line was left."""
+    directory, names = (path, os.listdir(path)) if os.path.isdir(path) else (os.path.dirname(path), [os.path.basename(path)])
+    names = sorted(name for name in names if re.fullmatch(r"[0-9]{20}\.(jsonl|tombstone)", name))
+    names = [name for name in names if name.endswith("l") or name[:20] + ".jsonl" not in names]
+    names = [name for name in names if os.path.getsize(os.path.join(directory, name))]
+    if not names and os.path.isfile(path) and os.path.getsize(path): return read_segment(walk, path, None, True)
+    need(names and names[-1].endswith("l"), "log-empty", "no segment, or a tombstone behind all")
+    for name in names:
+        path, first = os.path.join(directory, name), int(name[:20])
+        if name.endswith("l"): piece = read_segment(walk, path, first, name == names[-1])
+        else:
+            need(walk.tree.size == walk.kept_from, "tombstone-bad", "behind a segment")
+            with open(path, "rb") as file, otherwise("tombstone-bad"):
+                walk.bury(first, file.read(4 * MAX_LINE).splitlines(keepends=True))
+    need(not walk.graves, "pruned-unrecorded", "the log does not say that this was pruned")
     return piece
-
-def verify(path, key, head):
-    """(verdict, why): `head` is (size, root) or None."""
-    walk = Walk(key, head[0] if head else None)
+def verify(path, key, heads):
+    walk, size = Walk(key, heads), max((head.size for head in heads), default=0)
     try:
         piece = read_log(walk, path)
-        if head:
-            need(head[0] <= walk.proven, "tail-cut", f"{walk.proven} proven records, the head has {head[0]}")
-            need(walk.head_root == head[1], "head-mismatch", f"another root at size {head[0]}, or one that was pruned")
-    except Fault as fault:
-        return "broken", ": ".join(fault.args)
-    rest = walk.tree.size - walk.proven
-    torn = piece or rest > 0
-    return "torn" if torn else "sound", f"{walk.proven} proven records, {rest} unproven, {int(piece)} piece of a line"
-
-def arguments():
+        need(not walk.doubt, "seal-signature", "no good signature after it")
+        need(size <= walk.proven, "tail-cut", f"{walk.proven} proven records, the head has {size}")
+        walk.compare()
+    except Fault as fault: return "broken", ": ".join(fault.args)
+    rest, pruned = walk.tree.size - walk.proven, sum(head.size < walk.kept_from for head in heads)
+    why = f"{walk.proven} proven records, {rest} unproven, {int(piece)} piece of a line, {pruned} heads not compared"
+    return "torn" if piece or rest > 0 or walk.hole else "sound", why
+def read_arguments(log, key, heads):
+    of_file = lambda text: open(text, encoding="utf-8").read() if os.path.isfile(text) else text
+    key, heads = Key(of_file(key).strip()), [Head(of_file(head)) for head in heads]
+    if any(head.signatures and head.origin != key.name for head in heads): raise ValueError("a head of another log")
+    os.listdir(log) if os.path.isdir(log) else open(log, "rb").close()
+    return log, key, heads
+def main():
+    if sys.argv[1:] == ["--batch"]:
+        for each in map(json.loads, sys.stdin): print(*verify(*read_arguments(each["log"], each["key"], each["heads"])), sep=": ", flush=True)
+        return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("log"), parser.add_argument("--key", required=True), parser.add_argument("--head")
+    parser.add_argument("log"), parser.add_argument("--key", required=True)
+    parser.add_argument("--head", action="append", default=[])
     given = parser.parse_args()
     try:
-        text = given.key if "+" in given.key else open(given.key, encoding="utf-8").read().strip()
-        head = re.fullmatch("([0-9]{1,16}) ([0-9a-f]{64})", given.head) if given.head is not None else None
-        if given.head is not None and not head:
-            raise ValueError("--head is a size and a root in hex")
-        os.listdir(given.log) if os.path.isdir(given.log) else open(given.log, "rb").close()
-        return given.log, Key(text), head and (int(head[1]), bytes.fromhex(head[2]))
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
+        verdict, why = verify(*read_arguments(given.log, given.key, given.head))
+    except (OSError, ValueError) as error: parser.error(str(error))
+    print(f"{verdict}: {why}")
+    return 0 if verdict == "sound" else 1
 
 if __name__ == "__main__":
-    verdict, reason = verify(*arguments())
-    print(f"{verdict}: {reason}")
-    sys.exit(0 if verdict == "sound" else 1)
+    sys.exit(main())

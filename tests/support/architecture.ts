@@ -143,6 +143,7 @@ export const TABLE: readonly Row[] = [
       },
       { what: "daemon/adapters/run.ts", why: "programs start in one place" },
       { what: "daemon/adapters/secret-file.ts", why: "secrets are kept and erased in one place" },
+      { what: "daemon/adapters/own-directory.ts", why: "a directory is made durable in one place" },
       {
         what: "daemon/adapters/file-attributes.ts",
         why: "what a file system holds for a file, in one place",

@@ -38,6 +38,7 @@ export function createSegmentedLog(genesis: Signer): SegmentedLog {
   let prev = FIRST_PREV;
   let state = emptyFold();
   let stamp = { at: "", mono: "", boot: "" };
+  let passedMs = 0;
 
   function write(kind: string, data: Data): void {
     const seq = frontier.size;
@@ -50,7 +51,8 @@ export function createSegmentedLog(genesis: Signer): SegmentedLog {
   }
 
   function add(kind: string, data: Data = {}): void {
-    const ms = Date.UTC(2026, 0, 2, 3, 4, 5) + frontier.size;
+    if (kind === "log.pruned") passedMs += 91 * 86_400_000; // what is pruned has to be old
+    const ms = Date.UTC(2026, 0, 2, 3, 4, 5) + passedMs + frontier.size;
     stamp = { at: new Date(ms).toISOString(), mono: `${ms}000000`, boot: "5a0e6c1e-b007" };
     write(kind, data);
   }
