@@ -341,13 +341,21 @@ export type Segment = { readonly file: string; readonly firstSeq: number; readon
 
 /**
  * What the file system holds for the segments now, the open one last. `ended`: those that were seen to be immutable and
- * need no other look; kept up here. Throws the system's error.
+ * need no other look; kept up here. Never throws: what cannot be looked at is held by nothing, as far as we know.
  */
 export function protectionOf(directory: string, ended: Set<string> = new Set()): readonly Protection[] {
-  const segments = segmentsIn(directory);
+  const held = <T>(look: () => T): T | Protection => {
+    try {
+      return look();
+    } catch (error) {
+      return { kind: "none", why: error instanceof Error ? error.message : "it cannot be looked at" };
+    }
+  };
+  const segments = held(() => segmentsIn(directory));
+  if ("kind" in segments) return [segments];
   return segments.map((file, at) => {
     if (ended.has(file)) return { kind: "immutable" };
-    const protection = onSegment(directory, file, readProtection);
+    const protection = held(() => onSegment(directory, file, readProtection));
     if (protection.kind === "immutable" && at < segments.length - 1) ended.add(file);
     return protection;
   });
