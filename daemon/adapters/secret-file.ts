@@ -45,7 +45,16 @@ export function writeBeside(directory: string, name: string, bytes: Uint8Array):
   } finally {
     fs.closeSync(fd);
   }
+  requireWritten(path, bytes);
   return path;
+}
+
+/** A disk that says it wrote and did not: a key that cannot be loaded again must not come into use. */
+function requireWritten(path: string, bytes: Uint8Array): void {
+  const there = readSecret(path, bytes.length);
+  const same = there?.equals(bytes) ?? false;
+  there?.fill(0);
+  if (!same) throw new Error(`${path} does not hold what was written to it`);
 }
 
 /** Gives what `writeBeside` wrote its name; unlike a rename it never takes the place of a file. */

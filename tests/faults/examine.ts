@@ -6,6 +6,7 @@ import { readLog } from "../../daemon/adapters/log-file.ts";
 import type { LogRecord } from "../../daemon/audit/record.ts";
 import type { Verdict } from "../../daemon/audit/verdict.ts";
 import { verifyLog } from "../../daemon/audit/verify.ts";
+import { BoundaryError } from "../../daemon/core/errors.ts";
 import type { DaemonHome } from "../support/daemon-process.ts";
 import type { Allowed } from "./load.ts";
 
@@ -23,7 +24,7 @@ type Places = Pick<DaemonHome, "logDir" | "stateDir">;
  * record was moved aside, and each allow that a client has seen is a proven record.
  */
 export async function examine(places: Places, allowed: readonly Allowed[]): Promise<Examined> {
-  const vkey = readOwnVkey(places.stateDir);
+  const vkey = vkeyIn(places.stateDir);
   if (vkey === null) {
     const lost = allowed.length > 0 ? [`${allowed.length} were allowed, and there is no key`] : [];
     return { verdict: null, problems: lost };
@@ -42,6 +43,16 @@ export async function examine(places: Places, allowed: readonly Allowed[]): Prom
     ...missingFrom(decisions, verdict.trustworthyUpTo?.seq ?? -1, allowed),
   ];
   return { verdict, problems };
+}
+
+/** Null also for one that cannot be read: a start refuses it, and closes. */
+function vkeyIn(stateDir: string): string | null {
+  try {
+    return readOwnVkey(stateDir);
+  } catch (error) {
+    if (error instanceof BoundaryError && error.code === "key-unreadable") return null;
+    throw error;
+  }
 }
 
 /** A log of no bytes is what a start leaves that failed before its first batch. */
