@@ -16,8 +16,8 @@ export const sendCanary: CanarySender = ({ address, port }) => {
   return new Promise((resolve) => {
     const socket = createSocket({
       type: family === 6 ? "udp6" : "udp4",
-      // the address is one: nothing is looked up
-      lookup: (_name, _options, done) => done(null, address, family),
+      // what is given is an address, to send to and to bind to: nothing is looked up
+      lookup: (given, _options, done) => done(null, given, family),
     });
     let settled = false;
     const end = (result: Awaited<ReturnType<CanarySender>>) => {
