@@ -64,9 +64,9 @@ export function createSelftest(parts: SelftestParts): Selftest {
     }
   }
 
-  async function runOne({ name, control, run }: Probe): Promise<SelftestResult> {
+  async function runOne({ name, control, run: work }: Probe): Promise<SelftestResult> {
     const begunMs = parts.monoMs();
-    const finding = await inTime(run, parts.deadlineMs);
+    const finding = await inTime(work, parts.deadlineMs);
     const milliseconds = Math.round(parts.monoMs() - begunMs);
     return { name, control, ...finding, detail: finding.detail.slice(0, MAX_DETAIL_CHARS), milliseconds };
   }

@@ -223,19 +223,19 @@ describe("the other probes", () => {
     ({ kind: "self.changed", facts: { path, part, change: "modified" }, seenNs: 0n }) as const;
 
   test("a touched canary file is seen, and only what is awaited is taken from the tripwires", async () => {
-    const expect_ = createExpectations();
-    expect(expect_.takes(changed("/c", "canary"))).toBe(false);
+    const awaited = createExpectations();
+    expect(awaited.takes(changed("/c", "canary"))).toBe(false);
     const taken: boolean[] = [];
     const canary = {
       path: "/c",
       touch: () => {
-        taken.push(expect_.takes(changed("/other", "canary")));
-        taken.push(expect_.takes(changed("/c", "program")));
-        taken.push(expect_.takes(changed("/c", "canary")));
-        taken.push(expect_.takes(changed("/c", "canary")));
+        taken.push(awaited.takes(changed("/other", "canary")));
+        taken.push(awaited.takes(changed("/c", "program")));
+        taken.push(awaited.takes(changed("/c", "canary")));
+        taken.push(awaited.takes(changed("/c", "canary")));
       },
     };
-    expect(await filesProbe(expect_, canary, () => "").run()).toMatchObject({ outcome: "passed" });
+    expect(await filesProbe(awaited, canary, () => "").run()).toMatchObject({ outcome: "passed" });
     expect(taken).toEqual([false, false, true, false]);
   });
 
