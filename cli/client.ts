@@ -17,6 +17,7 @@ import type {
   PARAMS,
   Problem,
   PruneReply,
+  SelftestReply,
   Status,
   TripwireList,
   Verb,
@@ -33,6 +34,7 @@ export type Replies = {
   "events.list": EventList;
   "events.subscribe": object;
   "tripwire.list": TripwireList;
+  "selftest.run": SelftestReply;
   check: Decision;
   "key.show": KeyReply;
   "log.prune": PruneReply;
@@ -96,6 +98,7 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "clock.clear": {},
   "events.list": { events: "object" },
   "events.subscribe": {},
+  "selftest.run": { at: "string", results: "object" },
   "tripwire.list": { tripwires: "object" },
   check: { decision: "boolean", reason: "object", mode: "string", assurance: "string" },
   "key.show": { vkey: "string", size: "number", note: "string" },

@@ -18,6 +18,11 @@ export const ROWS: readonly Row[] = [
   row("ceremony", "Leave LOCKDOWN", () => import("./commands/ceremony.ts")),
   row("watch", "Follow what happens, live, until Ctrl-C", () => import("./commands/watch.ts")),
   row("events", "Show the newest records, oldest first", () => import("./commands/events.ts")),
+  row(
+    "selftest",
+    "Try out what status claims: packets, files, log, events",
+    () => import("./commands/selftest.ts"),
+  ),
   row("tripwire", "Look at the tripwires", () => import("./commands/tripwire.ts")),
   row("check", "Ask whether something is allowed now", () => import("./commands/check.ts")),
   row(

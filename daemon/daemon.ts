@@ -16,6 +16,7 @@ import { behind, type Tripwire } from "./core/tripwire.ts";
 import type { Enforcer } from "./enforce.ts";
 import { createLookout } from "./lookout.ts";
 import type { Clock, Notifier, OpLog, SignalSource } from "./ports.ts";
+import type { Selftest } from "./selftest.ts";
 
 /**
  * The loop. Everything that happens comes in here as an input: `step` decides, the kernel is told, the records are
@@ -34,6 +35,9 @@ export type Parts = {
   readonly logRoom: () => number | null;
   readonly enforcer: Enforcer;
   readonly baseline: Baseline;
+  readonly selftest: Pick<Selftest, "failing" | "tick">;
+  /** Whether a signal is the self-test's own doing, and so sets off nothing. */
+  readonly isExpected: (signal: Signal) => boolean;
   readonly sensors: readonly SignalSource[];
   readonly notifier: Notifier;
   readonly opLog: OpLog;
@@ -94,6 +98,7 @@ export function createDaemon(
   let newestSeq = -1;
   let stopped: Promise<"recorded" | "not-recorded"> | null = null;
   let closed = false;
+  let begun = false;
   let rulesCheckedMs: number | null = null;
   let counted: { readonly atMs: number; readonly drops: Readonly<Record<string, number>> } = {
     atMs: Number.NEGATIVE_INFINITY,
@@ -217,6 +222,7 @@ export function createDaemon(
     if (nowMs() - sealedMs >= config.log.sealEveryMs) seal();
     rotate();
     parts.baseline.tick();
+    if (begun && stopped === null) parts.selftest.tick();
     lookout.restored(
       parts.sensors.map((sensor) => ({ name: sensor.name, isBlind: sensor.health().state === "blind" })),
     );
@@ -281,6 +287,7 @@ export function createDaemon(
     await Promise.all(parts.sensors.map(startSensor));
     if (stopped !== null) return;
     for (const signal of await parts.baseline.begin(before)) submitLive(signal);
+    begun = true;
     seal();
   }
 
@@ -297,7 +304,7 @@ export function createDaemon(
   }
 
   function submitLive(signal: Signal): void {
-    if (!closed) lookout.submit(signal);
+    if (!closed && !parts.isExpected(signal)) lookout.submit(signal);
   }
 
   function stop(why: string): Promise<"recorded" | "not-recorded"> {
@@ -336,7 +343,7 @@ export function createDaemon(
   }
 
   function assurance(): Assurance {
-    if (state.applied !== state.wanted) return "failed";
+    if (state.applied !== state.wanted || parts.selftest.failing().size > 0) return "failed";
     if (enforcer.how === "observed") return "observed";
     return degraded() ? "observed" : "enforced";
   }

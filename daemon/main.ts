@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { openBaselineFile } from "./adapters/baseline-file.ts";
+import { openCanaryFile, sendCanary } from "./adapters/canary.ts";
 import { createClock } from "./adapters/clock.ts";
 import { createClockSensor } from "./adapters/clock-watch.ts";
 import { createDirectoryWatch } from "./adapters/directory-watch.ts";
@@ -73,12 +74,21 @@ import { type Tripwire, watchedPaths } from "./core/tripwire.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
 import { createEnforcer, type Enforcer } from "./enforce.ts";
 import { createFeed } from "./feed.ts";
+import { networkProbes } from "./network-probe.ts";
 import { type LogPlace, openHistory, readHistory } from "./open-log.ts";
 import { HELP, type Options, parseCommand } from "./options.ts";
 import type { Clock, Firewall } from "./ports.ts";
 import { type PrunePlace, prune } from "./prune.ts";
 import type { ReadBackPlace } from "./read-back.ts";
 import { answer } from "./requests.ts";
+import {
+  createExpectations,
+  createSelftest,
+  filesProbe,
+  logProbe,
+  pathProbe,
+  SELFTEST_TRIPWIRE,
+} from "./selftest.ts";
 import { statusOf } from "./status.ts";
 import { createStop } from "./stop-once.ts";
 
@@ -93,6 +103,7 @@ const MAX_HASH_BYTES = 64 * 1024 * 1024;
 /** Of lines of the audit stream in one reply, which has to fit into a frame with all that is around them. */
 const MAX_LINES_BYTES = 60 * 1024;
 const STREAM_STOP_MS = 2_000;
+const PROBE_DEADLINE_MS = 5_000;
 /** Another daemon has the socket or the log: the kernel's rules are its own, and not ours to close. */
 const NOT_OURS = new Set(["socket-in-use", "log-locked"]);
 
@@ -149,7 +160,8 @@ type Host = {
 };
 
 async function start(setup: Setup, host: Host): Promise<void> {
-  const { options, config, tripwires } = setup;
+  const { options, config } = setup;
+  const tripwires = [...setup.tripwires, SELFTEST_TRIPWIRE];
   const { clock, enforcer } = host;
   const startedAtMs = clock.wallMs();
   process.umask(0o077);
@@ -166,6 +178,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const logPlace = logPlaceOf(options, keepingOf(config), clock);
   const opened = await openHistory(logPlace);
   const feed = createFeed();
+  const expected = createExpectations();
   const damaged: { tell: (why: string) => void } = { tell: () => undefined };
   const log = openLog({
     store: opened.store,
@@ -181,6 +194,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     },
     onRecord: (record) => {
       feed.publish(record);
+      expected.recorded(record);
       stream.take(record);
     },
     onFailed: (cause) => damaged.tell(renderErrorChain(cause)),
@@ -211,7 +225,8 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const moved = clockWhileStopped(opened.fold, now, config.clock);
   const begun = { ...resumed, frozen: resumed.frozen === "" ? moved : resumed.frozen };
   const missing = host.obstacles.map(({ what }) => what);
-  const self = ownFiles(setup);
+  const canary = openCanaryFile(options.stateDir);
+  const self = [...ownFiles(setup), { path: canary.path, part: "canary" } as const];
   const files = createFileSensor({
     paths: watchedPaths(tripwires),
     self,
@@ -250,9 +265,29 @@ async function start(setup: Setup, host: Host): Promise<void> {
   });
   const notifier = createNotifier();
   const inventory = createInventory({ everyMs: config.sensors.inventoryMs, wallMs: clock.wallMs });
+  const selftest = createSelftest({
+    probes: [
+      ...networkProbes({ enforcer, state: () => daemon.state(), send: sendCanary }),
+      filesProbe(expected, canary, () => {
+        const health = files.health();
+        return health.state === "watching" ? "" : health.why;
+      }),
+      pathProbe(expected, (nonce) =>
+        daemon.submit({ kind: "selftest.event", facts: { nonce }, seenNs: clock.monoNs() }),
+      ),
+      logProbe({ ...log, line: (seq) => lineOf(options.logDir, seq) }),
+    ],
+    record: (entry) => beforeStop(entry),
+    wallMs: clock.wallMs,
+    monoMs: () => Number(clock.monoNs() / 1_000_000n),
+    everyMs: config.selftest.everyMs,
+    deadlineMs: PROBE_DEADLINE_MS,
+  });
   const daemon = createDaemon(
     {
       config,
+      selftest,
+      isExpected: expected.takes,
       tripwires,
       clock,
       log,
@@ -305,6 +340,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     facts: createPeerFacts(),
     opLog,
     audit: stream,
+    selftest,
     prune: oneAtATime((keptDays: number, by: number) =>
       prune(prunePlaceOf(options.logDir), beforeStop, opened.ring.genesis, {
         keptDays,
@@ -320,6 +356,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         enforcer,
         sensors,
         baseline,
+        selftest,
         stream: stream.state,
         clock,
         switches: setup.switches,
@@ -541,6 +578,12 @@ function streamPlaceOf(
       readLines(logDir, segmentsOf(logDir), { from, through, maxLines, maxBytes: MAX_LINES_BYTES }),
     lastLine: (wanted) => lastLine(logDir, segmentsOf(logDir), wanted),
   };
+}
+
+/** One line of the log as it is on disk, or null. */
+function lineOf(logDir: string, seq: number): string | null {
+  const order = { from: seq, through: seq, maxLines: 1, maxBytes: MAX_LINES_BYTES };
+  return readLines(logDir, segmentsOf(logDir), order)[0] ?? null;
 }
 
 function readBackPlaceOf(logDir: string): ReadBackPlace {

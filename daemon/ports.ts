@@ -164,3 +164,18 @@ export type PreparedBaseline = {
   /** Replaces the present states: only once the log has signed the new ones. Rejects with BoundaryError("state-unwritable"); they can be loaded all the same. */
   commit(): Promise<void>;
 };
+
+/** Sends one datagram, and says what became of it. "refused": our kernel's packet filter dropped it. */
+export type CanarySender = (to: { readonly address: string; readonly port: number }) => Promise<
+  | { readonly kind: "refused" }
+  | { readonly kind: "sent" }
+  /** For another reason than the filter: no route, no such family. */
+  | { readonly kind: "not-sent"; readonly why: string }
+>;
+
+/** A file that is there only to be touched. */
+export type CanaryFile = {
+  readonly path: string;
+  /** Sets its times. Throws the system's error. */
+  touch(): void;
+};

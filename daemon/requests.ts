@@ -36,6 +36,7 @@ import {
   type Verb,
 } from "./protocol/messages.ts";
 import { problem } from "./protocol/problem.ts";
+import type { Selftest } from "./selftest.ts";
 
 /** What the verbs need of the rest of the daemon. */
 export type Office = {
@@ -52,6 +53,7 @@ export type Office = {
   /** One at a time. */
   readonly prune: (keptDays: number, by: number) => Promise<PruneReply>;
   readonly audit: Pick<AuditStream, "head" | "lines">;
+  readonly selftest: Pick<Selftest, "run">;
   readonly opLog: OpLog;
 };
 
@@ -79,6 +81,10 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   },
   "events.subscribe": { role: "readonly", handle: subscribe },
   "tripwire.list": { role: "readonly", handle: tripwireList },
+  "selftest.run": {
+    role: "operator",
+    handle: (office, { person }) => office.selftest.run(person().name),
+  },
   check: { role: "readonly", handle: check },
   "key.show": { role: "readonly", auditor: true, handle: (office) => office.head() },
   "log.prune": { role: "admin", handle: pruneLog },

@@ -6,7 +6,8 @@ import type { SwitchSettings } from "./core/switches.ts";
 import type { Daemon } from "./daemon.ts";
 import type { Enforcer } from "./enforce.ts";
 import type { Clock, Protection, SensorHealth, SignalSource } from "./ports.ts";
-import type { Control, Status } from "./protocol/messages.ts";
+import type { Control, SelftestReply, Status } from "./protocol/messages.ts";
+import type { Selftest } from "./selftest.ts";
 
 export type StatusParts = {
   readonly daemon: Daemon;
@@ -14,6 +15,7 @@ export type StatusParts = {
   readonly enforcer: Enforcer;
   readonly sensors: readonly SignalSource[];
   readonly baseline: Baseline;
+  readonly selftest: Pick<Selftest, "latest">;
   readonly stream: () => StreamState;
   readonly clock: Clock;
   readonly switches: SwitchSettings;
@@ -47,7 +49,8 @@ export function statusOf(parts: StatusParts): Status {
     },
     assurance: daemon.assurance(),
     frozen: state.frozen?.why ?? "",
-    controls: controls(parts, checkedAt),
+    controls: controls(parts, checkedAt).map((control) => tested(control, parts.selftest.latest())),
+    selftest: parts.selftest.latest(),
     sensors: parts.sensors.map((sensor) => ({ name: sensor.name, ...sensor.health() })),
     drops: daemon.drops(),
     log: {
@@ -74,7 +77,23 @@ export function statusOf(parts: StatusParts): Status {
   };
 }
 
-function controls(parts: StatusParts, checkedAt: string): readonly Control[] {
+type Claim = Omit<Control, "testedAt">;
+
+/** What its self-test found overrules what a control says of itself. */
+function tested(claim: Claim, latest: SelftestReply | null): Control {
+  const own = latest?.results.filter(({ control }) => control === claim.name) ?? [];
+  const failed = own.find(({ outcome }) => outcome === "failed");
+  const testedAt = own.some(({ outcome }) => outcome !== "not-run") ? (latest?.at ?? "") : "";
+  if (failed === undefined) return { ...claim, testedAt };
+  return {
+    ...claim,
+    state: "failed",
+    detail: `self-test ${failed.name} failed: ${failed.detail} (${claim.detail})`,
+    testedAt,
+  };
+}
+
+function controls(parts: StatusParts, checkedAt: string): readonly Claim[] {
   const sensor = (name: string) => parts.sensors.find((one) => one.name === name)?.health();
   return [
     network(parts),
@@ -89,11 +108,17 @@ function controls(parts: StatusParts, checkedAt: string): readonly Control[] {
     appendOnly(parts, checkedAt),
     streamControl(parts.stream()),
     watched("files", sensor("files"), checkedAt),
+    {
+      name: "tripwires",
+      state: "observed",
+      detail: "signals are held against them, in the mode of the instant",
+      checkedAt,
+    },
     watched("clock", sensor("clock"), checkedAt),
   ];
 }
 
-function network(parts: StatusParts): Control {
+function network(parts: StatusParts): Claim {
   const checkedAt = parts.daemon.rulesCheckedAt();
   if (parts.enforcer.how === "observed") {
     return {
@@ -115,7 +140,7 @@ function network(parts: StatusParts): Control {
   return { name: "network", state: "enforced", detail: parts.network, checkedAt };
 }
 
-function notBuilt(name: string, health: SensorHealth | undefined, on: boolean, checkedAt: string): Control {
+function notBuilt(name: string, health: SensorHealth | undefined, on: boolean, checkedAt: string): Claim {
   if (health?.state === "absent") return { name, state: "absent", detail: health.why, checkedAt };
   const control = watched(name, health, checkedAt);
   return {
@@ -128,7 +153,7 @@ function switched(detail: string, on: boolean): string {
   return on ? `${detail}; its switch is on and has no effect` : detail;
 }
 
-function watched(name: string, health: SensorHealth | undefined, checkedAt: string): Control {
+function watched(name: string, health: SensorHealth | undefined, checkedAt: string): Claim {
   if (!health) return { name, state: "absent", detail: "no sensor", checkedAt: "" };
   switch (health.state) {
     case "watching":
@@ -140,7 +165,7 @@ function watched(name: string, health: SensorHealth | undefined, checkedAt: stri
   }
 }
 
-function logControl(log: AuditLog, room: Room): Control {
+function logControl(log: AuditLog, room: Room): Claim {
   const ok = log.state() === "writing" && room === "ok";
   const bad =
     room === "ok"
@@ -151,7 +176,7 @@ function logControl(log: AuditLog, room: Room): Control {
 }
 
 /** What keeps even root from changing the files by accident, and from changing them without a trace. */
-function appendOnly({ protections }: StatusParts, checkedAt: string): Control {
+function appendOnly({ protections }: StatusParts, checkedAt: string): Claim {
   const all = protections();
   const wanted = (at: number) => (at === all.length - 1 ? "append-only" : "immutable");
   const missing = all.filter((one, at) => one.kind !== wanted(at));
@@ -164,7 +189,7 @@ function appendOnly({ protections }: StatusParts, checkedAt: string): Control {
 }
 
 /** It follows the log, so it is never better than observed while it does not keep up. */
-function streamControl({ kind, next, sealedAt, why }: StreamState): Control {
+function streamControl({ kind, next, sealedAt, why }: StreamState): Claim {
   const name = "audit stream";
   switch (kind) {
     case "writing":

@@ -37,6 +37,7 @@ export function renderStatus(status: Status, paint: Paint): readonly string[] {
     paint("bold", "sensors"),
     ...renderTable(status.sensors.map((sensor) => sensorRow(sensor, paint))),
     ...renderDrops(status),
+    ...renderSelftest(status, paint),
     ...status.changedFiles.map((path) => paint("yellow", `changed    ${plain(path)}`)),
     paint("bold", "log"),
     ...renderLog(status),
@@ -73,6 +74,14 @@ function sensorRow(sensor: Status["sensors"][number], paint: Paint): readonly st
 // padded before it is painted, so that the columns stay straight
 function state(text: string, paint: Paint): string {
   return paint(STATE_COLOUR[text] ?? "yellow", plain(text).padEnd("enforced".length));
+}
+
+function renderSelftest({ selftest }: Status, paint: Paint): readonly string[] {
+  if (!selftest) return ["self-test  not run yet"];
+  const failed = selftest.results.filter(({ outcome }) => outcome === "failed");
+  const passed = selftest.results.filter(({ outcome }) => outcome === "passed").length;
+  const line = `self-test  ${passed} passed, ${failed.length} failed; ${plain(selftest.at)}`;
+  return [failed.length === 0 ? line : paint("red", line)];
 }
 
 function renderDrops(status: Status): readonly string[] {

@@ -42,6 +42,7 @@ export const RECORD_KINDS = [
   "ceremony.refused",
   "ceremony.cancelled",
   "baseline.set",
+  "selftest.done",
   "decision",
   "request.refused",
   /** A new audit stream begins: its key, and why. docs/LOG_FORMAT.md, "The audit stream", has these three. */

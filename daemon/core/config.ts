@@ -184,6 +184,12 @@ export const ConfigSchema = z.strictObject({
       reserveBytes: z.number().int().min(0).max(1_073_741_824).default(4_194_304),
     })
     .prefault({}),
+  selftest: z
+    .strictObject({
+      /** Every claim of `status` that can be tried out is tried out this often. */
+      everyMs: Ms(10_000, 86_400_000, 900_000),
+    })
+    .prefault({}),
   /** A file of tripwires; without it the shipped set (policies/tripwires.yaml) is used. */
   tripwiresFile: AbsolutePath.optional(),
 });

@@ -25,7 +25,7 @@ export type FileState = {
 };
 
 /** One of our own files: a change of it is `self.changed`. */
-export type SelfPath = { readonly path: string; readonly part: "config" | "key" | "program" };
+export type SelfPath = { readonly path: string; readonly part: "config" | "key" | "program" | "canary" };
 
 export type FileDifference = { readonly path: string; readonly change: FileChange };
 

@@ -14,7 +14,16 @@ export type DeadMan =
 type Network = Config["network"];
 
 /** The counters of the rules that drop; packets that a chain of ours let through are not counted. */
-export const COUNTERS = ["refused_in", "refused_out", "refused_forward", "no_heartbeat"] as const;
+export const COUNTERS = ["refused_in", "refused_out", "refused_forward", "canary", "no_heartbeat"] as const;
+
+/**
+ * Where the self-test sends its packets: refused in every mode, so that "it blocks" can be tried where nothing else is
+ * refused. Port 9 discards in any case (RFC 863), and loopback's last address is nobody's.
+ */
+export const CANARIES = [
+  { family: "ip", address: "127.255.255.254", port: 9 },
+  { family: "ip6", address: "::1", port: 9 },
+] as const;
 
 /**
  * Before every other table's chain on these hooks (iptables' raw table is at -300, defragmentation at -400), so that
@@ -47,7 +56,7 @@ export function renderRules(posture: Posture, network: Network, dead: DeadMan): 
     ...baseChain("forward", "forward", EARLY, "mode_forward", dead),
     ...baseChain("leaving", "postrouting", LATE, "mode_out", dead),
     ...chain("mode_in", rulesIn(posture)),
-    ...chain("mode_out", rulesOut(posture)),
+    ...chain("mode_out", [...canaries(), ...rulesOut(posture)]),
     ...chain("mode_forward", rulesForward(posture)),
     "}",
   ];
@@ -142,6 +151,12 @@ function rulesIn(posture: Posture): string[] {
     case "nothing":
       return [refuse];
   }
+}
+
+function canaries(): string[] {
+  return CANARIES.map(
+    ({ family, address, port }) => `${family} daddr ${address} udp dport ${port} counter name "canary" drop`,
+  );
 }
 
 /** Also for what leaves after forwarding: it passes postrouting. */

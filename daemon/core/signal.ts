@@ -5,7 +5,7 @@
 export const SIGNAL_FACTS = {
   /** A watched file or something in a watched directory. path: absolute; change: FileChange. */
   "file.changed": ["path", "change"],
-  /** Our own configuration, key or program files. part: config | key | program | baseline. */
+  /** Our own configuration, key or program files. part: config | key | program | baseline | canary. */
   "self.changed": ["path", "part", "change"],
   /** change: added | removed | up | down. */
   "network.link": ["interface", "change"],
@@ -23,6 +23,8 @@ export const SIGNAL_FACTS = {
   "log.damaged": ["log", "what", "detail"],
   /** A sensor cannot see. sensor: files | network | usb | rules | clock. */
   "sensor.blind": ["sensor", "why"],
+  /** The self-test's own, to see that an event becomes a record. */
+  "selftest.event": ["nonce"],
 } as const;
 
 export type SignalKind = keyof typeof SIGNAL_FACTS;

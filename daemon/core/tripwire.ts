@@ -48,6 +48,7 @@ export function sensorOf(kind: SignalKind): "files" | "network" | "usb" | "rules
       return "clock";
     case "log.damaged":
     case "sensor.blind":
+    case "selftest.event":
       return "none";
   }
 }

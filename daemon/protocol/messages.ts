@@ -86,6 +86,7 @@ export const PARAMS = {
   "events.list": z.strictObject({ limit: z.number().int().min(1).max(200).default(50) }),
   "events.subscribe": None,
   "tripwire.list": None,
+  "selftest.run": None,
   check: CheckSchema,
   "key.show": None,
   /** Segments whose records are all older are removed, and leave tombstones. */
@@ -108,6 +109,24 @@ export type Control = {
   readonly detail: string;
   /** RFC 3339: when it was last seen to be so; "" when never. */
   readonly checkedAt: string;
+  /** RFC 3339: its last self-test; "" when none tests it, or none was run yet. */
+  readonly testedAt: string;
+};
+
+/** One claim that was tried out. */
+export type SelftestResult = {
+  readonly name: string;
+  /** The row of the status that makes the claim. */
+  readonly control: string;
+  readonly outcome: "passed" | "failed" | "not-run";
+  readonly detail: string;
+  readonly milliseconds: number;
+};
+
+export type SelftestReply = {
+  readonly at: string;
+  readonly by: string;
+  readonly results: readonly SelftestResult[];
 };
 
 export type Status = {
@@ -133,6 +152,8 @@ export type Status = {
     readonly vkey: string;
     readonly state: "writing" | "failed";
   };
+  /** The newest self-test; null before the first one. */
+  readonly selftest: SelftestReply | null;
   readonly changedFiles: readonly string[];
   /** What the host is (system, network interfaces), or `missing` with the reason. For people: nothing depends on it. */
   readonly inventory: object;

@@ -43,7 +43,13 @@ describe("what is said of a mode", () => {
 });
 
 describe('what "observed" means', () => {
-  const control = (state: "enforced" | "observed") => ({ name: "network", state, detail: "", checkedAt: "" });
+  const control = (state: "enforced" | "observed") => ({
+    name: "network",
+    state,
+    detail: "",
+    checkedAt: "",
+    testedAt: "",
+  });
   const files = { name: "files", state: "blind", why: "no inotify" } as const;
   const usb = { name: "usb", state: "absent", why: "no bus" } as const;
   const mode = { wanted: "AIRGAP", applied: "AIRGAP", assurance: "observed" } as const;

@@ -45,7 +45,13 @@ const STATUS: Status = {
   assurance: "enforced",
   frozen: "",
   controls: [
-    { name: "network", state: "enforced", detail: "libnftables", checkedAt: "2026-01-01T00:00:01.000Z" },
+    {
+      name: "network",
+      state: "enforced",
+      detail: "libnftables",
+      checkedAt: "2026-01-01T00:00:01.000Z",
+      testedAt: "",
+    },
   ],
   sensors: [
     { name: "files", state: "watching", via: "inotify" },
@@ -55,6 +61,7 @@ const STATUS: Status = {
   log: { dir: "/log", size: 42, root: "ab".repeat(32), sealedAt: "", vkey: "b+1+x", state: "writing" },
   changedFiles: [],
   daemon: { version: "0.1.0", pid: 7, startedAt: "2026-01-01T00:00:00.000Z", boot: "b" },
+  selftest: null,
   ceremony: null,
 };
 const MODE: ModeReply = { wanted: "AIRGAP", applied: "AIRGAP", assurance: "enforced", changed: true, seq: 9 };

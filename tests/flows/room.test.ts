@@ -29,6 +29,11 @@ async function check(host: Host, memoryClass: string): Promise<unknown> {
     prune: () => {
       throw new Error("not asked");
     },
+    selftest: {
+      run: () => {
+        throw new Error("not asked");
+      },
+    },
     opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
   };
   const connection = {

@@ -177,6 +177,7 @@ export async function startHost(options: HostOptions = {}) {
     frozen: "",
   };
   const notified: string[] = [];
+  const failing = new Set<string>();
   const disk: { freeBytes: number | null } = { freeBytes: 1e12 };
   const daemon = createDaemon(
     {
@@ -188,6 +189,8 @@ export async function startHost(options: HostOptions = {}) {
       logRoom: () => disk.freeBytes,
       enforcer,
       baseline,
+      selftest: { failing: () => failing, tick: () => undefined },
+      isExpected: () => false,
       sensors,
       opLog: quiet,
       notifier: {
@@ -212,6 +215,7 @@ export async function startHost(options: HostOptions = {}) {
   return {
     daemon,
     baseline,
+    failing,
     clock,
     store,
     firewall,
