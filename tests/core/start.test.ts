@@ -1,8 +1,15 @@
 import { describe, expect, test } from "vitest";
+import { NO_HOLD_MEMORY } from "../../daemon/core/held.ts";
 import { MODES } from "../../daemon/core/mode.ts";
 import { type History, startIn } from "../../daemon/core/start.ts";
 
-const clean = (wanted: (typeof MODES)[number]): History => ({ kind: "clean", wanted, epoch: 7, frozen: "" });
+const clean = (wanted: (typeof MODES)[number]): History => ({
+  kind: "clean",
+  wanted,
+  epoch: 7,
+  frozen: "",
+  held: NO_HOLD_MEMORY,
+});
 
 describe("startIn", () => {
   test.each([
@@ -14,7 +21,7 @@ describe("startIn", () => {
     ["LOCKDOWN outlives a clean stop", clean("LOCKDOWN"), "OPEN", "LOCKDOWN", "resumed"],
     [
       "a crash is LOCKDOWN",
-      { kind: "crash", wanted: "OPEN", epoch: 3, frozen: "", lastAt: "x" },
+      { kind: "crash", wanted: "OPEN", epoch: 3, frozen: "", held: NO_HOLD_MEMORY, lastAt: "x" },
       "OPEN",
       "LOCKDOWN",
       "crash",
@@ -34,7 +41,7 @@ describe("startIn", () => {
 
   test("nothing but a first start or a clean stop is ever looser than LOCKDOWN", () => {
     const histories: History[] = [
-      { kind: "crash", wanted: "OPEN", epoch: 1, frozen: "", lastAt: "" },
+      { kind: "crash", wanted: "OPEN", epoch: 1, frozen: "", held: NO_HOLD_MEMORY, lastAt: "" },
       { kind: "broken", why: "" },
       { kind: "unreadable", why: "" },
     ];
@@ -44,11 +51,19 @@ describe("startIn", () => {
   });
 
   test("a freeze outlives a restart", () => {
-    expect(startIn({ kind: "clean", wanted: "OPEN", epoch: 1, frozen: "jumped" }, null, "OPEN").frozen).toBe(
-      "jumped",
-    );
     expect(
-      startIn({ kind: "crash", wanted: "OPEN", epoch: 1, frozen: "jumped", lastAt: "" }, null, "OPEN").frozen,
+      startIn(
+        { kind: "clean", wanted: "OPEN", epoch: 1, frozen: "jumped", held: NO_HOLD_MEMORY },
+        null,
+        "OPEN",
+      ).frozen,
+    ).toBe("jumped");
+    expect(
+      startIn(
+        { kind: "crash", wanted: "OPEN", epoch: 1, frozen: "jumped", held: NO_HOLD_MEMORY, lastAt: "" },
+        null,
+        "OPEN",
+      ).frozen,
     ).toBe("jumped");
   });
 

@@ -228,7 +228,16 @@ export async function startHost(options: HostOptions = {}) {
     kinds: () => records.map((record) => record.kind).filter((kind) => kind !== "seal"),
     last: (kind: string) => records.findLast((record) => record.kind === kind),
     set: (to: Mode, forMs: number | null = null) =>
-      daemon.ask((request) => ({ kind: "set-mode", request, to, by: ANA, reason: "test", forMs })),
+      daemon.ask((request) => ({
+        kind: "set-mode",
+        request,
+        to,
+        by: ANA,
+        reason: "test",
+        forMs,
+        confirmMs: null,
+        keep: null,
+      })),
     signal: (kind: SignalKind, facts: Facts) => daemon.submit(signalOf(kind, facts)),
     /** What must hold after every flow: the log verifies, and what is reported applied is what the kernel holds. */
     async checkInvariants(): Promise<void> {
