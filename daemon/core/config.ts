@@ -133,6 +133,8 @@ export const ConfigSchema = z.strictObject({
       /** Without a heartbeat for this long the kernel closes by itself. */
       deadManMs: Ms(500, 60_000, 2_000),
       heartbeatMs: Ms(50, 20_000, 500),
+      /** The hold of a first start. "shadow": nothing is refused until somebody says `boundaryctl enforce`. */
+      firstStart: z.enum(["enforce", "shadow"]).default("enforce"),
     })
     .refine((e) => e.heartbeatMs * 2 <= e.deadManMs, {
       message: "must be at most half of deadManMs, or one late heartbeat closes the host",

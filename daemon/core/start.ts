@@ -112,6 +112,12 @@ export function holdIn(
   }
 }
 
+/** For the record, and for a person. */
+export const WHY_HELD = {
+  "first-start": "a first start, with enforcement.firstStart: shadow",
+  "boot-parameter": "boundary.release=1 on the kernel's command line",
+} as const;
+
 function released(from: Hold): StartHold {
   return { held: { hold: "released", lasts: "boot" }, change: { from, by: "boot-parameter" } };
 }

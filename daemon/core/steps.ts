@@ -119,7 +119,12 @@ export function modeChanged(from: Mode, next: State, by: string, reason: string)
 }
 
 /** `why`: a person's reason, or what the change is the end of. */
-export function holdChanged(state: State, to: Held, by: string, why: string): Entry {
+export function holdChanged(
+  state: Pick<State, "held" | "wanted" | "epoch">,
+  to: Held,
+  by: string,
+  why: string,
+): Entry {
   const { hold: from } = state.held;
   const data = { from, to: to.hold, lasts: to.lasts, by, why, mode: state.wanted, inEpoch: state.epoch };
   return { kind: "hold.changed", data };

@@ -7,9 +7,13 @@ import { verifyLog } from "../../daemon/audit/verify.ts";
 import { createBaseline } from "../../daemon/baseline.ts";
 import { type Config, ConfigSchema } from "../../daemon/core/config.ts";
 import { type FileState, missingState } from "../../daemon/core/fingerprint.ts";
+import type { Flow } from "../../daemon/core/flow.ts";
+import { sameFlow } from "../../daemon/core/flow-text.ts";
+import { ENFORCING } from "../../daemon/core/held.ts";
+import type { Hold } from "../../daemon/core/hold.ts";
 import type { Mode } from "../../daemon/core/mode.ts";
 import type { Facts, Signal, SignalKind } from "../../daemon/core/signal.ts";
-import type { Start } from "../../daemon/core/start.ts";
+import type { Start, StartHold } from "../../daemon/core/start.ts";
 import type { Person } from "../../daemon/core/state.ts";
 import type { Tripwire } from "../../daemon/core/tripwire.ts";
 import { createDaemon } from "../../daemon/daemon.ts";
@@ -93,6 +97,7 @@ type HostOptions = {
   readonly tripwires?: readonly Tripwire[];
   readonly config?: Parameters<typeof ConfigSchema.parse>[0];
   readonly enforcing?: false;
+  readonly hold?: StartHold;
 };
 
 export const trip = (id: string, on: SignalKind, over: Partial<Tripwire> = {}): Tripwire => ({
@@ -177,6 +182,8 @@ export async function startHost(options: HostOptions = {}) {
     frozen: "",
   };
   const notified: string[] = [];
+  const holds: Hold[] = [];
+  const flows: Flow[] = [];
   const disk: { freeBytes: number | null } = { freeBytes: 1e12 };
   const daemon = createDaemon(
     {
@@ -187,6 +194,8 @@ export async function startHost(options: HostOptions = {}) {
       keyDamage: () => null,
       logRoom: () => disk.freeBytes,
       enforcer,
+      exists: (flow) => flows.some((each) => sameFlow(each, flow)),
+      heldAs: (hold) => void holds.push(hold),
       baseline,
       sensors,
       opLog: quiet,
@@ -197,7 +206,7 @@ export async function startHost(options: HostOptions = {}) {
         status: () => undefined,
       },
     },
-    start,
+    { ...start, hold: options.hold ?? { held: ENFORCING, change: null } },
     {},
   );
   damaged.tell = (detail) =>
@@ -222,6 +231,10 @@ export async function startHost(options: HostOptions = {}) {
     saved,
     sensors,
     notified,
+    /** What `heldAs` was told, in order. */
+    holds,
+    /** The connections of the host. */
+    flows,
     disk,
     config,
     tripwires,
@@ -245,8 +258,12 @@ export async function startHost(options: HostOptions = {}) {
       const verdict = await verifyLog(chunks(store.bytes), { vkey });
       expect(verdict.bad).toBeNull();
       const { wanted, applied } = daemon.state();
-      if (options.enforcing !== false && applied !== null) expect(firewall.mode).toBe(applied);
-      if (store.behaviour === "works" && log.state() === "writing") expect(verdict.state.wanted).toBe(wanted);
+      const { hold } = daemon.state().held;
+      if (options.enforcing !== false && applied !== null)
+        expect(firewall.mode).toBe(hold === "enforcing" ? applied : null);
+      if (store.behaviour !== "works" || log.state() !== "writing") return;
+      expect(verdict.state.wanted).toBe(wanted);
+      if (daemon.state().held.lasts === "always") expect(verdict.state.hold).toBe(hold);
     },
   };
 
