@@ -140,7 +140,7 @@ export function createDaemon(
     if (changes) sinceMs = clock.wallMs();
     state = result.state;
     if (state.keep !== keptBefore) keptLookMs = nowMs();
-    const outcome = result.enforce ? enforcer.apply(result.enforce.mode, result.enforce) : null;
+    const outcome = result.enforce ? give(result.enforce) : null;
     const told =
       result.repeat && input?.kind === "trip" && !repeats.first(input.tripwire, repeatKey(input), nowMs())
         ? []
@@ -155,6 +155,10 @@ export function createDaemon(
     if (result.enforce && outcome) dispatch(kernelSaid(result.enforce, outcome));
     if (changes) lookout.modeChanged();
     if (state.held.hold !== heldBefore) parts.heldAs(state.held.hold);
+  }
+
+  function give({ mode, hold, keep }: Order): ReturnType<Enforcer["apply"]> {
+    return enforcer.apply(mode, { hold, keep });
   }
 
   function kernelSaid(order: Order, outcome: ReturnType<Enforcer["apply"]>): Input {
@@ -256,9 +260,9 @@ export function createDaemon(
 
   /** The kernel lives on only while what it holds is what we want: anything else is left to the dead-man. */
   function heartbeat(): void {
-    if (state.how !== "kernel" || enforcer.how !== "kernel" || state.applied !== state.wanted) return;
+    if (enforcer.how !== "kernel" || state.applied !== state.wanted) return;
     const beat = enforcer.heartbeat();
-    if (beat.ok) rulesCheckedMs = clock.wallMs();
+    if (beat.ok) rulesCheckedMs = state.how === "kernel" ? clock.wallMs() : rulesCheckedMs;
     else
       lookout.submit({
         kind: "rules.changed",

@@ -277,7 +277,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       sensors,
       notifier,
       exists: (flow) => SOCKETS.flows().some((each) => sameFlow(each, flow)),
-      heldAs: (now) => heldAs(setup, host, now),
+      heldAs: (held) => heldAs(setup, host, held),
       opLog,
     },
     begun,
@@ -409,7 +409,7 @@ async function close(setup: Setup): Promise<void> {
     process.stdout.write("a daemon is running: its rules stay as they are\n");
     return;
   }
-  const { mode, hold, why } = await known(setup);
+  const { mode, hold, why } = await asLogged(setup);
   if (enforcer.how === "observed" && hold === "enforcing") {
     // whoever called has to close by other means (OnFailure=)
     process.stderr.write(`boundary-daemon: cannot close, though it is switched on; missing: ${missing}\n`);
@@ -445,7 +445,7 @@ function holdFacts({ enforcement }: Config, clock: Clock): Parameters<typeof hol
 }
 
 /** What the log says, with nobody else writing to it meanwhile. */
-async function known({ options, config }: Setup): Promise<LastKnown> {
+async function asLogged({ options, config }: Setup): Promise<LastKnown> {
   const clock = createClock();
   const place = logPlaceOf(options, keepingOf(config), clock);
   const lock = existsSync(options.logDir) ? lockLogDirectory(options.logDir) : null;
