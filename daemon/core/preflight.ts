@@ -1,6 +1,7 @@
 import type { Config } from "./config.ts";
 import type { Flow } from "./flow.ts";
 import { renderFlow, sameFlow } from "./flow-text.ts";
+import { parseIpRange, renderIpRange } from "./ip-range.ts";
 import type { Mode } from "./mode.ts";
 import { posture } from "./posture.ts";
 import type { Listener, Sockets } from "./proc-net.ts";
@@ -111,25 +112,38 @@ function listenerOutlook(mode: Mode, network: Network, host: HostNetwork, listen
   const own = host.links.get(listener.address);
   const outside = [...host.links.values()].filter(({ loopback }) => !loopback);
   const links = listener.everywhere ? outside : [own ?? { name: "", loopback: isLoopback(listener) }];
-  const verdicts = links.map((link) =>
-    wouldPass(posture(mode), network, {
-      direction: "in",
-      family: listener.family,
-      localAddress: listener.address,
-      remoteAddress: NOBODY[listener.family],
-      protocol: listener.protocol,
-      port: listener.port,
-      interface: link.name,
-      loopback: link.loopback,
-    }),
+  const verdicts = links.flatMap((link) =>
+    callers(network, listener.family).map((remoteAddress) =>
+      wouldPass(posture(mode), network, {
+        direction: "in",
+        family: listener.family,
+        localAddress: listener.address,
+        remoteAddress,
+        protocol: listener.protocol,
+        port: listener.port,
+        interface: link.name,
+        loopback: link.loopback,
+      }),
+    ),
   );
   const passing = verdicts.find(({ pass }) => pass);
   if (passing) return { what, verdict: "kept", rule: passing.rule };
   return { what, verdict: "cut", rule: verdicts[0]?.rule ?? `mode ${mode}` };
 }
 
-/** No address that a list of addresses is likely to name: whoever asks is not known. */
-const NOBODY = { 4: "192.0.2.1", 6: "2001:db8::1" } as const;
+/** Who calls is not known: addresses apart from each other, that no list is likely to deny all, and whom the lists let in. */
+const STRANGERS = {
+  4: ["10.11.12.13", "93.184.216.34", "203.0.113.77"],
+  6: ["fd12::13", "2606:2800::34", "2001:db8::77"],
+} as const;
+
+function callers(network: Network, family: 4 | 6): readonly string[] {
+  const named = network.allow.flatMap((entry) => {
+    const range = parseIpRange((typeof entry === "string" ? entry : entry.address) ?? "");
+    return range?.family === family ? [renderIpRange({ ...range, last: range.first })] : [];
+  });
+  return [...STRANGERS[family], ...named];
+}
 
 function isLoopback({ address }: Listener): boolean {
   return address.startsWith("127.") || address === "0:0:0:0:0:0:0:1";

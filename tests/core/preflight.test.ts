@@ -43,6 +43,7 @@ describe("a pre-flight", () => {
     ["TRUSTED", { trustedInterfaces: ["wg0"] }, "cut cut kept kept kept"],
     ["TRUSTED", { allow: [{ direction: "in", protocol: "tcp", port: 22 }] }, "kept cut kept kept kept"],
     ["TRUSTED", { allow: [{ direction: "out", protocol: "tcp", port: 443 }] }, "cut kept kept cut kept"],
+    ["TRUSTED", { allow: ["172.16.5.0/24"] }, "cut cut kept kept kept"],
     ["AIRGAP", {}, "cut cut kept cut kept"],
     ["LOCKDOWN", {}, "cut cut cut cut cut"],
   ] as const)(

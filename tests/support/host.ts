@@ -98,6 +98,8 @@ type HostOptions = {
   readonly config?: Parameters<typeof ConfigSchema.parse>[0];
   readonly enforcing?: false;
   readonly hold?: StartHold;
+  /** The log cannot be written from the beginning. */
+  readonly storeFails?: true;
 };
 
 export const trip = (id: string, on: SignalKind, over: Partial<Tripwire> = {}): Tripwire => ({
@@ -118,6 +120,7 @@ export async function startHost(options: HostOptions = {}) {
   const vkey = renderVkey("test-host", raw);
   const clock = new FakeClock();
   const store = new FakeStore();
+  if (options.storeFails) store.behaviour = "fails";
   const firewall = new FakeFirewall();
   const records: LogRecord[] = [];
   const told: string[] = [];
