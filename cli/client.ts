@@ -15,9 +15,11 @@ import type {
   KeyReply,
   ModeReply,
   PARAMS,
+  PreflightReply,
   Problem,
   PruneReply,
   SelftestReply,
+  ShadowReply,
   Status,
   TripwireList,
   Verb,
@@ -27,6 +29,10 @@ import type {
 export type Replies = {
   status: Status;
   "mode.set": ModeReply;
+  "mode.confirm": ModeReply;
+  "mode.preflight": PreflightReply;
+  "enforcement.enforce": ModeReply;
+  "enforcement.shadow": ShadowReply;
   "ceremony.begin": CeremonyReply;
   "ceremony.confirm": ModeReply;
   "ceremony.cancel": object;
@@ -86,6 +92,10 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
     daemon: "object",
   },
   "mode.set": { wanted: "string", assurance: "string", changed: "boolean" },
+  "mode.confirm": { wanted: "string", assurance: "string", changed: "boolean" },
+  "mode.preflight": { mode: "string", flows: "object", listeners: "object", usb: "object" },
+  "enforcement.enforce": { wanted: "string", assurance: "string", changed: "boolean" },
+  "enforcement.shadow": { hold: "string", blocked: "object" },
   "ceremony.begin": {
     id: "string",
     code: "string",

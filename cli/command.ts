@@ -13,6 +13,8 @@ export type CliCommand = {
   readonly usage: string;
   readonly describe: string;
   readonly children: readonly CliCommand[];
+  /** What its group does when no word names a child. */
+  readonly isDefault: boolean;
   /** The options of its own, without "--". */
   readonly optionNames: () => readonly string[];
   register(yargs: Argv<Common>, settle: Settle): void;
@@ -28,17 +30,20 @@ export function define<A extends Common>(spec: {
   readonly describe: string;
   readonly examples: readonly Example[];
   readonly options: (yargs: Argv<Common>) => Argv<A>;
+  readonly isDefault?: boolean;
   readonly run: (args: ArgumentsCamelCase<A>) => Promise<ExitCode>;
 }): CliCommand {
+  const { isDefault = false } = spec;
   return {
     usage: spec.usage,
     describe: spec.describe,
     children: [],
+    isDefault,
     optionNames: () => namesOf(spec.options),
     runBare: null,
     register: (yargs, settle) => {
       yargs.command<A>({
-        command: spec.usage,
+        command: isDefault ? [spec.usage, "$0"] : spec.usage,
         describe: spec.describe,
         builder: (inner: Argv) => addExamples(spec.options(inner as Argv<Common>), spec.examples),
         handler: (args) => settle(async () => spec.run(args)),
@@ -70,6 +75,7 @@ export function group(spec: {
     usage: spec.usage,
     describe: spec.describe,
     children: spec.children,
+    isDefault: false,
     optionNames: () => [],
     runBare: alone,
     register: (yargs, settle) => {
@@ -80,7 +86,8 @@ export function group(spec: {
           const typed = inner as Argv<Common>;
           for (const child of spec.children) child.register(typed, settle);
           const named = spec.children.map((child) => wordOf(child)).join(", ");
-          if (alone === null) typed.demandCommand(1, `name one of: ${named}`);
+          const isDemanded = alone === null && !spec.children.some((child) => child.isDefault);
+          if (isDemanded) typed.demandCommand(1, `name one of: ${named}`);
           return addExamples(typed, spec.examples);
         },
         handler: (args) => (alone === null ? undefined : settle(() => alone(args))),

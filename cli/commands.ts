@@ -16,6 +16,13 @@ export const ROWS: readonly Row[] = [
   ),
   row("mode", "Show or change the mode", () => import("./commands/mode.ts")),
   row("ceremony", "Leave LOCKDOWN", () => import("./commands/ceremony.ts")),
+  row(
+    "enforce",
+    "Have the kernel hold the mode, after shadow or a release",
+    () => import("./commands/enforce.ts"),
+  ),
+  row("release", "Take our rules out of the kernel, by ceremony", () => import("./commands/release.ts")),
+  row("network", "Look at what the network is used for", () => import("./commands/network.ts")),
   row("watch", "Follow what happens, live, until Ctrl-C", () => import("./commands/watch.ts")),
   row("events", "Show the newest records, oldest first", () => import("./commands/events.ts")),
   row(

@@ -7,9 +7,18 @@ export function isInteractive(): boolean {
 
 /** Asks for one line; null when the input ends or Ctrl-C is pressed. */
 export function askLine(question: string): Promise<string | null> {
+  return askLineWithin(question, null);
+}
+
+/** The same, and null also when the time is up. `ms`: null for as long as it takes. */
+export function askLineWithin(question: string, ms: number | null): Promise<string | null> {
   const lines = createInterface({ input: process.stdin, output: process.stdout });
+  const alarm = ms === null ? undefined : setTimeout(() => lines.close(), ms);
   return new Promise((resolve) => {
-    lines.once("close", () => resolve(null));
+    lines.once("close", () => {
+      clearTimeout(alarm);
+      resolve(null);
+    });
     lines.once("SIGINT", () => lines.close());
     lines.question(question, (line) => {
       resolve(line.trim());

@@ -5,13 +5,16 @@ import type { Assurance } from "./core/assurance.ts";
 import type { Config } from "./core/config.ts";
 import { roomAfter } from "./core/disk.ts";
 import { renderErrorChain } from "./core/errors.ts";
+import type { Flow } from "./core/flow.ts";
+import { ENFORCING } from "./core/held.ts";
+import type { Hold } from "./core/hold.ts";
 import { reorder, step } from "./core/machine.ts";
-import type { Mode } from "./core/mode.ts";
 import { createRepeats, type Repeated } from "./core/repeats.ts";
 import { isSegmentFull } from "./core/rotation.ts";
 import type { FileChange, Signal } from "./core/signal.ts";
-import type { Start } from "./core/start.ts";
-import { type Answer, type Input, initialState, type State, type Step } from "./core/state.ts";
+import { type Start, type StartHold, WHY_HELD } from "./core/start.ts";
+import { type Answer, type Input, initialState, type Order, type State, type Step } from "./core/state.ts";
+import { holdChanged } from "./core/steps.ts";
 import { behind, type Tripwire } from "./core/tripwire.ts";
 import type { Enforcer } from "./enforce.ts";
 import { createLookout } from "./lookout.ts";
@@ -40,6 +43,10 @@ export type Parts = {
   readonly isExpected: (signal: Signal) => boolean;
   readonly sensors: readonly SignalSource[];
   readonly notifier: Notifier;
+  /** Whether a connection of this host exists still. */
+  readonly exists: (flow: Flow) => boolean;
+  /** Told whenever the hold has become another one. */
+  readonly heldAs: (hold: Hold) => void;
   readonly opLog: OpLog;
 };
 
@@ -78,7 +85,7 @@ export type Daemon = {
 
 export function createDaemon(
   parts: Parts,
-  start: Start,
+  start: Start & { readonly hold: StartHold },
   firedBefore: Readonly<Record<string, number>>,
 ): Daemon {
   const { config, clock, log, enforcer, opLog } = parts;
@@ -92,7 +99,9 @@ export function createDaemon(
   const waiting = new Map<number, (outcome: Outcome) => void>();
   const repeats = createRepeats(config.sensors.repeatWindowMs);
   const fired = new Map(Object.entries(firedBefore));
-  let state = initialState(start.mode, start.epoch, start.cause); // only dispatch and order write this
+  // only dispatch and begin write this; what opens is taken up by begin, once it is recorded
+  const begins = start.hold.change === null ? start.hold.held : ENFORCING;
+  let state = initialState(start.mode, start.epoch, start.cause, begins);
   let requests = 0;
   let promisedSeq = -1; // of the newest loosening's record
   let newestSeq = -1;
@@ -104,6 +113,7 @@ export function createDaemon(
     atMs: Number.NEGATIVE_INFINITY,
     drops: {},
   };
+  let keptLookMs = Number.NEGATIVE_INFINITY;
   let sealedMs = 0;
   let rotating = false;
   let rotateAfterMs = 0;
@@ -131,9 +141,11 @@ export function createDaemon(
   /** The kernel first, then the records, then whoever waits; and what the kernel said is the next input. */
   function carryOut(result: Step, input: Input | null): void {
     const changes = result.state.wanted !== state.wanted;
+    const [heldBefore, keptBefore] = [state.held.hold, state.keep];
     if (changes) sinceMs = clock.wallMs();
     state = result.state;
-    const outcome = result.enforce ? enforcer.apply(result.enforce.mode) : null;
+    if (state.keep !== keptBefore) keptLookMs = nowMs();
+    const outcome = result.enforce ? give(result.enforce) : null;
     const told =
       result.repeat && input?.kind === "trip" && !repeats.first(input.tripwire, repeatKey(input), nowMs())
         ? []
@@ -147,14 +159,19 @@ export function createDaemon(
     if (result.awaits !== null) awaitLog(result.awaits, durable);
     if (result.enforce && outcome) dispatch(kernelSaid(result.enforce, outcome));
     if (changes) lookout.modeChanged();
+    if (state.held.hold !== heldBefore) parts.heldAs(state.held.hold);
   }
 
-  function kernelSaid(order: { mode: Mode; attempt: number }, outcome: ReturnType<Enforcer["apply"]>): Input {
+  function give({ mode, hold, keep }: Order): ReturnType<Enforcer["apply"]> {
+    return enforcer.apply(mode, { hold, keep });
+  }
+
+  function kernelSaid(order: Order, outcome: ReturnType<Enforcer["apply"]>): Input {
     if (!outcome.ok) {
       opLog.error({ mode: order.mode, why: outcome.why }, "the kernel did not take the rules");
       return { kind: "enforce-failed", attempt: order.attempt, why: outcome.why };
     }
-    rulesCheckedMs = clock.wallMs();
+    if (outcome.how === "kernel") rulesCheckedMs = clock.wallMs();
     return { kind: "enforced", attempt: order.attempt, mode: order.mode, how: outcome.how };
   }
 
@@ -202,10 +219,18 @@ export function createDaemon(
     if (room !== state.room) dispatch({ kind: "room", room, freeBytes: freeBytes ?? -1 });
   }
 
+  /** An address and a port that nobody holds any more must not stay open for whoever takes them next. */
+  function lookAtKept(): void {
+    if (state.keep === null || nowMs() - keptLookMs < KEPT_LOOK_MS) return;
+    keptLookMs = nowMs();
+    if (!parts.exists(state.keep)) dispatch({ kind: "flow-ended", flow: state.keep });
+  }
+
   function tick(): void {
     if (closed) return;
     stalled();
     lookAtRoom();
+    lookAtKept();
     dispatch({ kind: "tick" });
     heartbeat();
     const damage = log.damage();
@@ -243,7 +268,7 @@ export function createDaemon(
   function heartbeat(): void {
     if (enforcer.how !== "kernel" || state.applied !== state.wanted) return;
     const beat = enforcer.heartbeat();
-    if (beat.ok) rulesCheckedMs = clock.wallMs();
+    if (beat.ok) rulesCheckedMs = state.how === "kernel" ? clock.wallMs() : rulesCheckedMs;
     else
       lookout.submit({
         kind: "rules.changed",
@@ -279,8 +304,17 @@ export function createDaemon(
     const { kind, why } = start.cause;
     append({
       kind: "daemon.started",
-      data: { ...started, wanted: state.wanted, epoch: state.epoch, cause: kind, why, frozen: start.frozen },
+      data: {
+        ...started,
+        wanted: state.wanted,
+        hold: start.hold.held.hold,
+        epoch: state.epoch,
+        cause: kind,
+        why,
+        frozen: start.frozen,
+      },
     });
+    await takeUpHold();
     carryOut(reorder(state), null);
     lookAtRoom();
     // The sensors first: what changes after their first look has a signal, what changed before it is in the gap.
@@ -289,6 +323,20 @@ export function createDaemon(
     for (const signal of await parts.baseline.begin(before)) submitLive(signal);
     begun = true;
     seal();
+  }
+
+  /** A first start in shadow and a boot parameter open: recorded first, and when they cannot be recorded, not at all. */
+  async function takeUpHold(): Promise<void> {
+    const { held, change } = start.hold;
+    if (change === null) return;
+    const why = WHY_HELD[change.by];
+    const before: State = { ...state, held: { hold: change.from, lasts: "always" } };
+    const { durable } = append(holdChanged(before, held, change.by, why));
+    const recorded = await durable.then(
+      () => true,
+      () => false,
+    );
+    if (recorded) state = { ...state, held };
   }
 
   /** A sensor that does not come up in time is blind, and holds nothing up. */
@@ -319,7 +367,8 @@ export function createDaemon(
     const recorded = await recordStop(why);
     closed = true;
     // Only a recorded stop may leave rules that nobody renews; otherwise the dead-man closes, and the next start is LOCKDOWN.
-    if (recorded && state.applied === state.wanted) enforcer.settle(state.wanted);
+    if (recorded && state.applied === state.wanted)
+      enforcer.settle(state.wanted, { hold: state.held.hold, keep: null });
     const sensorsDown = Promise.allSettled(parts.sensors.map((sensor) => sensor.stop()));
     await Promise.race([sensorsDown, after(SENSOR_STOP_MS, null)]);
     await log.close();
@@ -344,13 +393,13 @@ export function createDaemon(
 
   function assurance(): Assurance {
     if (state.applied !== state.wanted || parts.selftest.failing().size > 0) return "failed";
-    if (enforcer.how === "observed") return "observed";
+    if (enforcer.how === "observed" || state.how === "observed" || state.keep !== null) return "observed";
     return degraded() ? "observed" : "enforced";
   }
 
   /** Read from the kernel once a heartbeat at most, however often it is asked for. */
   function drops(): Readonly<Record<string, number>> {
-    if (enforcer.how === "observed") return {};
+    if (enforcer.how === "observed" || state.how !== "kernel") return {};
     if (nowMs() - counted.atMs >= config.enforcement.heartbeatMs) {
       const seen = enforcer.check();
       counted = { atMs: nowMs(), drops: seen?.same ? seen.drops : {} };
@@ -392,6 +441,7 @@ export function createDaemon(
 const SENSOR_START_MS = 10_000;
 const SENSOR_STOP_MS = 1_000;
 const STOP_TRIES = 5;
+const KEPT_LOOK_MS = 10_000;
 const ROTATE_RETRY_MS = 60_000;
 
 /** A timer is an alarm here: it decides only that something takes too long. */

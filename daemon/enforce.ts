@@ -1,6 +1,8 @@
 import { randomBytes } from "node:crypto";
 import type { Config } from "./core/config.ts";
 import { renderErrorChain } from "./core/errors.ts";
+import type { Flow } from "./core/flow.ts";
+import type { Hold } from "./core/hold.ts";
 import type { Mode } from "./core/mode.ts";
 import { type DeadMan, renderHeartbeat, renderRules } from "./core/nft.ts";
 import { type Comparison, compareRules } from "./core/nft-compare.ts";
@@ -14,6 +16,17 @@ export type Applied =
   | { readonly ok: true; readonly how: "kernel" | "observed" }
   | { readonly ok: false; readonly why: string };
 
+/** How firmly, and the one connection that passes all the same. */
+export type How = { readonly hold: Hold; readonly keep: Flow | null };
+
+/** What shadow would have refused: one line of what was seen. */
+export type Blocked = {
+  readonly direction: "in" | "out" | "forward";
+  readonly address: string;
+  readonly protocol: string;
+  readonly port: number | null;
+};
+
 export type Heartbeat =
   | { readonly ok: true }
   | {
@@ -26,10 +39,13 @@ export type Heartbeat =
 /** Brings modes into the kernel and says what the kernel confirmed. Every call is synchronous; none of them throws. */
 export type Enforcer = {
   readonly how: "kernel" | "observed";
-  /** Loads a mode's rules with the dead-man running, and reads them back. Renews the dead-man, since it loads it anew. */
-  apply(mode: Mode): Applied;
+  /**
+   * Loads a mode's rules with the dead-man running, and reads them back. Renews the dead-man, since it loads it anew.
+   * Without `how`: enforcing, and no flow is kept. "observed" in shadow, and when released.
+   */
+  apply(mode: Mode, how?: How): Applied;
   /** The same rules without the dead-man: for a clean stop, after which nobody renews. */
-  settle(mode: Mode): Applied;
+  settle(mode: Mode, how?: How): Applied;
   /**
    * Renews the dead-man, if the rules are still what the last `apply` confirmed; otherwise leaves it to run out.
    * Call only while the confirmed mode is the wanted one.
@@ -39,6 +55,8 @@ export type Enforcer = {
   check(): Comparison | null;
   /** Whether a mark seen in the kernel's events is that of a transaction made here, seen for the first time. */
   claim(mark: string): boolean;
+  /** What shadow would have refused since it was loaded, as far as it was counted. */
+  wouldBlock?(): readonly Blocked[];
 };
 
 type Settings = {
@@ -52,12 +70,20 @@ type Settings = {
 export function createEnforcer({ firewall, network, timeoutMs }: Settings): Enforcer {
   if (firewall === null) return OBSERVER;
   let confirmed: Listing | null = null;
+  let open = false; // in shadow or released: there is nothing to renew
   const rendered = new Map<string, Rendered>();
   const marks = createMarks(() => randomBytes(16).toString("hex"));
 
-  const load = (mode: Mode, dead: DeadMan): Applied => {
+  const load = (mode: Mode, dead: DeadMan, how: How = ENFORCING): Applied => {
     confirmed = null; // whatever happens below, the old rules are not what we want any more
+    open = how.hold !== "enforcing";
     try {
+      if (open) {
+        firewall.run(marks.mark(REMOVE));
+        return firewall.list() === null
+          ? { ok: true, how: "observed" }
+          : { ok: false, why: "read back a table that was removed" };
+      }
       // kept: nothing they depend on changes, and a long deny list takes milliseconds to render
       const key = `${mode} ${dead.kind}`;
       const { script, wanted } = rendered.get(key) ?? render(mode, network, dead);
@@ -82,11 +108,12 @@ export function createEnforcer({ firewall, network, timeoutMs }: Settings): Enfo
   };
   return {
     how: "kernel",
-    apply: (mode) => load(mode, { kind: "dead-man", timeoutMs }),
-    settle: (mode) => load(mode, { kind: "settled" }),
+    apply: (mode, how) => load(mode, { kind: "dead-man", timeoutMs }, how),
+    settle: (mode, how) => load(mode, { kind: "settled" }, how),
     check,
     claim: marks.claim,
     heartbeat: () => {
+      if (open) return { ok: true };
       const result = check();
       if (result === null) return { ok: false, what: "failed", detail: "no rules have been confirmed" };
       if (!result.same) return { ok: false, what: result.what, detail: result.detail };
@@ -96,6 +123,10 @@ export function createEnforcer({ firewall, network, timeoutMs }: Settings): Enfo
     },
   };
 }
+
+const ENFORCING: How = { hold: "enforcing", keep: null };
+/** A lone delete fails where there is no table. */
+const REMOVE = "add table inet boundary\ndelete table inet boundary\n";
 
 const OBSERVER: Enforcer = {
   how: "observed",

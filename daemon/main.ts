@@ -11,6 +11,7 @@ import { forgetEnforcedMark, keepEnforcedMark, readEnforcedMark } from "./adapte
 import { freeBytes } from "./adapters/file-reserve.ts";
 import { createFileReader } from "./adapters/file-state.ts";
 import { createFileSensor } from "./adapters/file-watch.ts";
+import { createHostSockets } from "./adapters/flows.ts";
 import { forgetHead, openHeadFile, readHead } from "./adapters/head-file.ts";
 import { createInventory } from "./adapters/inventory.ts";
 import { type ControlSocket, listenControl } from "./adapters/ipc.ts";
@@ -55,13 +56,16 @@ import { isSnapshotLine } from "./audit/snapshot.ts";
 import { createAuditStream, type StreamParts } from "./audit-stream.ts";
 import { createBaseline } from "./baseline.ts";
 import { parseAccounts, resolveRoles } from "./core/accounts.ts";
+import { isReleased } from "./core/boot-parameter.ts";
 import { clockWhileStopped } from "./core/clock-drift.ts";
 import { type Config, ConfigSchema } from "./core/config.ts";
 import { parseConfig, parseTripwires, renderProblems } from "./core/config-parse.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import type { SelfPath } from "./core/fingerprint.ts";
+import { sameFlow } from "./core/flow-text.ts";
+import type { Hold } from "./core/hold.ts";
 import { redactText } from "./core/redact.ts";
-import { startIn } from "./core/start.ts";
+import { holdIn, startIn } from "./core/start.ts";
 import {
   faultsOf,
   markAfterStart,
@@ -74,6 +78,7 @@ import { type Tripwire, watchedPaths } from "./core/tripwire.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
 import { createEnforcer, type Enforcer } from "./enforce.ts";
 import { createFeed } from "./feed.ts";
+import { type LastKnown, lastKnown, UNKNOWN } from "./last-known.ts";
 import { networkProbes } from "./network-probe.ts";
 import { type LogPlace, openHistory, readHistory } from "./open-log.ts";
 import { HELP, type Options, parseCommand } from "./options.ts";
@@ -144,10 +149,12 @@ async function main(): Promise<void> {
 async function run(setup: Setup): Promise<void> {
   const clock = createClock();
   const { enforcer, obstacles, via } = openKernel(setup);
+  const known: { hold: Hold | null } = { hold: null };
   try {
-    await start(setup, { clock, enforcer, obstacles, via });
+    await start(setup, { clock, enforcer, obstacles, via, known });
   } catch (error) {
-    if (!(error instanceof BoundaryError && NOT_OURS.has(error.code))) closeKernel(enforcer);
+    if (!(error instanceof BoundaryError && NOT_OURS.has(error.code)))
+      closeKernel(enforcer, known.hold ?? (await lastHold(setup)));
     throw error;
   }
 }
@@ -157,6 +164,8 @@ type Host = {
   readonly enforcer: Enforcer;
   readonly obstacles: readonly Obstacle[];
   readonly via: string;
+  /** The hold, once the start knows it: a host that a person opened is not closed by what goes wrong afterwards. */
+  readonly known: { hold: Hold | null };
 };
 
 async function start(setup: Setup, host: Host): Promise<void> {
@@ -223,7 +232,9 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const resumed = startIn(opened.history, options.mode, config.initialMode);
   const now = { wallMs: clock.wallMs(), monoNs: clock.monoNs(), boot: clock.bootId() };
   const moved = clockWhileStopped(opened.fold, now, config.clock);
-  const begun = { ...resumed, frozen: resumed.frozen === "" ? moved : resumed.frozen };
+  const hold = holdIn(opened.history, holdFacts(config, clock));
+  const begun = { ...resumed, hold, frozen: resumed.frozen === "" ? moved : resumed.frozen };
+  host.known.hold = hold.change === null ? hold.held.hold : "enforcing";
   const missing = host.obstacles.map(({ what }) => what);
   const canary = openCanaryFile(options.stateDir);
   const self = [...ownFiles(setup), { path: canary.path, part: "canary" } as const];
@@ -300,6 +311,8 @@ async function start(setup: Setup, host: Host): Promise<void> {
       baseline,
       sensors,
       notifier,
+      exists: (flow) => SOCKETS.flows().some((each) => sameFlow(each, flow)),
+      heldAs: (held) => heldAs(setup, host, held),
       opLog,
     },
     begun,
@@ -341,6 +354,9 @@ async function start(setup: Setup, host: Host): Promise<void> {
     opLog,
     audit: stream,
     selftest,
+    sockets: SOCKETS,
+    usb: () => [], // the USB gate's, once there is one
+    wouldBlock: () => enforcer.wouldBlock?.() ?? [],
     prune: oneAtATime((keptDays: number, by: number) =>
       prune(prunePlaceOf(options.logDir), beforeStop, opened.ring.genesis, {
         keptDays,
@@ -375,7 +391,12 @@ async function start(setup: Setup, host: Host): Promise<void> {
       version: VERSION,
       pid: process.pid,
       config: setup.digest,
-      network: enforcer.how === "kernel" ? "enforced" : `observed; missing: ${missing.join("; ")}`,
+      network:
+        enforcer.how === "observed"
+          ? `observed; missing: ${missing.join("; ")}`
+          : hold.held.hold === "enforcing"
+            ? "enforced"
+            : `observed; ${hold.held.hold}`,
     },
     {
       kind: opened.history.kind === "none" ? "first" : opened.history.kind === "clean" ? "clean" : "crash",
@@ -385,7 +406,8 @@ async function start(setup: Setup, host: Host): Promise<void> {
       sameBoot: opened.fold.lastBoot === clock.bootId(),
     },
   );
-  rememberEnforcement(setup, host.obstacles);
+  host.known.hold = daemon.state().held.hold;
+  rememberEnforcement(setup, host.obstacles, host.known.hold);
   control = await listenControl({
     place,
     limits: config.limits,
@@ -409,32 +431,36 @@ async function start(setup: Setup, host: Host): Promise<void> {
   );
 }
 
-/** Loads the last mode's rules without a daemon to renew them, or LOCKDOWN when the last mode is not known for certain. */
+/**
+ * Loads the last mode's rules without a daemon to renew them, or LOCKDOWN when the last mode is not known for certain.
+ * Loads nothing, and takes our rules out, where the log says that the host is in shadow or released.
+ */
 async function close(setup: Setup): Promise<void> {
-  const { options, config } = setup;
   const { enforcer, obstacles } = openKernel(setup);
-  if (enforcer.how === "observed") {
-    const missing = obstacles.map(({ what }) => what).join("; ");
-    if (faultsOf(obstacles).length === 0) {
-      process.stdout.write(`nothing to close: log-only; missing: ${missing}\n`);
-      return;
-    }
+  const missing = obstacles.map(({ what }) => what).join("; ");
+  if (enforcer.how === "observed" && faultsOf(obstacles).length === 0) {
+    process.stdout.write(`nothing to close: log-only; missing: ${missing}\n`);
+    return;
+  }
+  if (isTaken(setup.options.logDir)) {
+    process.stdout.write("a daemon is running: its rules stay as they are\n");
+    return;
+  }
+  const { mode, hold, why } = await asLogged(setup);
+  if (enforcer.how === "observed" && hold === "enforcing") {
     // whoever called has to close by other means (OnFailure=)
     process.stderr.write(`boundary-daemon: cannot close, though it is switched on; missing: ${missing}\n`);
     process.exitCode = EXIT.noStart;
     return;
   }
-  if (isTaken(options.logDir)) {
-    process.stdout.write("a daemon is running: its rules stay as they are\n");
-    return;
-  }
-  const mode = await lastMode(options, config).catch((error: unknown) => {
-    opLog.error({ err: renderErrorChain(error) }, "the last mode cannot be read");
-    return "LOCKDOWN" as const;
-  });
-  const settled = enforcer.settle(mode);
+  const settled = enforcer.settle(mode, { hold, keep: null });
   if (!settled.ok) throw new BoundaryError("nft-failed", `loading the rules of ${mode}: ${settled.why}`);
-  process.stdout.write(`${mode} is in the kernel\n`);
+  const because = why === "" ? "" : ` (${why})`;
+  process.stdout.write(
+    hold === "enforcing"
+      ? `${mode} is in the kernel\n`
+      : `the hold is ${hold}${because}: nothing is loaded; the mode is ${mode}\n`,
+  );
 }
 
 /** Whether a living daemon has the log: then the kernel's rules are its own. */
@@ -448,15 +474,51 @@ function isTaken(logDir: string): boolean {
   }
 }
 
-async function lastMode(options: Options, config: Config): Promise<ReturnType<typeof startIn>["mode"]> {
-  return startIn(
-    await readHistory(logPlaceOf(options, keepingOf(config), createClock())),
-    null,
-    config.initialMode,
-  ).mode;
+const SOCKETS = createHostSockets();
+
+function holdFacts({ enforcement }: Config, clock: Clock): Parameters<typeof holdIn>[1] {
+  const parameter = isReleased(SOCKETS.commandLine());
+  return { firstStart: enforcement.firstStart, parameter, boot: clock.bootId() };
 }
 
-function openKernel({ config, switches }: Pick<Setup, "config" | "switches">): Omit<Host, "clock"> {
+/** What the log says, with nobody else writing to it meanwhile. */
+async function asLogged({ options, config }: Setup): Promise<LastKnown> {
+  const clock = createClock();
+  const place = logPlaceOf(options, keepingOf(config), clock);
+  const lock = existsSync(options.logDir) ? lockLogDirectory(options.logDir) : null;
+  try {
+    return await lastKnown({
+      history: () => readHistory(place),
+      reopen: async () => {
+        process.umask(0o077);
+        const opened = await openHistory(place);
+        const { store, signer, tail, ring } = opened;
+        const head = openHeadFile(options.stateDir);
+        const nobody = { onRecord: () => undefined, onFailed: () => undefined };
+        return { opened, log: openLog({ store, signer, head, clock, tail, origin: ring.origin, ...nobody }) };
+      },
+      initialMode: config.initialMode,
+      hold: holdFacts(config, clock),
+      opLog,
+    });
+  } finally {
+    lock?.release();
+  }
+}
+
+/** For a start that failed before it knew: nothing is recorded then, so what is not in the log yet does not count. */
+async function lastHold({ options, config }: Setup): Promise<Hold> {
+  const clock = createClock();
+  try {
+    const history = await readHistory(logPlaceOf(options, keepingOf(config), clock));
+    const { held, change } = holdIn(history, holdFacts(config, clock));
+    return change === null ? held.hold : "enforcing";
+  } catch {
+    return UNKNOWN.hold;
+  }
+}
+
+function openKernel({ config, switches }: Pick<Setup, "config" | "switches">): Omit<Host, "clock" | "known"> {
   const privilege = netPrivilege();
   const firewall = switches.network ? openFirewall() : { unavailable: "" };
   const unavailable = "unavailable" in firewall && switches.network ? firewall.unavailable : null;
@@ -486,19 +548,30 @@ function openFirewall(): Firewall | { unavailable: string } {
     : program;
 }
 
-/** There is no daemon to renew anything: LOCKDOWN, for good. */
-function closeKernel(enforcer: Enforcer): void {
+/** There is no daemon to renew anything: LOCKDOWN, for good. Nothing where the host was open by a person's hand. */
+function closeKernel(enforcer: Enforcer, hold: Hold): void {
   if (enforcer.how === "observed") return;
-  const settled = enforcer.settle("LOCKDOWN");
-  opLog.error({ settled }, "LOCKDOWN is in the kernel: there is no daemon");
+  const settled = enforcer.settle("LOCKDOWN", { hold, keep: null });
+  const what = hold === "enforcing" ? "LOCKDOWN is in the kernel" : `the hold is ${hold}: nothing is loaded`;
+  opLog.error({ settled, hold }, `${what}: there is no daemon`);
 }
 
-/** For a later start that cannot read its configuration: whether it has to close. */
-function rememberEnforcement({ options, config }: Setup, obstacles: readonly Obstacle[]): void {
+/** For a later start that cannot read its configuration: whether it has to close. Never where a person opened the host. */
+function rememberEnforcement({ options, config }: Setup, obstacles: readonly Obstacle[], hold: Hold): void {
   const consent = config.enforcement.allowInitNetns ? "consent" : "no-consent";
-  const what = markAfterStart(obstacles);
+  const what = hold === "enforcing" ? markAfterStart(obstacles) : "forget";
   if (what === "keep") keepEnforcedMark(options.stateDir, consent);
   if (what === "forget") forgetEnforcedMark(options.stateDir);
+}
+
+/** The loop is not held up by a mark that cannot be written; a start that succeeds writes it again. */
+function heldAs(setup: Setup, host: Host, hold: Hold): void {
+  host.known.hold = hold;
+  try {
+    rememberEnforcement(setup, host.obstacles, hold);
+  } catch (error) {
+    opLog.error({ err: renderErrorChain(error), hold }, "the mark of enforcement could not be changed");
+  }
 }
 
 /** Where enforcement was on, a configuration that cannot be read is LOCKDOWN: one typo must not leave the host open. */
@@ -541,7 +614,7 @@ function endWith(
 ): void {
   const crash = (error: unknown) => {
     opLog.error({ err: renderErrorChain(error) }, "crashed; the next start is LOCKDOWN");
-    closeKernel(enforcer);
+    closeKernel(enforcer, daemon.state().held.hold);
     process.exit(EXIT.failed);
   };
   const stop = createStop({ daemon, ...stops, exit: (how) => process.exit(EXIT[how]), crash, opLog });

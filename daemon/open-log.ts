@@ -231,13 +231,14 @@ function withoutHead({ epoch, frozen }: Fold, unreadable: string | null): Histor
 }
 
 function historyOf(fold: Fold, ended: "sound" | "recovered"): History {
-  const { wanted, epoch, frozen, lastAt } = fold;
+  const { wanted, epoch, frozen, lastAt, hold, parameterBoot, releasedBoot } = fold;
+  const held = { hold, parameterBoot, releasedBoot };
   if (fold.unreadable !== "")
     return { kind: "unreadable", why: `the log's ${fold.unreadable} cannot be read`, epoch, frozen };
   // Bytes after a clean stop were not written by us: not clean.
   if (ended === "sound" && fold.stop === "clean" && wanted !== null)
-    return { kind: "clean", wanted, epoch, frozen };
-  return { kind: "crash", wanted: wanted ?? "LOCKDOWN", epoch, frozen, lastAt };
+    return { kind: "clean", wanted, epoch, frozen, held };
+  return { kind: "crash", wanted: wanted ?? "LOCKDOWN", epoch, frozen, held, lastAt };
 }
 
 /** The old files are moved aside and a new log begins, in LOCKDOWN. Its genesis key is the key that we have. */

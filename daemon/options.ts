@@ -33,7 +33,9 @@ Usage: boundary-daemon [--config FILE] [--mode MODE] [--log-dir DIR] [--state-di
   --state-dir DIR     the key, the remembered head, the baseline, the mark of enforcement
   --runtime-dir DIR   the control socket
   --close             load the last mode's rules into the kernel, or LOCKDOWN when they are not known for
-                      certain, and end; for early boot and after a crash. 3: switched on, and it cannot be done
+                      certain, and end; for early boot and after a crash. 3: switched on, and it cannot be done.
+                      Loads nothing where the log says shadow or released, or for boundary.release=1 on the
+                      kernel's command line, once that is recorded
   --check-config      read the configuration and the tripwires, name every fault, and end
   --help, --version
 

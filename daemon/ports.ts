@@ -1,4 +1,6 @@
 import type { FileState } from "./core/fingerprint.ts";
+import type { Flow } from "./core/flow.ts";
+import type { HostNetwork } from "./core/preflight.ts";
 import type { FileChange, Signal } from "./core/signal.ts";
 
 /** Time, three ways. Pure code never calls these; the loop passes the values in. */
@@ -127,6 +129,16 @@ export interface PeerFacts {
   terminalOf(pid: number): string | null;
   /** Login name, or the number as text. */
   userName(uid: number): string;
+}
+
+/** What procfs says of this host, read when it is asked. What cannot be read is empty: nothing is known of it then. */
+export interface HostSockets {
+  /** Sockets and addresses of our own network namespace. */
+  network(): HostNetwork;
+  /** Its established TCP connections. */
+  flows(): readonly Flow[];
+  /** The kernel's command line. */
+  commandLine(): string;
 }
 
 /** Diagnostics for the operator (stderr, journald). Never the audit log. */

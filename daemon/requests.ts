@@ -8,6 +8,7 @@ import { capLines, capList } from "./core/capped-list.ts";
 import type { Config } from "./core/config.ts";
 import { codeOf } from "./core/errno.ts";
 import { BoundaryError, type ErrorCode, renderErrorChain } from "./core/errors.ts";
+import { isStricter, type Mode } from "./core/mode.ts";
 import {
   describeNeeded,
   describeRights,
@@ -19,8 +20,10 @@ import {
 import type { Person } from "./core/state.ts";
 import type { Tripwire } from "./core/tripwire.ts";
 import type { Daemon, Outcome } from "./daemon.ts";
+import type { Blocked } from "./enforce.ts";
 import type { Feed } from "./feed.ts";
-import type { Connection, OpLog, Peer, PeerFacts } from "./ports.ts";
+import type { Connection, HostSockets, OpLog, Peer, PeerFacts } from "./ports.ts";
+import { flowToKeep, preflightReply } from "./preflight-reply.ts";
 import {
   type CeremonyReply,
   type Decision,
@@ -31,8 +34,10 @@ import {
   type Problem,
   type PruneReply,
   type Request,
+  type ShadowReply,
   type Status,
   type TripwireList,
+  type UsbOutlook,
   type Verb,
 } from "./protocol/messages.ts";
 import { problem } from "./protocol/problem.ts";
@@ -52,6 +57,10 @@ export type Office = {
   readonly head: () => KeyReply;
   /** One at a time. */
   readonly prune: (keptDays: number, by: number) => Promise<PruneReply>;
+  readonly sockets: HostSockets;
+  /** What a mode would do with the USB devices that are there. */
+  readonly usb: (mode: Mode) => readonly UsbOutlook[];
+  readonly wouldBlock: () => readonly Blocked[];
   readonly audit: Pick<AuditStream, "head" | "lines">;
   readonly selftest: Pick<Selftest, "run">;
   readonly opLog: OpLog;
@@ -71,6 +80,14 @@ type Row<V extends Verb> = Needed & { readonly handle: Handler<V> };
 const VERBS: { readonly [V in Verb]: Row<V> } = {
   status: { role: "readonly", handle: (office) => office.status() },
   "mode.set": { role: "operator", handle: setMode },
+  "mode.confirm": { role: "operator", handle: confirmMode },
+  "mode.preflight": {
+    role: "operator",
+    handle: ({ sockets, config, usb, daemon }, { params: { mode, session = null, keep } }) =>
+      preflightReply({ sockets, network: config.network, usb }, daemon.state(), { mode, session, keep }),
+  },
+  "enforcement.enforce": { role: "operator", handle: enforce },
+  "enforcement.shadow": { role: "operator", handle: shadow },
   "ceremony.begin": { role: "operator", handle: ceremonyBegin },
   "ceremony.confirm": { role: "operator", handle: ceremonyConfirm },
   "ceremony.cancel": { role: "operator", handle: ceremonyCancel },
@@ -169,16 +186,68 @@ function recordRefusal(office: Office, peer: Peer, verb: string): void {
 }
 
 async function setMode(office: Office, { params, person }: Call<"mode.set">): Promise<ModeReply> {
-  const outcome = await office.daemon.ask((request) => ({
+  const { sockets, config, daemon } = office;
+  // looked up and judged in the turn in which the machine decides
+  const keep = params.keep
+    ? flowToKeep({ sockets, network: config.network }, daemon.state().wanted, params.keep)
+    : null;
+  const outcome = await daemon.ask((request) => ({
     kind: "set-mode",
     request,
     to: params.mode,
     by: person(),
     reason: params.reason,
     forMs: params.forMs ?? null,
+    confirmMs: params.confirmForMs ?? null,
+    keep,
   }));
-  return modeReply(office, outcome);
+  return withNotes(office, await modeReply(office, outcome), params.confirmForMs !== undefined);
 }
+
+async function confirmMode(office: Office, { person }: Call<"mode.confirm">): Promise<ModeReply> {
+  return modeReply(
+    office,
+    await office.daemon.ask((request) => ({ kind: "confirm", request, by: person() })),
+  );
+}
+
+async function enforce(office: Office, { params, person }: Call<"enforcement.enforce">): Promise<ModeReply> {
+  const outcome = await office.daemon.ask((request) => ({
+    kind: "enforce",
+    request,
+    by: person(),
+    reason: params.reason,
+    confirmMs: params.confirmForMs ?? null,
+  }));
+  return withNotes(office, await modeReply(office, outcome), params.confirmForMs !== undefined);
+}
+
+/** A way back that is a loosening may be in the way of something: said now, while the caller can still be heard. */
+function withNotes(office: Office, reply: ModeReply, goesBack: boolean): ModeReply {
+  const { frozen, room, deadline, trial, held } = office.daemon.state();
+  const tightens = trial === null && deadline !== null && isStricter(deadline.to, reply.wanted);
+  const notes = [
+    ...(goesBack && !tightens && frozen
+      ? [`it will NOT go back by itself before the clock is cleared: ${frozen.why}`]
+      : []),
+    ...(goesBack && !tightens && room === "low"
+      ? ["it will NOT go back by itself while the log's disk is nearly full"]
+      : []),
+    ...(held.hold === "enforcing" ? [] : [`the host is ${HELD_AS[held.hold]}: the kernel refuses nothing`]),
+  ];
+  return notes.length === 0 ? reply : { ...reply, notes };
+}
+
+const HELD_AS = { shadow: "in shadow", released: "released" } as const;
+
+function shadow({ daemon, wouldBlock }: Office): ShadowReply {
+  const all = wouldBlock();
+  const blocked = all.slice(0, MAX_BLOCKED);
+  return { hold: daemon.state().held.hold, blocked, more: all.length - blocked.length };
+}
+
+/** Some 100 bytes each, of a frame's 64 KiB. */
+const MAX_BLOCKED = 400;
 
 async function modeReply(office: Office, outcome: Outcome): Promise<ModeReply> {
   const changed = await done(outcome);
@@ -207,6 +276,7 @@ async function ceremonyBegin(
   const outcome = await office.daemon.ask((request) => ({
     kind: "ceremony-begin",
     request,
+    purpose: params.purpose,
     id,
     codeDigest: digest(code),
     by: person(),

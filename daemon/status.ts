@@ -2,6 +2,7 @@ import type { AuditLog } from "./audit/log.ts";
 import type { StreamState } from "./audit-stream.ts";
 import type { Baseline } from "./baseline.ts";
 import type { Room } from "./core/disk.ts";
+import { renderFlow } from "./core/flow-text.ts";
 import type { SwitchSettings } from "./core/switches.ts";
 import type { Daemon } from "./daemon.ts";
 import type { Enforcer } from "./enforce.ts";
@@ -46,6 +47,11 @@ export function statusOf(parts: StatusParts): Status {
       since: daemon.since(),
       epoch: state.epoch,
       until: state.deadline ? iso(parts.clock.wallMs() + state.deadline.atMs - nowMs) : "",
+      confirmable: state.deadline?.confirmable ?? false,
+      hold: state.held.hold,
+      holdLasts: state.held.lasts,
+      trialUntil: state.trial ? iso(parts.clock.wallMs() + state.trial.atMs - nowMs) : "",
+      keep: renderFlow(state.keep),
     },
     assurance: daemon.assurance(),
     frozen: state.frozen?.why ?? "",
@@ -71,6 +77,7 @@ export function statusOf(parts: StatusParts): Status {
     inventory: parts.inventory(),
     ceremony: state.ceremony && {
       id: state.ceremony.id,
+      purpose: state.ceremony.purpose,
       by: state.ceremony.by.name,
       readyInMs: Math.max(0, Math.round(state.ceremony.readyAtMs - nowMs)),
     },
@@ -128,7 +135,7 @@ function network(parts: StatusParts): Claim {
       checkedAt: "",
     };
   }
-  const { wanted, applied, failure } = parts.daemon.state();
+  const { wanted, applied, failure, how, held, keep } = parts.daemon.state();
   if (applied !== wanted) {
     return {
       name: "network",
@@ -137,8 +144,20 @@ function network(parts: StatusParts): Claim {
       checkedAt,
     };
   }
+  if (held.hold !== "enforcing" || how !== "kernel")
+    return { name: "network", state: "observed", detail: NOT_HELD[held.hold], checkedAt: "" };
+  if (keep !== null) {
+    const detail = `enforced but for one flow, ${renderFlow(keep)}; ${parts.network}`;
+    return { name: "network", state: "observed", detail, checkedAt };
+  }
   return { name: "network", state: "enforced", detail: parts.network, checkedAt };
 }
+
+const NOT_HELD = {
+  shadow: "in shadow: what the mode would refuse passes, until `boundaryctl enforce`",
+  released: "released: our rules are out of the kernel, until `boundaryctl enforce`",
+  enforcing: "the kernel was not asked to hold it",
+} as const;
 
 function notBuilt(name: string, health: SensorHealth | undefined, on: boolean, checkedAt: string): Claim {
   if (health?.state === "absent") return { name, state: "absent", detail: health.why, checkedAt };

@@ -117,7 +117,7 @@ describe("network probes", () => {
   });
   const enforcing = (mode: State["wanted"]) => {
     const firewall = new FakeFirewall();
-    const network = { trustedInterfaces: [], deny: [] };
+    const network = { trustedInterfaces: [], deny: [], allow: [] };
     const enforcer = createEnforcer({ firewall, network, timeoutMs: 2_000 });
     enforcer.apply(mode);
     const drops: Record<string, number> = { canary: 0, refused_out: 0 };
@@ -206,7 +206,7 @@ describe("network probes", () => {
   test("are not run where nothing is enforced", async () => {
     const enforcer = createEnforcer({
       firewall: null,
-      network: { trustedInterfaces: [], deny: [] },
+      network: { trustedInterfaces: [], deny: [], allow: [] },
       timeoutMs: 1,
     });
     const found = await outcomes(

@@ -52,6 +52,7 @@ function render(state: Fold): readonly string[] {
   return [
     `record    ${state.lastSeq}, ${plain(state.lastAt)}`,
     `mode      ${state.wanted ?? "none yet"}, epoch ${state.epoch}`,
+    `hold      ${plain(state.hold)}${state.releasedBoot === "" ? "" : `; released by its parameter for boot ${plain(state.releasedBoot)}`}`,
     `frozen    ${state.frozen === "" ? "no" : plain(state.frozen)}`,
     `daemon    ${STOP[state.stop]}, started ${state.started} times`,
     `baseline  ${state.baselineDigest === "" ? "none yet" : plain(state.baselineDigest)}`,

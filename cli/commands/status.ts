@@ -28,7 +28,8 @@ export function renderStatus(status: Status, paint: Paint): readonly string[] {
       behind: status,
     }),
     `cause      ${plain(mode.cause)}`,
-    `since      ${plain(mode.since)}${mode.until === "" ? "" : `, until ${plain(mode.until)}`}`,
+    `since      ${plain(mode.since)}${mode.until === "" ? "" : `, until ${plain(mode.until)}${mode.confirmable ? " unless confirmed" : ""}`}`,
+    ...renderHold(status, paint),
     ...(status.frozen === "" ? [] : [paint("red", `frozen     ${plain(status.frozen)}`)]),
     ...renderCeremony(status),
     "",
@@ -45,11 +46,34 @@ export function renderStatus(status: Status, paint: Paint): readonly string[] {
   ];
 }
 
+/** Said only where it is out of the ordinary. A trip while released moves the mode, and nothing else. */
+function renderHold({ mode }: Status, paint: Paint): readonly string[] {
+  const until = mode.holdLasts === "boot" ? ", until the next boot" : "";
+  const holds = {
+    enforcing: [],
+    shadow: [paint("yellow", "hold       shadow: nothing is refused; what would be is counted")],
+    released: [
+      paint(
+        "yellow",
+        `hold       released${until}: nothing is refused, whatever the mode; \`boundaryctl enforce\``,
+      ),
+    ],
+  } as const;
+  return [
+    ...(holds[mode.hold] ?? [`hold       ${plain(mode.hold)}`]),
+    ...(mode.trialUntil
+      ? [paint("yellow", `trial      until ${plain(mode.trialUntil)} unless confirmed`)]
+      : []),
+    ...(mode.keep ? [paint("yellow", `keeps      ${plain(mode.keep)}`)] : []),
+  ];
+}
+
 function renderCeremony(status: Status): readonly string[] {
   if (status.ceremony === null) return [];
-  const { id, by, readyInMs } = status.ceremony;
+  const { id, purpose, by, readyInMs } = status.ceremony;
   const ready = readyInMs > 0 ? `ready in ${Math.ceil(readyInMs / 1_000)} s` : "waits for its confirmation";
-  return [`ceremony   ${plain(id)}, begun by ${plain(by)}, ${ready}`];
+  const what = purpose === "release" ? " to release" : "";
+  return [`ceremony   ${plain(id)}${what}, begun by ${plain(by)}, ${ready}`];
 }
 
 const STATE_COLOUR: Readonly<Record<string, Colour>> = {

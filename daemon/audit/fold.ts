@@ -1,8 +1,10 @@
+import { type HoldMemory, NO_HOLD_MEMORY } from "../core/held.ts";
+import { HOLDS } from "../core/hold.ts";
 import { MODES, type Mode } from "../core/mode.ts";
 import type { LogRecord, Value } from "./record.ts";
 
 /** What a log says of the daemon: the state that a start goes on from. */
-export type Fold = {
+export type Fold = HoldMemory & {
   /** The last recorded mode; null before the first. LOCKDOWN when the record that names it cannot be read. */
   readonly wanted: Mode | null;
   readonly epoch: number;
@@ -41,6 +43,7 @@ export function emptyFold(): Fold {
     firedByTripwire: {},
     started: 0,
     unreadable: "",
+    ...NO_HOLD_MEMORY,
   };
 }
 
@@ -66,6 +69,8 @@ export function fold(state: Fold, record: LogRecord): Fold {
     case "mode.changed":
     case "mode.lapsed":
       return withMode(next, record, next.frozen);
+    case "hold.changed":
+      return withHold(next, record);
     case "tripwire.fired":
       return withFired(withMode(next, record, next.frozen), record);
     case "baseline.set":
@@ -84,8 +89,13 @@ const QUIET: ReadonlySet<string> = new Set([
   "log.segment",
 ]);
 
+/** The boot parameter is recorded before there is a daemon: the stop before it stays what it was. */
+function isQuiet({ kind, data }: LogRecord): boolean {
+  return QUIET.has(kind) || (kind === "hold.changed" && data["lasts"] === "boot");
+}
+
 function seen(state: Fold, record: LogRecord): Fold {
-  const stop = state.stop === "clean" && !QUIET.has(record.kind) ? "running" : state.stop;
+  const stop = state.stop === "clean" && !isQuiet(record) ? "running" : state.stop;
   const { at, seq, boot, mono } = record;
   return { ...state, stop, lastAt: at, lastSeq: seq, lastBoot: boot, lastMono: mono };
 }
@@ -97,6 +107,15 @@ function withMode(state: Fold, record: LogRecord, frozen: Value | undefined): Fo
   if (typeof epoch !== "number" || epoch < 0) return unreadable(state, record, "epoch");
   if (typeof frozen !== "string") return unreadable(state, record, "frozen");
   return { ...state, wanted: mode, epoch, frozen };
+}
+
+function withHold(state: Fold, record: LogRecord): Fold {
+  const { to, lasts } = record.data;
+  const hold = HOLDS.find((each) => each === to);
+  if (hold === undefined) return unreadable(state, record, "to");
+  if (lasts === "always") return { ...state, hold, releasedBoot: "" };
+  if (lasts !== "boot" || hold !== "released") return unreadable(state, record, "lasts");
+  return { ...state, parameterBoot: record.boot, releasedBoot: record.boot };
 }
 
 function withFired(state: Fold, record: LogRecord): Fold {
@@ -117,5 +136,6 @@ function withBaseline(state: Fold, record: LogRecord): Fold {
 }
 
 function unreadable(state: Fold, record: LogRecord, field: string): Fold {
-  return { ...state, wanted: "LOCKDOWN", unreadable: `seq ${record.seq}: ${field}` };
+  const held = { hold: "enforcing", releasedBoot: "" } as const;
+  return { ...state, ...held, wanted: "LOCKDOWN", unreadable: `seq ${record.seq}: ${field}` };
 }

@@ -29,8 +29,12 @@ export const RECORD_KINDS = [
   "gap",
   "mode.changed",
   "mode.lapsed",
+  /** A person said that a mode, or the hold, that would have gone back stays. */
+  "mode.confirmed",
   "mode.applied",
   "mode.apply-failed",
+  /** How firmly the mode is held: enforcing, shadow, released. */
+  "hold.changed",
   "tripwire.fired",
   "tripwire.noted",
   "tripwire.repeated",

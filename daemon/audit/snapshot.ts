@@ -1,3 +1,5 @@
+import { NO_HOLD_MEMORY } from "../core/held.ts";
+import { HOLDS } from "../core/hold.ts";
 import { MODES } from "../core/mode.ts";
 import { emptyFold, type Fold } from "./fold.ts";
 import { readLine } from "./line.ts";
@@ -13,7 +15,19 @@ export type Snapshot = { readonly fold: Fold; readonly frontier: Frontier };
 /** As it stands in a record. */
 export function renderSnapshot(snapshot: Snapshot): Data {
   const { fold, frontier } = snapshot;
-  return { fold: { ...fold, wanted: fold.wanted ?? "" }, frontier: frontier.subtrees };
+  return { fold: renderFold(fold), frontier: frontier.subtrees };
+}
+
+/** What is as in a log that knows no hold is left out: such a log's snapshots are what they always were. */
+function renderFold(fold: Fold): Data {
+  const { hold, parameterBoot, releasedBoot, ...rest } = fold;
+  return {
+    ...rest,
+    wanted: fold.wanted ?? "",
+    ...(hold === NO_HOLD_MEMORY.hold ? {} : { hold }),
+    ...(parameterBoot === "" ? {} : { parameterBoot }),
+    ...(releasedBoot === "" ? {} : { releasedBoot }),
+  };
 }
 
 /** The snapshot that a `log.snapshot` or `log.segment` record holds; null when it holds none, or none that can be read. */
@@ -37,7 +51,7 @@ export function isSnapshotLine(line: string): boolean {
 }
 
 function readFold(value: Value | undefined): Fold | null {
-  if (!isData(value) || Object.keys(value).length !== FIELDS) return null;
+  if (!isData(value)) return null;
   const { wanted, epoch, frozen, stop, lastAt, lastSeq, lastBoot, lastMono } = value;
   const { baselineDigest, firedByTripwire, started, unreadable } = value;
   const mode = wanted === "" ? null : MODES.find((each) => each === wanted);
@@ -45,7 +59,16 @@ function readFold(value: Value | undefined): Fold | null {
   if (mode === undefined || known === undefined || !areTexts(frozen, lastAt, lastBoot, lastMono)) return null;
   if (!areTexts(baselineDigest, unreadable) || !areNumbers(epoch, lastSeq, started)) return null;
   if (!isData(firedByTripwire) || !areNumbers(...Object.values(firedByTripwire))) return null;
-  return { ...(value as Omit<Fold, "wanted">), wanted: mode };
+  const held = { ...NO_HOLD_MEMORY, ...value };
+  if (!areTexts(held.parameterBoot, held.releasedBoot) || !HOLDS.some((each) => each === held.hold))
+    return null;
+  const fold = { ...(held as Omit<Fold, "wanted">), wanted: mode };
+  // a field of no meaning, or one that is left out where it says nothing
+  return Object.keys(renderFold(fold)).length === Object.keys(value).length && areFields(fold) ? fold : null;
+}
+
+function areFields(fold: Fold): boolean {
+  return Object.keys(fold).length === FIELDS;
 }
 
 const FIELDS = Object.keys(emptyFold()).length;

@@ -1,5 +1,6 @@
 import type { Entry } from "../audit/record.ts";
-import type { Ceremony, Input, Person, Settings, State, Step } from "./state.ts";
+import { type Held, sameHeld } from "./held.ts";
+import type { Ceremony, CeremonyPurpose, Input, Loosening, Person, Settings, State, Step } from "./state.ts";
 import { done, loosenObstacle, promise, quiet, refuse } from "./steps.ts";
 
 export const MAX_WRONG_CODES = 3;
@@ -10,13 +11,9 @@ export function ceremonyBegin(
   settings: Settings,
   nowMs: number,
 ): Step {
-  if (state.wanted !== "LOCKDOWN") {
-    return refuse(
-      state,
-      input.request,
-      "ceremony-none",
-      `the mode is ${state.wanted}: no ceremony is needed`,
-    );
+  const needless = needlessBecause(state, input.purpose);
+  if (needless !== null) {
+    return refuse(state, input.request, "ceremony-none", `${needless}: no ceremony is needed`);
   }
   const obstacle = loosenObstacle(state);
   if (obstacle) return refuse(state, input.request, obstacle.code, obstacle.why);
@@ -27,6 +24,7 @@ export function ceremonyBegin(
   }
   const ceremony: Ceremony = {
     id: input.id,
+    purpose: input.purpose,
     by: input.by,
     epoch: state.epoch,
     codeDigest: input.codeDigest,
@@ -38,6 +36,7 @@ export function ceremonyBegin(
     kind: "ceremony.begun",
     data: {
       ceremony: input.id,
+      purpose: input.purpose,
       by: input.by.name,
       uid: input.by.uid,
       terminal: input.by.terminal,
@@ -51,6 +50,14 @@ export function ceremonyBegin(
     answers: [{ request: input.request, answer: { kind: "begun", ceremony } }],
   };
 }
+
+/** What a ceremony would lead to is so already, or null. */
+function needlessBecause(state: State, purpose: CeremonyPurpose): string | null {
+  if (purpose === "leave-lockdown") return state.wanted === "LOCKDOWN" ? null : `the mode is ${state.wanted}`;
+  return sameHeld(state.held, RELEASED) ? "the host is released" : null;
+}
+
+const RELEASED: Held = { hold: "released", lasts: "always" };
 
 function replaced(state: State): readonly Entry[] {
   if (!state.ceremony) return [];
@@ -66,7 +73,7 @@ export function ceremonyConfirm(
   nowMs: number,
 ): Step {
   const ceremony = state.ceremony;
-  if (!ceremony || state.wanted !== "LOCKDOWN" || ceremony.epoch !== state.epoch) {
+  if (!ceremony || needlessBecause(state, ceremony.purpose) !== null || ceremony.epoch !== state.epoch) {
     return refuse(state, input.request, "ceremony-none", "no ceremony is under way");
   }
   const obstacle = loosenObstacle(state);
@@ -102,13 +109,12 @@ export function ceremonyConfirm(
   }
   if (input.codeDigest !== ceremony.codeDigest) return wrongCode(state, ceremony, input);
   const why = `ceremony ${ceremony.id}, begun by ${ceremony.by.name}, confirmed by ${input.by.name}`;
-  const change = {
-    kind: "mode",
-    to: "RESTRICTED",
-    cause: { kind: "ceremony", why },
-    deadline: null,
-  } as const;
-  return promise(state, input.request, change, input.by.name, why);
+  return promise(state, input.request, endOf(ceremony.purpose, why), input.by.name, why);
+}
+
+function endOf(purpose: CeremonyPurpose, why: string): Loosening["change"] {
+  if (purpose === "release") return { kind: "hold", to: RELEASED };
+  return { kind: "mode", to: "RESTRICTED", cause: { kind: "ceremony", why }, deadline: null, keep: null };
 }
 
 function wrongCode(

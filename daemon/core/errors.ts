@@ -91,6 +91,13 @@ export const ERRORS = {
     "lasting",
     "look at the changed files; restore them, or pass --accept-changes",
   ),
+  "confirm-none": about("auth", "info", "lasting", "see `boundaryctl status`: nothing goes back by itself"),
+  "flow-unknown": about(
+    "network",
+    "warning",
+    "lasting",
+    "name a TCP connection that this host has now: run it over the SSH session that is to be kept",
+  ),
   "clock-frozen": about(
     "security",
     "warning",

@@ -1,8 +1,10 @@
-import type { Entry } from "../audit/record.ts";
+import type { Data, Entry } from "../audit/record.ts";
 import { ceilingMs } from "./backoff.ts";
 import { ceremonyBegin, ceremonyCancel, ceremonyConfirm } from "./ceremony.ts";
+import { renderFlow, sameFlow } from "./flow-text.ts";
+import { confirm, enforceHold, flowEnded, trialOver } from "./hold-machine.ts";
 import { isLooser, isStricter, type Mode } from "./mode.ts";
-import type { Cause, Input, Settings, State, Step } from "./state.ts";
+import type { Cause, Deadline, Input, Settings, State, Step } from "./state.ts";
 import {
   answer,
   done,
@@ -14,7 +16,10 @@ import {
   promise,
   quiet,
   refuse,
+  stillSo,
   tightened,
+  UNCONFIRMED,
+  withKeep,
 } from "./steps.ts";
 
 const RETRY = { firstMs: 100, mostMs: 10_000 };
@@ -31,6 +36,12 @@ export function step(state: State, input: Input, settings: Settings, nowMs: numb
       return trip(state, input);
     case "set-mode":
       return setMode(state, input, nowMs);
+    case "confirm":
+      return confirm(state, input);
+    case "enforce":
+      return enforceHold(state, input, nowMs);
+    case "flow-ended":
+      return flowEnded(state, input);
     case "ceremony-begin":
       return ceremonyBegin(state, input, settings, nowMs);
     case "ceremony-confirm":
@@ -52,7 +63,7 @@ export function step(state: State, input: Input, settings: Settings, nowMs: numb
     case "enforce-failed":
       return enforceFailed(state, input, nowMs);
     case "unconfirmed":
-      return order({ ...state, applied: null }, []);
+      return order({ ...state, ...UNCONFIRMED }, []);
     case "tick":
       return tick(state, nowMs);
     case "stop":
@@ -63,15 +74,17 @@ export function step(state: State, input: Input, settings: Settings, nowMs: numb
 function trip(state: State, input: Extract<Input, { kind: "trip" }>): Step {
   const tightens = isStricter(input.to, state.wanted);
   const to = tightens ? input.to : state.wanted;
-  const cancels = state.loosening !== null || state.ceremony !== null || loosensLater(state);
+  const cancels =
+    state.loosening !== null || state.ceremony !== null || state.trial !== null || loosensLater(state);
   const next: State = {
-    ...state,
+    ...withKeep(state, null),
     wanted: to,
     epoch: state.epoch + 1,
     cause: tightens ? { kind: "tripwire", why: `${input.tripwire}: ${input.why}` } : state.cause,
     loosening: null,
     ceremony: null,
     deadline: keptDeadline(state, to),
+    trial: null,
   };
   const record: Entry = {
     kind: "tripwire.fired",
@@ -85,43 +98,57 @@ function trip(state: State, input: Extract<Input, { kind: "trip" }>): Step {
     },
   };
   const answers = lapsed(state, "a tripwire fired before the loosening was durable");
-  const records = [record, ...stillFrozen(state, next)];
-  if (tightens) return { ...order(next, records), answers };
+  const records = [record, ...stillSo(state, next)];
+  if (tightens || state.keep !== null) return { ...order(next, records), answers };
   return { ...quiet(next), records, repeat: !cancels, answers };
 }
 
+/** The modes that cut a remote session and have a network to keep it in. */
+const KEEPS: readonly Mode[] = ["TRUSTED", "AIRGAP", "COLDROOM"];
+
 function setMode(state: State, input: Extract<Input, { kind: "set-mode" }>, nowMs: number): Step {
-  if (input.to === "LOCKDOWN" && input.forMs !== null) {
-    return refuse(
-      state,
-      input.request,
-      "argument-invalid",
-      "LOCKDOWN is left only by ceremony: it cannot be timed",
-    );
-  }
-  if (isLooser(input.to, state.wanted)) return loosenByPerson(state, input, nowMs);
-  const same = input.to === state.wanted;
+  const impossible = impossibleWish(input);
+  if (impossible !== null) return refuse(state, input.request, "argument-invalid", impossible);
+  if (isLooser(input.to, state.wanted) || opensFlow(state, input)) return loosenByPerson(state, input, nowMs);
+  const sameMode = input.to === state.wanted;
+  const flow = input.keep?.flow ?? null;
+  const same = sameMode && sameFlow(flow, state.keep);
   // Staying where one is, when a tightening is set for later, calls that tightening off.
-  if (same && tightensLater(state)) return loosenByPerson(state, input, nowMs);
+  if (sameMode && tightensLater(state)) return loosenByPerson(state, input, nowMs);
   if (same && state.loosening === null && state.deadline === null) {
     return { ...quiet(state), answers: [done(input.request, false)] };
   }
-  if (input.forMs !== null && tightensLater(state)) {
+  if (wayBack(state, input, nowMs) !== null && tightensLater(state)) {
     const why = `${state.wanted} is timed already: set a mode without a time first`;
     return refuse(state, input.request, "argument-invalid", why);
   }
-  const timed = input.forMs === null || same ? null : { atMs: nowMs + input.forMs, to: state.wanted };
+  const timed = sameMode ? null : wayBack(state, input, nowMs);
   const cause: Cause = { kind: "person", why: input.reason };
   const next = {
-    ...tightened(state, input.to, cause),
-    deadline: timed ?? (same ? null : keptDeadline(state, input.to)),
+    ...withKeep(tightened(state, input.to, cause), flow),
+    deadline: timed ?? (sameMode ? null : keptDeadline(state, input.to)),
   };
   const record = modeChanged(state.wanted, next, input.by.name, input.reason);
   const answers = [
     ...lapsed(state, `${input.by.name} tightened the mode meanwhile`),
     done(input.request, !same),
   ];
-  return { ...order(next, [record, ...stillFrozen(state, next)]), answers };
+  return { ...order(next, [record, ...stillSo(state, next)]), answers };
+}
+
+function impossibleWish(input: Extract<Input, { kind: "set-mode" }>): string | null {
+  const { to, forMs, confirmMs, keep } = input;
+  if (forMs !== null && confirmMs !== null) return "a time, or a time for confirming: not both";
+  if (to === "LOCKDOWN" && (forMs !== null || confirmMs !== null))
+    return "LOCKDOWN is left only by ceremony: it cannot be timed";
+  if (keep !== null && !KEEPS.includes(to))
+    return `a connection can be kept in ${KEEPS.join(", ")}, not in ${to}`;
+  return null;
+}
+
+/** A flow that passes neither by the present mode nor by being kept already: to let it through loosens, whatever the mode. */
+function opensFlow(state: State, { keep }: Extract<Input, { kind: "set-mode" }>): boolean {
+  return keep !== null && !keep.passes && !sameFlow(keep.flow, state.keep);
 }
 
 function loosenByPerson(state: State, input: Extract<Input, { kind: "set-mode" }>, nowMs: number): Step {
@@ -131,10 +158,29 @@ function loosenByPerson(state: State, input: Extract<Input, { kind: "set-mode" }
   const obstacle = loosenObstacle(state);
   if (obstacle) return refuse(state, input.request, obstacle.code, obstacle.why);
   const cause: Cause = { kind: "person", why: input.reason };
-  const back = tightensLater(state) ? (state.deadline?.to ?? state.wanted) : state.wanted;
-  const deadline = input.forMs === null ? null : { atMs: nowMs + input.forMs, to: back };
-  const change = { kind: "mode", to: input.to, cause, deadline } as const;
+  const deadline = wayBack(state, input, nowMs);
+  const change = { kind: "mode", to: input.to, cause, deadline, keep: input.keep?.flow ?? null } as const;
   return promise(state, input.request, change, input.by.name, input.reason);
+}
+
+/**
+ * Where a timed change ends: where it began, or where an earlier timed loosening would have ended. A mode that waits for
+ * its confirmation is nowhere to go back to: whoever asks for another may have been locked out by it.
+ */
+function wayBack(
+  state: State,
+  { forMs, confirmMs }: Extract<Input, { kind: "set-mode" }>,
+  nowMs: number,
+): Deadline | null {
+  const { deadline, wanted, keep } = state;
+  if (confirmMs === null) {
+    if (forMs === null) return null;
+    const to = tightensLater(state) ? (deadline?.to ?? wanted) : wanted;
+    return { atMs: nowMs + forMs, to, confirmable: false, keep: null };
+  }
+  const before = deadline?.confirmable || tightensLater(state) ? deadline : null;
+  const [to, flow] = before === null ? [wanted, keep] : [before.to, before.keep];
+  return { atMs: nowMs + confirmMs, to, confirmable: true, keep: flow };
 }
 
 function logged(state: State, number: number): Step {
@@ -149,14 +195,22 @@ function logged(state: State, number: number): Step {
       answers: answer(request, { kind: "done", changed: true }),
     };
   }
-  const next: State = {
-    ...settled,
-    wanted: change.to,
-    cause: change.cause,
-    ceremony: null,
-    deadline: change.deadline,
-  };
+  const next = change.kind === "hold" ? afterHold(settled, change) : afterMode(settled, change);
   return { ...order(next, []), answers: answer(request, { kind: "done", changed: true }) };
+}
+
+type Change<K> = Extract<NonNullable<State["loosening"]>["change"], { kind: K }>;
+
+/** A ceremony for something else goes on. */
+function afterMode(state: State, change: Change<"mode">): State {
+  const { to: wanted, cause, deadline, keep } = change;
+  const ceremony = state.ceremony?.purpose === "release" ? state.ceremony : null;
+  return { ...withKeep(state, keep), wanted, cause, ceremony, deadline };
+}
+
+function afterHold(state: State, { to: held }: Change<"hold">): State {
+  const ceremony = state.ceremony?.purpose === "release" ? null : state.ceremony;
+  return { ...state, ...UNCONFIRMED, held, ceremony, trial: null };
 }
 
 function logFailed(state: State, number: number): Step {
@@ -180,7 +234,9 @@ function freeze(state: State, input: Extract<Input, { kind: "freeze" }>, nowMs: 
   const frozen = { why: input.why, sinceMs: nowMs };
   const next: State = { ...state, epoch, frozen, loosening: null, ceremony: null };
   const record: Entry = { kind: "clock.frozen", data: { why: input.why, wanted: state.wanted, epoch } };
-  return { ...quiet(next), records: [record], answers: lapsed(state, `loosening is frozen: ${input.why}`) };
+  const still = state.loosening?.change.kind === "hold" ? stillSo(state, next) : [];
+  const answers = lapsed(state, `loosening is frozen: ${input.why}`);
+  return { ...quiet(next), records: [record, ...still], answers };
 }
 
 function unfreeze(state: State, input: Extract<Input, { kind: "unfreeze" }>): Step {
@@ -195,7 +251,7 @@ function unfreeze(state: State, input: Extract<Input, { kind: "unfreeze" }>): St
 function enforced(state: State, input: Extract<Input, { kind: "enforced" }>): Step {
   if (input.attempt !== state.attempt) return quiet(state);
   const records: Entry[] =
-    state.applied === input.mode && !state.failure
+    state.applied === input.mode && state.how === input.how && !state.failure
       ? []
       : [
           {
@@ -203,12 +259,22 @@ function enforced(state: State, input: Extract<Input, { kind: "enforced" }>): St
             data: {
               mode: input.mode,
               how: input.how,
+              ...holdAndKeep(state),
               attempt: input.attempt,
               failuresBefore: state.failure?.count ?? 0,
             },
           },
         ];
-  return { ...quiet({ ...state, applied: input.mode, failure: null }), records };
+  const { mode: applied, how } = input;
+  return { ...quiet({ ...state, applied, how, failure: null }), records };
+}
+
+/** What is out of the ordinary in what the kernel was asked for. */
+function holdAndKeep({ held, keep }: State): Data {
+  return {
+    ...(held.hold === "enforcing" ? {} : { hold: held.hold }),
+    ...(keep === null ? {} : { keep: renderFlow(keep) }),
+  };
 }
 
 function enforceFailed(state: State, input: Extract<Input, { kind: "enforce-failed" }>, nowMs: number): Step {
@@ -219,7 +285,7 @@ function enforceFailed(state: State, input: Extract<Input, { kind: "enforce-fail
     state.failure?.why === input.why
       ? []
       : [{ kind: "mode.apply-failed", data: { mode: state.wanted, attempt: input.attempt, why: input.why } }];
-  return { ...quiet({ ...state, applied: null, failure: { why: input.why, count, retryAtMs } }), records };
+  return { ...quiet({ ...state, ...UNCONFIRMED, failure: { why: input.why, count, retryAtMs } }), records };
 }
 
 function tick(state: State, nowMs: number): Step {
@@ -231,41 +297,45 @@ function tick(state: State, nowMs: number): Step {
     };
     return { ...quiet({ ...state, ceremony: null }), records: [record] };
   }
-  if (state.deadline && nowMs >= state.deadline.atMs) return deadlineReached(state, state.deadline.to);
+  if (state.deadline && nowMs >= state.deadline.atMs) return deadlineReached(state, state.deadline);
+  if (state.trial && nowMs >= state.trial.atMs) return trialOver(state);
   return quiet(state);
 }
 
-function deadlineReached(state: State, to: Mode): Step {
-  const cause: Cause = { kind: "deadline", why: `the time set for ${state.wanted} has run out` };
+function deadlineReached(state: State, { to, confirmable, keep }: Deadline): Step {
+  const time = confirmable ? "time for confirming" : "time set for";
+  const cause: Cause = { kind: "deadline", why: `the ${time} ${state.wanted} has run out` };
   if (!isLooser(to, state.wanted)) {
     const next: State = { ...tightened(state, to, cause), deadline: null };
     const answers = lapsed(state, cause.why);
     return {
-      ...order(next, [modeChanged(state.wanted, next, "deadline", cause.why), ...stillFrozen(state, next)]),
+      ...order(next, [modeChanged(state.wanted, next, "deadline", cause.why), ...stillSo(state, next)]),
       answers,
     };
   }
   if (loosenObstacle(state)) return quiet(state); // asked again at the next tick
-  const change = { kind: "mode", to, cause, deadline: null } as const;
+  const change = { kind: "mode", to, cause, deadline: null, keep } as const;
   return promise({ ...state, deadline: null }, null, change, "deadline", cause.why);
 }
 
+/** Nothing that a person left open or under way outlives a stop: neither a time, nor a trial, nor a flow that is kept. */
 function stop(state: State, input: Extract<Input, { kind: "stop" }>): Step {
   const { deadline, loosening, wanted } = state;
   const answers = lapsed(state, "the daemon is stopping");
+  const over = { deadline: null, trial: null };
   if (deadline && isStricter(deadline.to, wanted)) {
-    const next: State = {
-      ...tightened(state, deadline.to, { kind: "deadline", why: input.why }),
-      deadline: null,
-    };
-    return {
-      ...order(next, [modeChanged(wanted, next, "stop", input.why), ...stillFrozen(state, next)]),
-      answers,
-    };
+    const cause: Cause = { kind: "deadline", why: input.why };
+    const next: State = { ...tightened(state, deadline.to, cause), ...over };
+    const record = modeChanged(wanted, next, "stop", input.why);
+    return { ...order(next, [record, ...stillSo(state, next)]), answers };
   }
-  const next: State = { ...tightened(state, wanted, state.cause), deadline: null };
+  const next: State = { ...tightened(state, wanted, state.cause), ...over };
+  if (state.keep !== null) {
+    const record = modeChanged(wanted, next, "stop", input.why);
+    return { ...order(next, [record, ...stillSo(state, next)]), answers };
+  }
   const record: Entry = { kind: "mode.lapsed", data: { wanted, epoch: next.epoch, why: input.why } };
-  return { ...quiet(next), records: loosening ? [record, ...stillFrozen(state, next)] : [], answers };
+  return { ...quiet(next), records: loosening ? [record, ...stillSo(state, next)] : [], answers };
 }
 
 /** A tightening that is set for later. Only a loosening, logged first, may call it off. */
@@ -276,14 +346,9 @@ function tightensLater(state: State): boolean {
 /** What is left of the deadline when the mode becomes `to`: it stays when it will still tighten. */
 function keptDeadline(state: State, to: Mode): State["deadline"] {
   if (state.deadline === null) return null;
-  if (isStricter(state.deadline.to, to)) return state.deadline;
-  return to === state.wanted && !loosensLater(state) ? state.deadline : null;
-}
-
-/** The record of a clearing that lapsed is on its way to the log: this one after it says that the freeze goes on. */
-function stillFrozen(before: State, next: State): readonly Entry[] {
-  if (before.loosening?.change.kind !== "unfreeze" || !next.frozen) return [];
-  return [{ kind: "clock.frozen", data: { why: next.frozen.why, wanted: next.wanted, epoch: next.epoch } }];
+  const kept: Deadline = { ...state.deadline, keep: null };
+  if (isStricter(state.deadline.to, to)) return kept;
+  return to === state.wanted && !loosensLater(state) ? kept : null;
 }
 
 /** A deadline that would loosen: a trip takes it away. */

@@ -1,15 +1,24 @@
+import { ENFORCING, type Held, type HoldMemory } from "./held.ts";
+import type { Hold } from "./hold.ts";
 import { isStricter, type Mode } from "./mode.ts";
 import type { Cause } from "./state.ts";
 
 /** What the log and the remembered head say of the time before this start. Missing and unreadable are different things. */
 export type History =
   | { readonly kind: "none" }
-  | { readonly kind: "clean"; readonly wanted: Mode; readonly epoch: number; readonly frozen: string }
+  | {
+      readonly kind: "clean";
+      readonly wanted: Mode;
+      readonly epoch: number;
+      readonly frozen: string;
+      readonly held: HoldMemory;
+    }
   | {
       readonly kind: "crash";
       readonly wanted: Mode;
       readonly epoch: number;
       readonly frozen: string;
+      readonly held: HoldMemory;
       readonly lastAt: string;
     }
   | { readonly kind: "broken"; readonly why: string }
@@ -64,4 +73,51 @@ export function startIn(history: History, asked: Mode | null, configured: Mode):
 
 function closed(kind: Cause["kind"], why: string, before: { epoch: number; frozen: string }): Start {
   return { mode: "LOCKDOWN", cause: { kind, why }, epoch: before.epoch + 1, frozen: before.frozen };
+}
+
+/** The hold of a start, and whether it has to be recorded before anything is opened. */
+export type StartHold = {
+  readonly held: Held;
+  /** What the log says of the hold; null when the log says it already. */
+  readonly change: { readonly from: Hold; readonly by: "first-start" | "boot-parameter" } | null;
+};
+
+/**
+ * How firmly a start holds its mode. A first start as it is configured; later ones as the log says, after a crash too: a
+ * crash opens nothing that was closed, and closes nothing that a person opened. Where the log cannot be believed:
+ * enforcing. The boot parameter counts once a boot, so that a person's `enforce` after it outlives a restart.
+ */
+export function holdIn(
+  history: History,
+  asked: { readonly firstStart: "enforce" | "shadow"; readonly parameter: boolean; readonly boot: string },
+): StartHold {
+  switch (history.kind) {
+    case "none":
+      if (asked.parameter) return released("enforcing");
+      return asked.firstStart === "shadow"
+        ? { held: { hold: "shadow", lasts: "always" }, change: { from: "enforcing", by: "first-start" } }
+        : { held: ENFORCING, change: null };
+    case "clean":
+    case "crash": {
+      const { hold, parameterBoot, releasedBoot } = history.held;
+      if (!asked.parameter) return { held: { hold, lasts: "always" }, change: null };
+      if (parameterBoot !== asked.boot) return released(hold);
+      const held: Held =
+        releasedBoot === asked.boot ? { hold: "released", lasts: "boot" } : { hold, lasts: "always" };
+      return { held, change: null };
+    }
+    case "broken":
+    case "unreadable":
+      return { held: ENFORCING, change: null };
+  }
+}
+
+/** For the record, and for a person. */
+export const WHY_HELD = {
+  "first-start": "a first start, with enforcement.firstStart: shadow",
+  "boot-parameter": "boundary.release=1 on the kernel's command line",
+} as const;
+
+function released(from: Hold): StartHold {
+  return { held: { hold: "released", lasts: "boot" }, change: { from, by: "boot-parameter" } };
 }

@@ -1,6 +1,9 @@
 import type { Data, Entry } from "../audit/record.ts";
 import type { Room } from "./disk.ts";
 import type { ErrorCode } from "./errors.ts";
+import type { Flow } from "./flow.ts";
+import { ENFORCING, type Held } from "./held.ts";
+import type { Hold } from "./hold.ts";
 import type { Mode } from "./mode.ts";
 
 /**
@@ -14,6 +17,12 @@ export type State = {
   readonly wanted: Mode;
   /** What the kernel confirmed by read-back; null while nothing is confirmed. */
   readonly applied: Mode | null;
+  /** How the newest confirmation was given: "observed" while nothing of ours isolates. null with `applied`. */
+  readonly how: "kernel" | "observed" | null;
+  /** How firmly the mode is held. A trip moves the mode and never this. */
+  readonly held: Held;
+  /** The one connection that passes whatever the mode says; null for none. Every trip and every change of the mode ends it. */
+  readonly keep: Flow | null;
   readonly epoch: number;
   readonly cause: Cause;
   /** Set while loosening is frozen because the clock moved. */
@@ -28,7 +37,18 @@ export type State = {
   /** While the log's disk is nearly full nothing loosens: its record would take the room that a fall needs. */
   readonly room: Room;
   /** A timed entry ends here: by tightening at once, or by loosening like any other (logged first, never while frozen). */
-  readonly deadline: { readonly atMs: number; readonly to: Mode } | null;
+  readonly deadline: Deadline | null;
+  /** Enforcing on trial: it ends here, by loosening like any other, unless it is confirmed. A trip ends the trial, not the hold. */
+  readonly trial: { readonly atMs: number; readonly to: Held } | null;
+};
+
+export type Deadline = {
+  readonly atMs: number;
+  readonly to: Mode;
+  /** Whether a person may say that the mode is to stay: confirm-or-revert. */
+  readonly confirmable: boolean;
+  /** The flow that is kept again after a way back that loosens. One that tightens keeps none. */
+  readonly keep: Flow | null;
 };
 
 export type Cause = {
@@ -58,13 +78,21 @@ export type Loosening = {
         readonly kind: "mode";
         readonly to: Mode;
         readonly cause: Cause;
-        readonly deadline: State["deadline"];
+        readonly deadline: Deadline | null;
+        readonly keep: Flow | null;
       }
+    | { readonly kind: "hold"; readonly to: Held }
     | { readonly kind: "unfreeze" };
 };
 
+/** What a ceremony ends in: RESTRICTED instead of LOCKDOWN, or the hold "released". */
+export const CEREMONY_PURPOSES = ["leave-lockdown", "release"] as const;
+
+export type CeremonyPurpose = (typeof CEREMONY_PURPOSES)[number];
+
 export type Ceremony = {
   readonly id: string;
+  readonly purpose: CeremonyPurpose;
   readonly by: Person;
   readonly epoch: number;
   /** SHA-256 of the one-time code, hex. */
@@ -99,10 +127,26 @@ export type Input =
       readonly by: Person;
       readonly reason: string;
       readonly forMs: number | null;
+      /** Back to where it was after this time, unless confirmed. Not together with `forMs`. */
+      readonly confirmMs: number | null;
+      /** The flow to keep, which exists. `passes`: the present mode lets it through, so that keeping it opens nothing. */
+      readonly keep: { readonly flow: Flow; readonly passes: boolean } | null;
     }
+  /** What waits for a confirmation stays: a mode, or the hold on trial. */
+  | { readonly kind: "confirm"; readonly request: number; readonly by: Person }
+  | {
+      readonly kind: "enforce";
+      readonly request: number;
+      readonly by: Person;
+      readonly reason: string;
+      readonly confirmMs: number | null;
+    }
+  /** The flow that is kept has ended. */
+  | { readonly kind: "flow-ended"; readonly flow: Flow }
   | {
       readonly kind: "ceremony-begin";
       readonly request: number;
+      readonly purpose: CeremonyPurpose;
       readonly id: string;
       readonly codeDigest: string;
       readonly by: Person;
@@ -140,12 +184,19 @@ export type Answer =
   | { readonly kind: "begun"; readonly ceremony: Ceremony }
   | { readonly kind: "refused"; readonly code: ErrorCode; readonly why: string };
 
+export type Order = {
+  readonly mode: Mode;
+  readonly attempt: number;
+  readonly hold: Hold;
+  readonly keep: Flow | null;
+};
+
 export type Step = {
   readonly state: State;
   /** To append, in this order. */
   readonly records: readonly Entry[];
   /** The order to give to the kernel at once, beside the records. */
-  readonly enforce: { readonly mode: Mode; readonly attempt: number } | null;
+  readonly enforce: Order | null;
   /** When set: feed `logged` with this loosening's number once the records are durable, `log-failed` if they are not. */
   readonly awaits: number | null;
   readonly answers: readonly { readonly request: number; readonly answer: Answer }[];
@@ -154,10 +205,13 @@ export type Step = {
 };
 
 /** The state a daemon starts in. Nothing is applied before the kernel has confirmed it. */
-export function initialState(wanted: Mode, epoch: number, cause: Cause): State {
+export function initialState(wanted: Mode, epoch: number, cause: Cause, held: Held = ENFORCING): State {
   return {
     wanted,
     applied: null,
+    how: null,
+    held,
+    keep: null,
     epoch,
     cause,
     frozen: null,
@@ -167,6 +221,7 @@ export function initialState(wanted: Mode, epoch: number, cause: Cause): State {
     loosening: null,
     ceremony: null,
     deadline: null,
+    trial: null,
     room: "ok",
   };
 }

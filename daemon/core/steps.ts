@@ -1,5 +1,8 @@
 import type { Entry } from "../audit/record.ts";
 import type { ErrorCode } from "./errors.ts";
+import type { Flow } from "./flow.ts";
+import { renderFlow, sameFlow } from "./flow-text.ts";
+import type { Held } from "./held.ts";
 import type { Mode } from "./mode.ts";
 import type { Answer, Cause, Loosening, State, Step } from "./state.ts";
 
@@ -9,7 +12,12 @@ export function quiet(state: State): Step {
 
 export function order(state: State, records: readonly Entry[]): Step {
   const attempt = state.attempt + 1;
-  return { ...quiet({ ...state, attempt }), records, enforce: { mode: state.wanted, attempt } };
+  const { wanted: mode, keep } = state;
+  return {
+    ...quiet({ ...state, attempt }),
+    records,
+    enforce: { mode, attempt, hold: state.held.hold, keep },
+  };
 }
 
 export function refuse(
@@ -62,17 +70,62 @@ export function promise(
 ): Step {
   const number = state.promised + 1;
   const loosening: Loosening = { number, request, epoch: state.epoch, change };
-  const record: Entry =
-    change.kind === "mode"
-      ? modeChanged(state.wanted, { ...state, wanted: change.to }, by, reason)
-      : { kind: "clock.cleared", data: { by, reason, wanted: state.wanted, epoch: state.epoch } };
+  const record = promised(state, change, by, reason);
   return { ...quiet({ ...state, promised: number, loosening }), records: [record], awaits: number };
 }
 
+function promised(state: State, change: Loosening["change"], by: string, reason: string): Entry {
+  switch (change.kind) {
+    case "mode":
+      return modeChanged(state.wanted, { ...state, wanted: change.to, keep: change.keep }, by, reason);
+    case "hold":
+      return holdChanged(state, change.to, by, reason);
+    case "unfreeze":
+      return { kind: "clock.cleared", data: { by, reason, wanted: state.wanted, epoch: state.epoch } };
+  }
+}
+
+/** The state after a tightening to a mode: what was on its way to loosen lapses, and no flow is kept any more. */
 export function tightened(state: State, to: Mode, cause: Cause): State {
-  return { ...state, wanted: to, epoch: state.epoch + 1, cause, loosening: null, ceremony: null };
+  const closed = withKeep(state, null);
+  return { ...closed, wanted: to, epoch: state.epoch + 1, cause, loosening: null, ceremony: null };
+}
+
+/** What the kernel confirmed of one hold says nothing of another, nor of one more flow or one less. */
+export const UNCONFIRMED = { applied: null, how: null } as const;
+
+export function withKeep(state: State, keep: Flow | null): State {
+  return sameFlow(keep, state.keep) ? state : { ...state, ...UNCONFIRMED, keep };
+}
+
+/**
+ * A loosening that lapses has its record on the way to the log: this one after it says that all is as it was. A lapsed
+ * change of the mode needs none: the record of what made it lapse names the mode.
+ */
+export function stillSo(before: State, next: State): readonly Entry[] {
+  const change = before.loosening?.change;
+  if (change?.kind === "hold") {
+    const why = "the change of the hold recorded before this lapsed";
+    return [holdChanged({ ...next, held: change.to }, next.held, "lapsed", why)];
+  }
+  if (change?.kind !== "unfreeze" || !next.frozen) return [];
+  return [{ kind: "clock.frozen", data: { why: next.frozen.why, wanted: next.wanted, epoch: next.epoch } }];
 }
 
 export function modeChanged(from: Mode, next: State, by: string, reason: string): Entry {
-  return { kind: "mode.changed", data: { from, wanted: next.wanted, epoch: next.epoch, by, reason } };
+  const data = { from, wanted: next.wanted, epoch: next.epoch, by, reason };
+  const keep = renderFlow(next.keep);
+  return { kind: "mode.changed", data: keep === "" ? data : { ...data, keep } };
+}
+
+/** `why`: a person's reason, or what the change is the end of. */
+export function holdChanged(
+  state: Pick<State, "held" | "wanted" | "epoch">,
+  to: Held,
+  by: string,
+  why: string,
+): Entry {
+  const { hold: from } = state.held;
+  const data = { from, to: to.hold, lasts: to.lasts, by, why, mode: state.wanted, inEpoch: state.epoch };
+  return { kind: "hold.changed", data };
 }

@@ -1,8 +1,11 @@
 import { z } from "zod";
 import type { Assurance } from "../core/assurance.ts";
 import type { ErrorCode, ErrorFacts } from "../core/errors.ts";
+import type { Hold } from "../core/hold.ts";
 import { MODES, type Mode } from "../core/mode.ts";
+import type { Outlook } from "../core/preflight.ts";
 import { redactText } from "../core/redact.ts";
+import { CEREMONY_PURPOSES } from "../core/state.ts";
 import type { SensorHealth } from "../ports.ts";
 
 /**
@@ -47,6 +50,18 @@ const Reason = z.string().trim().min(1, "say why").max(500).transform(redactText
 const None = z.strictObject({}).default({});
 const Text = z.string().max(1024);
 
+const Port = z.number().int().min(1).max(65_535);
+/** A TCP connection of the daemon's host, as the caller says; the daemon looks it up. */
+const FlowClaimSchema = z.strictObject({
+  localAddress: z.string().max(64),
+  localPort: Port,
+  remoteAddress: z.string().max(64),
+  remotePort: Port,
+});
+export type FlowClaim = z.infer<typeof FlowClaimSchema>;
+/** How long something may be tried before it goes back by itself. */
+const ConfirmMs = z.number().int().min(5_000).max(3_600_000);
+
 /** AuthZEN Authorization API 1.0 names. The subject is the peer, as the kernel says; a caller cannot name one. */
 export const CheckSchema = z.strictObject({
   action: z.strictObject({ name: z.enum(["recall", "tool.run", "model.call", "io"]) }),
@@ -77,8 +92,28 @@ export const PARAMS = {
     mode: ModeName,
     reason: Reason,
     forMs: z.number().int().min(1_000).max(86_400_000).optional(),
+    /** Back to where it was after this time, unless `mode.confirm` comes or a tripwire fires. Not with forMs. */
+    confirmForMs: ConfirmMs.optional(),
+    /** One connection that passes all the same: TRUSTED, AIRGAP, COLDROOM. */
+    keep: FlowClaimSchema.optional(),
   }),
-  "ceremony.begin": z.strictObject({ reason: Reason }),
+  /** What waits for a confirmation stays. */
+  "mode.confirm": None,
+  /** What a mode would cut, as things are now. */
+  "mode.preflight": z.strictObject({
+    mode: ModeName,
+    session: FlowClaimSchema.optional(),
+    /** The session would be kept. */
+    keep: z.boolean().default(false),
+  }),
+  /** From shadow or released to enforcing. */
+  "enforcement.enforce": z.strictObject({ reason: Reason, confirmForMs: ConfirmMs.optional() }),
+  /** What shadow would have refused. */
+  "enforcement.shadow": None,
+  "ceremony.begin": z.strictObject({
+    reason: Reason,
+    purpose: z.enum(CEREMONY_PURPOSES).default("leave-lockdown"),
+  }),
   "ceremony.confirm": z.strictObject({ code: Text, acceptChanges: z.boolean().default(false) }),
   "ceremony.cancel": None,
   "clock.clear": z.strictObject({ reason: Reason }),
@@ -137,6 +172,15 @@ export type Status = {
     readonly since: string;
     readonly epoch: number;
     readonly until: string;
+    /** Whether `until` is the end of a time for confirming. */
+    readonly confirmable: boolean;
+    readonly hold: Hold;
+    /** "boot": by the boot parameter, for this boot. */
+    readonly holdLasts: "always" | "boot";
+    /** Until when enforcing is on trial; "" when it is not. */
+    readonly trialUntil: string;
+    /** The connection that is kept, for a person to read; "" for none. */
+    readonly keep: string;
   };
   readonly assurance: Assurance;
   readonly frozen: string;
@@ -163,7 +207,12 @@ export type Status = {
     readonly startedAt: string;
     readonly boot: string;
   };
-  readonly ceremony: { readonly id: string; readonly by: string; readonly readyInMs: number } | null;
+  readonly ceremony: {
+    readonly id: string;
+    readonly purpose: (typeof CEREMONY_PURPOSES)[number];
+    readonly by: string;
+    readonly readyInMs: number;
+  } | null;
 };
 
 export type Decision = {
@@ -184,6 +233,40 @@ export type ModeReply = {
   readonly assurance: Assurance;
   readonly changed: boolean;
   readonly seq: number;
+  /** What the caller has to know of it; absent when there is nothing. */
+  readonly notes?: readonly string[];
+};
+
+/** What would be cut first, as many as fit; `cut` and `kept` count all. */
+export type CappedOutlooks = {
+  readonly shown: readonly Outlook[];
+  readonly cut: number;
+  readonly kept: number;
+};
+export type UsbOutlook = { readonly port: string; readonly name: string; readonly verdict: string };
+export type PreflightReply = {
+  readonly mode: Mode;
+  readonly wanted: Mode;
+  readonly hold: Hold;
+  /** null: none was named, or there is no such connection here. */
+  readonly session: Outlook | null;
+  readonly flows: CappedOutlooks;
+  readonly listeners: CappedOutlooks;
+  readonly usb: { readonly shown: readonly UsbOutlook[]; readonly more: number };
+  readonly leases: "not built";
+  /** Lines of the kernel's socket tables that could not be read. */
+  readonly unread: number;
+};
+export type ShadowReply = {
+  readonly hold: Hold;
+  readonly blocked: readonly {
+    readonly direction: "in" | "out" | "forward";
+    readonly address: string;
+    readonly protocol: string;
+    readonly port: number | null;
+  }[];
+  /** How many were left off. */
+  readonly more: number;
 };
 /**
  * `changes`: watched files that differ from the baseline, as many as fit, and `moreChanges` how many are left off;

@@ -103,7 +103,51 @@ describe("fold", () => {
     });
   });
 
+  describe("the hold", () => {
+    const held = (to: string, lasts: string, boot = "b007") => ({
+      ...record("hold.changed", { from: "enforcing", to, lasts, by: "ana", why: "w" }),
+      boot,
+    });
+
+    test("is enforcing where no record says otherwise, and as the last one says", () => {
+      expect(run(started, stopped)).toMatchObject({ hold: "enforcing", parameterBoot: "", releasedBoot: "" });
+      expect(run(started, held("shadow", "always")).hold).toBe("shadow");
+      expect(run(held("shadow", "always"), held("enforcing", "always")).hold).toBe("enforcing");
+    });
+
+    test("of the boot parameter is told apart from the one that lasts, and is over when a person says so", () => {
+      const parameter = run(held("shadow", "always"), held("released", "boot", "b1"));
+      expect(parameter).toMatchObject({ hold: "shadow", parameterBoot: "b1", releasedBoot: "b1" });
+      expect(run(held("released", "boot", "b1"), held("enforcing", "always", "b1"))).toMatchObject({
+        hold: "enforcing",
+        parameterBoot: "b1",
+        releasedBoot: "",
+      });
+    });
+
+    test("of the boot parameter, recorded before there is a daemon, leaves a clean stop clean; any other does not", () => {
+      expect(run(started, stopped, held("released", "boot")).stop).toBe("clean");
+      expect(run(started, stopped, held("released", "always")).stop).toBe("running");
+    });
+
+    test("nothing else moves it, a trip and a crash among it", () => {
+      const fired = record("tripwire.fired", { wanted: "LOCKDOWN", epoch: 2, tripwire: "t" });
+      expect(run(held("released", "always"), fired, started)).toMatchObject({ hold: "released" });
+    });
+
+    test("is enforcing where anything was unreadable", () => {
+      const bad = record("mode.changed", { wanted: "OPENISH", epoch: 1 });
+      expect(run(held("released", "always"), held("released", "boot"), bad)).toMatchObject({
+        hold: "enforcing",
+        releasedBoot: "",
+      });
+    });
+  });
+
   test.each([
+    ["an unknown hold", record("hold.changed", { to: "ajar", lasts: "always" })],
+    ["a hold without its duration", record("hold.changed", { to: "released" })],
+    ["a shadow for one boot", record("hold.changed", { to: "shadow", lasts: "boot" })],
     ["an unknown mode", record("mode.changed", { wanted: "OPENISH", epoch: 1 })],
     ["a mode in lower case", record("mode.changed", { wanted: "open", epoch: 1 })],
     ["no mode", record("mode.changed", { epoch: 1 })],
@@ -123,12 +167,12 @@ describe("fold", () => {
     const value = fc.oneof(
       fc.string(),
       fc.integer(),
-      fc.constantFrom("OPEN", "LOCKDOWN"),
+      fc.constantFrom("OPEN", "LOCKDOWN", "released", "always", "boot"),
       fc.constant([]),
       fc.constant({}),
     );
     const data = fc.dictionary(
-      fc.constantFrom("wanted", "epoch", "frozen", "why", "tripwire", "digest", "__proto__"),
+      fc.constantFrom("wanted", "epoch", "frozen", "why", "tripwire", "digest", "to", "lasts", "__proto__"),
       value,
     );
     fc.assert(

@@ -346,6 +346,9 @@ const entries = fc.constantFrom<Entry>(
   { kind: "baseline.set", data: { digest: "aa" } },
   { kind: "daemon.stopped", data: { wanted: "AIRGAP", epoch: 3, frozen: "a step" } },
   { kind: "decision", data: {} },
+  { kind: "hold.changed", data: { to: "shadow", lasts: "always" } },
+  { kind: "hold.changed", data: { to: "enforcing", lasts: "always" } },
+  { kind: "hold.changed", data: { to: "released", lasts: "boot" } },
 );
 
 describe("a snapshot", () => {
@@ -363,6 +366,24 @@ describe("a snapshot", () => {
     );
   });
 
+  test("of a log without a change of the hold is what it was before there were holds", () => {
+    const data = renderSnapshot({ fold: emptyFold(), frontier: { size: 0, subtrees: [] } });
+    expect(Object.keys(data["fold"] as object).toSorted()).toEqual([
+      "baselineDigest",
+      "epoch",
+      "firedByTripwire",
+      "frozen",
+      "lastAt",
+      "lastBoot",
+      "lastMono",
+      "lastSeq",
+      "started",
+      "stop",
+      "unreadable",
+      "wanted",
+    ]);
+  });
+
   test("what is none is refused, never half taken", () => {
     const data = renderSnapshot({ fold: emptyFold(), frontier: { size: 0, subtrees: [] } });
     const bad = [
@@ -376,6 +397,10 @@ describe("a snapshot", () => {
       })),
       { ...data, fold: { ...(data["fold"] as object), wanted: "ANYTHING" } },
       { ...data, fold: { ...(data["fold"] as object), stop: "maybe" } },
+      { ...data, fold: { ...(data["fold"] as object), hold: "ajar" } },
+      { ...data, fold: { ...(data["fold"] as object), hold: "enforcing" } },
+      { ...data, fold: { ...(data["fold"] as object), releasedBoot: "" } },
+      { ...data, fold: { ...(data["fold"] as object), more: "" } },
     ];
     for (const each of bad)
       expect(snapshotIn({ ...base, seq: 0, kind: "log.snapshot", data: each })).toBeNull();

@@ -168,7 +168,7 @@ test("every command is in the completion script, with its children", async () =>
     "verify-log",
     "begin confirm cancel",
     "head prove check-proof witness",
-    "get set",
+    "get set confirm",
     "LOCKDOWN",
   ])
     expect(script).toContain(word);
@@ -193,6 +193,9 @@ test.skipIf(!isOnHost("bash"))("bash completes commands, their children and thei
   expect(complete("boundaryctl", "log", "prune", "--keep-days", "90", "--j")).toBe("--json");
   expect(complete("boundaryctl", "log", "prune", "--k")).toBe("--keep-days");
   expect(complete("boundaryctl", "status", "--c")).toBe("");
+  expect(complete("boundaryctl", "mode", "set", "AIRGAP", "--c")).toBe("--confirm");
+  expect(complete("boundaryctl", "release", "")).toBe("begin confirm cancel");
+  expect(complete("boundaryctl", "enforce", "--d")).toBe("--dry-run");
   expect(complete("boundaryctl", "mode", "set", "LOCK")).toBe("LOCKDOWN");
 });
 

@@ -1,9 +1,13 @@
 import { describe, expect, test } from "vitest";
+import type { Flow } from "../../daemon/core/flow.ts";
+import { sameFlow } from "../../daemon/core/flow-text.ts";
+import { ENFORCING, type Held, sameHeld } from "../../daemon/core/held.ts";
 import { step } from "../../daemon/core/machine.ts";
 import { isLooser, type Mode, rank } from "../../daemon/core/mode.ts";
 import {
   type Input,
   initialState,
+  type Order,
   type Person,
   type Settings,
   type State,
@@ -22,15 +26,17 @@ type World = {
   /** Loosenings whose records are on their way to the disk, oldest first. */
   readonly log: readonly Asked[];
   /** Orders on their way to the kernel; any of them may be answered, in any order. */
-  readonly kernel: readonly { readonly mode: Mode; readonly attempt: number }[];
+  readonly kernel: readonly Order[];
   /** How many trips and tightenings there were: a loosening asked for before one must not take effect after it. */
   readonly tightenings: number;
   /** What the kernel last confirmed for the newest order, if it has; what `applied` may say. */
-  readonly confirmed: Mode | null;
+  readonly confirmed: Order | null;
   /** Whether a fold of the log would say that loosening is frozen. */
   readonly foldedFrozen: boolean;
   /** The `wanted` of the newest record, as a fold of the log would have it; null once a record was lost. */
   readonly folded: Mode | null;
+  /** The hold of the newest record that changes it. */
+  readonly foldedHold: Held;
 };
 type Move = { readonly name: string; readonly input: Input | null; readonly next: (world: World) => World };
 
@@ -40,18 +46,53 @@ const CODE = "c".repeat(64);
 const MAX_UNDER_WAY = 2;
 const MAX_WORLDS = 60_000;
 
+const FLOW: Flow = {
+  family: 4,
+  localAddress: "10.0.0.1",
+  localPort: 22,
+  remoteAddress: "10.0.0.2",
+  remotePort: 50_000,
+};
+const set = (request: number, to: Mode, over: Partial<Extract<Input, { kind: "set-mode" }>> = {}): Input => ({
+  kind: "set-mode",
+  request,
+  to,
+  by: BY,
+  reason: "r",
+  forMs: null,
+  confirmMs: null,
+  keep: null,
+  ...over,
+});
+
 const same = (world: World): World => world;
 
-function moves(world: World): readonly Move[] {
+/** Which of the newer inputs a walk takes: all of them together are more worlds than can be walked. */
+type Walk = {
+  readonly mode: Mode;
+  readonly held: Held;
+  readonly extra: readonly Input[];
+};
+
+function moves(world: World, extras: readonly Input[]): readonly Move[] {
   const settled = (w: World) => w.log.slice(1);
   const always: Input[] = [
     { kind: "trip", tripwire: "t", to: "AIRGAP", why: "w", facts: {} },
     { kind: "trip", tripwire: "t", to: "LOCKDOWN", why: "w", facts: {} },
-    { kind: "set-mode", request: 1, to: "OPEN", by: BY, reason: "r", forMs: null },
-    { kind: "set-mode", request: 2, to: "AIRGAP", by: BY, reason: "r", forMs: 15 },
-    { kind: "set-mode", request: 3, to: "LOCKDOWN", by: BY, reason: "r", forMs: null },
-    { kind: "set-mode", request: 4, to: "OPEN", by: BY, reason: "r", forMs: 15 },
-    { kind: "ceremony-begin", request: 5, id: "c", codeDigest: CODE, by: BY, reason: "r" },
+    set(1, "OPEN"),
+    set(2, "AIRGAP", { forMs: 15 }),
+    set(3, "LOCKDOWN"),
+    set(4, "OPEN", { forMs: 15 }),
+    ...extras,
+    {
+      kind: "ceremony-begin",
+      request: 5,
+      purpose: "leave-lockdown",
+      id: "c",
+      codeDigest: CODE,
+      by: BY,
+      reason: "r",
+    },
     { kind: "ceremony-confirm", request: 6, codeDigest: CODE, by: BY },
     { kind: "ceremony-confirm", request: 7, codeDigest: "x", by: BY },
     { kind: "freeze", why: "w" },
@@ -78,11 +119,16 @@ function moves(world: World): readonly Move[] {
     const rest = (w: World) => w.kernel.filter((other) => other !== order);
     list.push({
       name: `enforced ${order.mode}`,
-      input: { kind: "enforced", attempt: order.attempt, mode: order.mode, how: "kernel" },
+      input: {
+        kind: "enforced",
+        attempt: order.attempt,
+        mode: order.mode,
+        how: order.hold === "enforcing" ? "kernel" : "observed",
+      },
       next: (w) => ({
         ...w,
         kernel: rest(w),
-        confirmed: order.attempt === w.state.attempt ? order.mode : w.confirmed,
+        confirmed: order.attempt === w.state.attempt ? order : w.confirmed,
       }),
     });
     list.push({
@@ -141,10 +187,15 @@ function settle(world: World, input: Input, result: Step): World {
       world.foldedFrozen,
     ),
     folded: world.folded === null ? null : (recorded.at(-1) ?? world.folded),
+    foldedHold: result.records.reduce(
+      (held, { kind, data }) =>
+        kind === "hold.changed" ? ({ hold: data["to"], lasts: data["lasts"] } as Held) : held,
+      world.foldedHold,
+    ),
   };
 }
 
-function confirmedAfter(world: World, input: Input, result: Step): Mode | null {
+function confirmedAfter(world: World, input: Input, result: Step): Order | null {
   if (input.kind === "unconfirmed") return null;
   if (input.kind === "enforce-failed") return input.attempt === result.state.attempt ? null : world.confirmed;
   return world.confirmed; // a newer order is out; what was confirmed stays the kernel's until it is answered
@@ -181,8 +232,10 @@ function holds(was: World, before: World, after: World, move: Move, result: Step
   }
   if (move.input?.kind === "trip" && (to.loosening || to.ceremony))
     throw new Error(`a loosening outlived a trip: ${where}`);
-  if (to.applied !== null && to.applied !== after.confirmed)
+  if (to.applied !== null && to.applied !== after.confirmed?.mode)
     throw new Error(`applied ${to.applied} was not confirmed: ${where}`);
+  if (to.applied === to.wanted) confirmedAsWanted(to, after.confirmed, where);
+  holdsTheHold(was, before, after, move, where);
   if (
     from.deadline &&
     rank(from.deadline.to) > rank(from.wanted) &&
@@ -204,6 +257,40 @@ function holds(was: World, before: World, after: World, move: Move, result: Step
   }
 }
 
+/** "enforced" is said of a mode only when the kernel confirmed it under this hold and with this flow, or without one. */
+function confirmedAsWanted(state: State, confirmed: Order | null, where: string): void {
+  if (confirmed === null || confirmed.hold !== state.held.hold || !sameFlow(confirmed.keep, state.keep))
+    throw new Error(`applied under another hold or with another flow: ${where}`);
+  if ((state.how === "kernel") !== (state.held.hold === "enforcing"))
+    throw new Error(`how ${state.how} in ${state.held.hold}: ${where}`);
+}
+
+function holdsTheHold(was: World, before: World, after: World, move: Move, where: string): void {
+  const [from, to] = [was.state, after.state];
+  const input = move.input;
+  if (!sameHeld(from.held, to.held) && input?.kind !== "enforce") {
+    if (input?.kind !== "logged") throw new Error(`the hold changed without a durable record: ${where}`);
+    if (from.frozen) throw new Error(`the hold loosened while frozen: ${where}`);
+    const asked = was.log.find((entry) => entry.loosening === input.loosening);
+    if (!asked || asked.tightenings !== before.tightenings)
+      throw new Error(`an older loosening undid the hold: ${where}`);
+  }
+  if (input?.kind === "enforce" && to.held.hold !== "enforcing")
+    throw new Error(`enforce did not enforce: ${where}`);
+  if (input?.kind === "trip" && (to.keep || to.trial || to.deadline?.keep))
+    throw new Error(`a trip left a way back, or a flow: ${where}`);
+  if (input?.kind === "stop" && (to.keep || to.trial || to.deadline))
+    throw new Error(`a stop left something under way: ${where}`);
+  if (to.keep && !["TRUSTED", "AIRGAP", "COLDROOM"].includes(to.wanted))
+    throw new Error(`a flow is kept in ${to.wanted}: ${where}`);
+  const opened = to.keep !== null && !sameFlow(to.keep, from.keep);
+  const passed = input?.kind === "set-mode" && input.keep?.passes === true;
+  if (opened && !passed && input?.kind !== "logged")
+    throw new Error(`a flow was let through without a durable record: ${where}`);
+  if (after.log.length === 0 && after.folded !== null && !sameHeld(after.foldedHold, to.held))
+    throw new Error(`the log says ${JSON.stringify(after.foldedHold)}: ${where}`);
+}
+
 /** Worlds that differ only in absolute counters and times are the same world. */
 function keyOf(world: World): string {
   const { state, nowMs } = world;
@@ -223,32 +310,52 @@ function keyOf(world: World): string {
             state.loosening.change.to,
             relative(state.loosening.change.deadline?.atMs),
             state.loosening.change.deadline?.to,
+            state.loosening.change.deadline?.confirmable,
+            state.loosening.change.deadline?.keep !== null,
+            state.loosening.change.keep !== null,
           ]
-        : "unfreeze",
+        : state.loosening.change,
     ],
+    state.how,
+    state.held,
+    state.keep !== null,
+    state.trial && [relative(state.trial.atMs), state.trial.to],
     state.ceremony && [
       state.ceremony.epoch === state.epoch,
       relative(state.ceremony.readyAtMs),
       state.ceremony.wrongCodes,
+      state.ceremony.purpose,
     ],
-    state.deadline && [relative(state.deadline.atMs), state.deadline.to],
+    state.deadline && [
+      relative(state.deadline.atMs),
+      state.deadline.to,
+      state.deadline.confirmable,
+      state.deadline.keep !== null,
+    ],
     world.log.map((entry) => [
       entry.loosening === state.loosening?.number,
       entry.tightenings === world.tightenings,
     ]),
-    world.kernel.map((order) => [order.mode, order.attempt === state.attempt]),
-    world.confirmed,
+    world.kernel.map((order) => [
+      order.mode,
+      order.hold,
+      order.keep !== null,
+      order.attempt === state.attempt,
+    ]),
+    world.confirmed && [world.confirmed.mode, world.confirmed.hold, world.confirmed.keep !== null],
+    world.foldedHold,
     world.folded,
     world.foldedFrozen,
   ]);
 }
 
-function explore(start: World): {
+function explore(walk: Walk): {
   worlds: number;
   moves: number;
   seen: ReadonlySet<string>;
   complete: boolean;
 } {
+  const start = startWorld(walk);
   const seen = new Set([keyOf(start)]);
   const names = new Set<string>();
   let frontier: World[] = [start];
@@ -256,10 +363,14 @@ function explore(start: World): {
   while (frontier.length > 0 && seen.size < MAX_WORLDS) {
     const next: World[] = [];
     for (const world of frontier) {
-      for (const move of moves(world)) {
+      for (const move of moves(world, walk.extra)) {
         const reached = advance(world, move);
         count++;
         names.add(`${move.name} -> ${reached.state.wanted}`);
+        if (!sameHeld(world.state.held, reached.state.held))
+          names.add(`${move.name}: ${world.state.held.hold} -> ${reached.state.held.hold}`);
+        if (!sameFlow(world.state.keep, reached.state.keep))
+          names.add(`${move.name}: ${reached.state.keep === null ? "ends" : "keeps"} the flow`);
         const key = keyOf(reached);
         if (seen.has(key)) continue;
         seen.add(key);
@@ -271,8 +382,8 @@ function explore(start: World): {
   return { worlds: seen.size, moves: count, seen: names, complete: frontier.length === 0 };
 }
 
-function startWorld(mode: Mode): World {
-  const state = initialState(mode, 0, { kind: "initial", why: "test" });
+function startWorld({ mode, held }: Walk): World {
+  const state = initialState(mode, 0, { kind: "initial", why: "test" }, held);
   return {
     state,
     nowMs: 1_000,
@@ -282,23 +393,72 @@ function startWorld(mode: Mode): World {
     confirmed: null,
     folded: mode,
     foldedFrozen: false,
+    foldedHold: held,
   };
+}
+
+function walked(walk: Walk): ReadonlySet<string> {
+  const result = explore(walk);
+  console.log(
+    `${walk.mode}, ${walk.held.hold}: ${result.worlds} worlds, ${result.moves} moves, ${result.complete ? "all of them" : "cut off"}`,
+  );
+  expect(result.worlds).toBeGreaterThan(1_000);
+  return result.seen;
 }
 
 describe("the mode machine, over every interleaving", () => {
   test.each(["RESTRICTED", "LOCKDOWN"] as const)(
     "holds its invariants in every world reached from %s",
     (mode) => {
-      const result = explore(startWorld(mode));
-      console.log(
-        `${mode}: ${result.worlds} worlds, ${result.moves} moves, ${result.complete ? "all of them" : "cut off"}`,
-      );
-      expect(result.worlds).toBeGreaterThan(1_000);
+      const seen = walked({ mode, held: ENFORCING, extra: [] });
       // The walk is worth something only if it gets to where things go wrong.
-      expect(result.seen).toContain("logged request 6 -> RESTRICTED");
-      expect(result.seen).toContain("logged request 1 -> OPEN");
-      expect(result.seen).toContain("logged a lapsed one -> LOCKDOWN");
-      expect(result.seen).toContain("log-failed request 6 -> LOCKDOWN");
+      expect(seen).toContain("logged request 6 -> RESTRICTED");
+      expect(seen).toContain("logged request 1 -> OPEN");
+      expect(seen).toContain("logged a lapsed one -> LOCKDOWN");
+      expect(seen).toContain("log-failed request 6 -> LOCKDOWN");
     },
   );
+
+  test.each(["shadow", "released"] as const)("and with a hold that begins as %s", (hold) => {
+    const seen = walked({
+      mode: "RESTRICTED",
+      held: { hold, lasts: hold === "shadow" ? "always" : "boot" },
+      extra: [
+        { kind: "enforce", request: 10, by: BY, reason: "r", confirmMs: 15 },
+        { kind: "enforce", request: 11, by: BY, reason: "r", confirmMs: null },
+        { kind: "confirm", request: 12, by: BY },
+        {
+          kind: "ceremony-begin",
+          request: 13,
+          purpose: "release",
+          id: "c",
+          codeDigest: CODE,
+          by: BY,
+          reason: "r",
+        },
+      ],
+    });
+    expect(seen).toContain(`enforce: ${hold} -> enforcing`);
+    expect(seen).toContain(`logged a deadline's: enforcing -> ${hold}`);
+    expect(seen).toContain("logged request 6: enforcing -> released");
+  });
+
+  test("and with modes that wait for a confirmation, and a flow that is kept", () => {
+    const seen = walked({
+      mode: "RESTRICTED",
+      held: ENFORCING,
+      extra: [
+        set(20, "AIRGAP", { confirmMs: 15, keep: { flow: FLOW, passes: true } }),
+        set(21, "COLDROOM", { confirmMs: 15 }),
+        set(22, "AIRGAP", { keep: { flow: FLOW, passes: false } }),
+        { kind: "confirm", request: 23, by: BY },
+        { kind: "flow-ended", flow: FLOW },
+      ],
+    });
+    expect(seen).toContain("set-mode AIRGAP: keeps the flow");
+    expect(seen).toContain("logged request 22: keeps the flow");
+    expect(seen).toContain("logged a deadline's: keeps the flow");
+    expect(seen).toContain("flow-ended: ends the flow");
+    expect(seen).toContain("trip LOCKDOWN: ends the flow");
+  });
 });

@@ -1,8 +1,15 @@
 import { describe, expect, test } from "vitest";
+import { NO_HOLD_MEMORY } from "../../daemon/core/held.ts";
 import { MODES } from "../../daemon/core/mode.ts";
-import { type History, startIn } from "../../daemon/core/start.ts";
+import { type History, holdIn, startIn } from "../../daemon/core/start.ts";
 
-const clean = (wanted: (typeof MODES)[number]): History => ({ kind: "clean", wanted, epoch: 7, frozen: "" });
+const clean = (wanted: (typeof MODES)[number]): History => ({
+  kind: "clean",
+  wanted,
+  epoch: 7,
+  frozen: "",
+  held: NO_HOLD_MEMORY,
+});
 
 describe("startIn", () => {
   test.each([
@@ -14,7 +21,7 @@ describe("startIn", () => {
     ["LOCKDOWN outlives a clean stop", clean("LOCKDOWN"), "OPEN", "LOCKDOWN", "resumed"],
     [
       "a crash is LOCKDOWN",
-      { kind: "crash", wanted: "OPEN", epoch: 3, frozen: "", lastAt: "x" },
+      { kind: "crash", wanted: "OPEN", epoch: 3, frozen: "", held: NO_HOLD_MEMORY, lastAt: "x" },
       "OPEN",
       "LOCKDOWN",
       "crash",
@@ -34,7 +41,7 @@ describe("startIn", () => {
 
   test("nothing but a first start or a clean stop is ever looser than LOCKDOWN", () => {
     const histories: History[] = [
-      { kind: "crash", wanted: "OPEN", epoch: 1, frozen: "", lastAt: "" },
+      { kind: "crash", wanted: "OPEN", epoch: 1, frozen: "", held: NO_HOLD_MEMORY, lastAt: "" },
       { kind: "broken", why: "" },
       { kind: "unreadable", why: "" },
     ];
@@ -44,11 +51,19 @@ describe("startIn", () => {
   });
 
   test("a freeze outlives a restart", () => {
-    expect(startIn({ kind: "clean", wanted: "OPEN", epoch: 1, frozen: "jumped" }, null, "OPEN").frozen).toBe(
-      "jumped",
-    );
     expect(
-      startIn({ kind: "crash", wanted: "OPEN", epoch: 1, frozen: "jumped", lastAt: "" }, null, "OPEN").frozen,
+      startIn(
+        { kind: "clean", wanted: "OPEN", epoch: 1, frozen: "jumped", held: NO_HOLD_MEMORY },
+        null,
+        "OPEN",
+      ).frozen,
+    ).toBe("jumped");
+    expect(
+      startIn(
+        { kind: "crash", wanted: "OPEN", epoch: 1, frozen: "jumped", held: NO_HOLD_MEMORY, lastAt: "" },
+        null,
+        "OPEN",
+      ).frozen,
     ).toBe("jumped");
   });
 
@@ -56,5 +71,56 @@ describe("startIn", () => {
     const history: History = { kind: "unreadable", why: "x", epoch: 9, frozen: "jumped" };
     expect(startIn(history, "OPEN", "OPEN")).toMatchObject({ mode: "LOCKDOWN", epoch: 10, frozen: "jumped" });
     expect(startIn({ kind: "unreadable", why: "x" }, null, "OPEN")).toMatchObject({ epoch: 1, frozen: "" });
+  });
+});
+
+describe("holdIn", () => {
+  const asked = { firstStart: "enforce", parameter: false, boot: "b2" } as const;
+  const parameter = { ...asked, parameter: true };
+  const after = (held: Partial<typeof NO_HOLD_MEMORY>, kind: "clean" | "crash" = "clean"): History => ({
+    kind,
+    wanted: "OPEN",
+    epoch: 1,
+    frozen: "",
+    lastAt: "",
+    held: { ...NO_HOLD_MEMORY, ...held },
+  });
+
+  test.each([
+    ["a first start enforces", { kind: "none" }, asked, "enforcing", null],
+    [
+      "a first start in shadow",
+      { kind: "none" },
+      { ...asked, firstStart: "shadow" },
+      "shadow",
+      "first-start",
+    ],
+    ["a first start with the parameter", { kind: "none" }, parameter, "released", "boot-parameter"],
+    ["the log decides later", after({}), { ...asked, firstStart: "shadow" }, "enforcing", null],
+    ["a stop changes nothing", after({ hold: "shadow" }), asked, "shadow", null],
+    ["a crash opens nothing", after({}, "crash"), asked, "enforcing", null],
+    ["a crash closes nothing", after({ hold: "released" }, "crash"), asked, "released", null],
+    ["the parameter of a new boot", after({ parameterBoot: "b1" }), parameter, "released", "boot-parameter"],
+    ["the same boot", after({ parameterBoot: "b2", releasedBoot: "b2" }), parameter, "released", null],
+    [
+      "the same boot after a crash",
+      after({ parameterBoot: "b2", releasedBoot: "b2" }, "crash"),
+      parameter,
+      "released",
+      null,
+    ],
+    ["the same boot, ended by a person", after({ parameterBoot: "b2" }), parameter, "enforcing", null],
+    [
+      "the next boot without it",
+      after({ parameterBoot: "b1", releasedBoot: "b1" }),
+      asked,
+      "enforcing",
+      null,
+    ],
+    ["a log that was tampered with", { kind: "broken", why: "x" }, parameter, "enforcing", null],
+    ["a log that cannot be read", { kind: "unreadable", why: "x" }, parameter, "enforcing", null],
+  ] as const)("%s", (_name, history, facts, hold, by) => {
+    const start = holdIn(history, facts);
+    expect({ hold: start.held.hold, by: start.change?.by ?? null }).toEqual({ hold, by });
   });
 });

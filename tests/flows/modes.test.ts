@@ -107,6 +107,7 @@ describe("LOCKDOWN", () => {
     host.daemon.ask((request) => ({
       kind: "ceremony-begin",
       request,
+      purpose: "leave-lockdown",
       id: "c1",
       codeDigest: "right",
       by: ANA,

@@ -34,6 +34,13 @@ async function check(host: Host, memoryClass: string): Promise<unknown> {
         throw new Error("not asked");
       },
     },
+    sockets: {
+      network: () => ({ flows: [], listeners: [], unread: 0, links: new Map() }),
+      flows: () => [],
+      commandLine: () => "",
+    },
+    usb: () => [],
+    wouldBlock: () => [],
     opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
   };
   const connection = {

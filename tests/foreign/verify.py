@@ -113,10 +113,23 @@ def check_seal(record, before, tree, key):
     need(note.root == tree.root(), "records-rewritten", "the lines since the last seal are not what was sealed")
     return note.signed_by(key)
 def days(at): return (datetime.datetime.fromisoformat(at[:-1]) - datetime.datetime(1970, 1, 1)).total_seconds() / 86_400
+HOLDS, NEW_HOLD = ("enforcing", "shadow", "released"), {"hold": "enforcing", "parameterBoot": "", "releasedBoot": ""}
+def set_hold(fold, **new):
+    """What is as in the beginning is left out of a fold, and so of its snapshots."""
+    for name, value in new.items():
+        if value == NEW_HOLD[name]: fold.pop(name, None)
+        else: fold[name] = value
+def fold_hold(fold, record, to, lasts):
+    if to not in HOLDS: return ["to"]
+    if lasts not in ("always", "boot") or (lasts == "boot" and to != "released"): return ["lasts"]
+    if lasts == "boot": set_hold(fold, parameterBoot=record["boot"], releasedBoot=record["boot"])
+    else: set_hold(fold, hold=to, releasedBoot="")
+    return []
 def fold_record(fold, record):
     kind, data, counts = record["kind"], record["data"], fold["firedByTripwire"]
     fold.update(lastAt=record["at"], lastSeq=record["seq"], lastBoot=record["boot"], lastMono=record["mono"])
-    if kind in ("daemon.started", "daemon.stopped") or (fold["stop"] == "clean" and kind not in QUIET):
+    quiet = kind in QUIET or (kind == "hold.changed" and data.get("lasts") == "boot")
+    if kind in ("daemon.started", "daemon.stopped") or (fold["stop"] == "clean" and not quiet):
         fold["stop"] = "clean" if kind == "daemon.stopped" else "running"
     fold["started"] += kind == "daemon.started"
     said, bad = data.get("frozen", ""), []
@@ -134,6 +147,8 @@ def fold_record(fold, record):
         name = "other" if name not in counts and len(counts) >= MAX_TRIPWIRES else name
         counts[name] = counts.get(name, 0) + 1
     elif kind == "baseline.set": fold["baselineDigest"] = name
+    if kind == "hold.changed": bad = fold_hold(fold, record, data.get("to"), data.get("lasts"))
+    if bad: set_hold(fold, hold="enforcing", releasedBoot="")
     if bad: fold["wanted"], fold["unreadable"] = "LOCKDOWN", f"seq {record['seq']}: {bad[0]}"
 
 class Walk:
@@ -205,8 +220,10 @@ class Walk:
         if self.fold is None:  # what was pruned is folded here alone
             with otherwise("snapshot-lies"):
                 fold = self.fold = copy.deepcopy(says["fold"])
-                types = [{name: type(of[name]) for name in of} for of in (fold, NEW_FOLD)]
+                held = {name: fold[name] for name in NEW_HOLD if name in fold}
+                types = [{name: type(of[name]) for name in of} for of in (fold, {**NEW_FOLD, **{name: "" for name in held}})]
                 known = fold["wanted"] in ("", *MODES) and fold["stop"] in ("none", "running", "clean")
+                known = known and held.get("hold", "shadow") in ("shadow", "released") and "" not in held.values()
                 numbers = all(type(count) is int for count in fold["firedByTripwire"].values())
             need(types[0] == types[1] and known and numbers, "snapshot-lies", "it does not say what came before")
         own = {"fold": self.fold, "frontier": [node.hex() for node in self.tree.frontier]}

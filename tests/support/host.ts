@@ -7,9 +7,13 @@ import { verifyLog } from "../../daemon/audit/verify.ts";
 import { createBaseline } from "../../daemon/baseline.ts";
 import { type Config, ConfigSchema } from "../../daemon/core/config.ts";
 import { type FileState, missingState } from "../../daemon/core/fingerprint.ts";
+import type { Flow } from "../../daemon/core/flow.ts";
+import { sameFlow } from "../../daemon/core/flow-text.ts";
+import { ENFORCING } from "../../daemon/core/held.ts";
+import type { Hold } from "../../daemon/core/hold.ts";
 import type { Mode } from "../../daemon/core/mode.ts";
 import type { Facts, Signal, SignalKind } from "../../daemon/core/signal.ts";
-import type { Start } from "../../daemon/core/start.ts";
+import type { Start, StartHold } from "../../daemon/core/start.ts";
 import type { Person } from "../../daemon/core/state.ts";
 import type { Tripwire } from "../../daemon/core/tripwire.ts";
 import { createDaemon } from "../../daemon/daemon.ts";
@@ -93,6 +97,9 @@ type HostOptions = {
   readonly tripwires?: readonly Tripwire[];
   readonly config?: Parameters<typeof ConfigSchema.parse>[0];
   readonly enforcing?: false;
+  readonly hold?: StartHold;
+  /** The log cannot be written from the beginning. */
+  readonly storeFails?: true;
 };
 
 export const trip = (id: string, on: SignalKind, over: Partial<Tripwire> = {}): Tripwire => ({
@@ -113,6 +120,7 @@ export async function startHost(options: HostOptions = {}) {
   const vkey = renderVkey("test-host", raw);
   const clock = new FakeClock();
   const store = new FakeStore();
+  if (options.storeFails) store.behaviour = "fails";
   const firewall = new FakeFirewall();
   const records: LogRecord[] = [];
   const told: string[] = [];
@@ -178,6 +186,8 @@ export async function startHost(options: HostOptions = {}) {
   };
   const notified: string[] = [];
   const failing = new Set<string>();
+  const holds: Hold[] = [];
+  const flows: Flow[] = [];
   const disk: { freeBytes: number | null } = { freeBytes: 1e12 };
   const daemon = createDaemon(
     {
@@ -188,6 +198,8 @@ export async function startHost(options: HostOptions = {}) {
       keyDamage: () => null,
       logRoom: () => disk.freeBytes,
       enforcer,
+      exists: (flow) => flows.some((each) => sameFlow(each, flow)),
+      heldAs: (hold) => void holds.push(hold),
       baseline,
       selftest: { failing: () => failing, tick: () => undefined },
       isExpected: () => false,
@@ -200,7 +212,7 @@ export async function startHost(options: HostOptions = {}) {
         status: () => undefined,
       },
     },
-    start,
+    { ...start, hold: options.hold ?? { held: ENFORCING, change: null } },
     {},
   );
   damaged.tell = (detail) =>
@@ -226,13 +238,26 @@ export async function startHost(options: HostOptions = {}) {
     saved,
     sensors,
     notified,
+    /** What `heldAs` was told, in order. */
+    holds,
+    /** The connections of the host. */
+    flows,
     disk,
     config,
     tripwires,
     kinds: () => records.map((record) => record.kind).filter((kind) => kind !== "seal"),
     last: (kind: string) => records.findLast((record) => record.kind === kind),
     set: (to: Mode, forMs: number | null = null) =>
-      daemon.ask((request) => ({ kind: "set-mode", request, to, by: ANA, reason: "test", forMs })),
+      daemon.ask((request) => ({
+        kind: "set-mode",
+        request,
+        to,
+        by: ANA,
+        reason: "test",
+        forMs,
+        confirmMs: null,
+        keep: null,
+      })),
     signal: (kind: SignalKind, facts: Facts) => daemon.submit(signalOf(kind, facts)),
     /** What must hold after every flow: the log verifies, and what is reported applied is what the kernel holds. */
     async checkInvariants(): Promise<void> {
@@ -240,8 +265,12 @@ export async function startHost(options: HostOptions = {}) {
       const verdict = await verifyLog(chunks(store.bytes), { vkey });
       expect(verdict.bad).toBeNull();
       const { wanted, applied } = daemon.state();
-      if (options.enforcing !== false && applied !== null) expect(firewall.mode).toBe(applied);
-      if (store.behaviour === "works" && log.state() === "writing") expect(verdict.state.wanted).toBe(wanted);
+      const { hold } = daemon.state().held;
+      if (options.enforcing !== false && applied !== null)
+        expect(firewall.mode).toBe(hold === "enforcing" ? applied : null);
+      if (store.behaviour !== "works" || log.state() !== "writing") return;
+      expect(verdict.state.wanted).toBe(wanted);
+      if (daemon.state().held.lasts === "always") expect(verdict.state.hold).toBe(hold);
     },
   };
 
