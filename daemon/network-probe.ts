@@ -32,8 +32,8 @@ export function networkProbes(parts: Parts): readonly Probe[] {
 function idle({ enforcer, state }: Parts): Finding | null {
   if (enforcer.how === "observed")
     return { outcome: "not-run", detail: "log-only: nothing is in the kernel" };
-  const { wanted, applied, hold } = state();
-  if (hold !== "enforcing") return { outcome: "not-run", detail: `${hold}: nothing is refused` };
+  const { wanted, applied, held } = state();
+  if (held.hold !== "enforcing") return { outcome: "not-run", detail: `${held.hold}: nothing is refused` };
   if (applied === wanted) return null;
   return { outcome: "failed", detail: `the kernel has not confirmed ${wanted}` };
 }
