@@ -290,7 +290,7 @@ describe("a flow that is kept", () => {
   });
 
   test.each([
-    ["a trip that asks for no more", (host: Host) => host.signal("network.link", link)],
+    ["a trip that asks for no more", async (host: Host) => host.signal("network.link", link)],
     ["another mode", (host: Host) => set(host, "COLDROOM", {})],
     ["the same mode without it", (host: Host) => set(host, "AIRGAP", {})],
     ["a stop", (host: Host) => host.daemon.stop("test")],
