@@ -79,7 +79,7 @@ function measureAll(): readonly Figure[] {
 function enforcer(via: "libnftables" | "nft", deny: string[]): Enforcer {
   const firewall = via === "nft" ? openNftProgram() : openLibnftables();
   if ("unavailable" in firewall) throw new Error(firewall.unavailable);
-  return createEnforcer({ firewall, network: { trustedInterfaces: [], deny }, timeoutMs: 60_000 });
+  return createEnforcer({ firewall, network: { trustedInterfaces: [], deny, allow: [] }, timeoutMs: 60_000 });
 }
 
 function change(subject: Enforcer, i: number): void {

@@ -3,7 +3,7 @@ import { MODES } from "../daemon/core/mode.ts";
 import { createEnforcer } from "../daemon/enforce.ts";
 import { type Behaviour, FakeFirewall } from "./support/fake-firewall.ts";
 
-const network = { trustedInterfaces: ["wg0"], deny: ["192.0.2.0/24"] };
+const network = { trustedInterfaces: ["wg0"], deny: ["192.0.2.0/24"], allow: [] };
 
 function setUp() {
   const firewall = new FakeFirewall();

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { MODES } from "./mode.ts";
+import { PROTOCOL_NAMES, readEntry } from "./net-entry.ts";
 import { SIGNAL_FACTS, SIGNAL_KINDS, type SignalKind } from "./signal.ts";
 import type { Matcher, Tripwire } from "./tripwire.ts";
 
@@ -19,6 +20,32 @@ const InterfaceName = z
   .string()
   .regex(/^[A-Za-z0-9_.@:-]{1,15}$/, "a network interface name has 1 to 15 plain characters");
 const Cidr = z.union([z.ipv4(), z.cidrv4(), z.ipv6(), z.cidrv6()]);
+/** What network.deny and network.allow list. */
+const NetEntrySchema = z.union(
+  [
+    Cidr,
+    z
+      .strictObject({
+        /** The far end: an address or a network. */
+        address: Cidr.optional(),
+        /** The destination's: a number, or "a-b". */
+        port: z.union([z.number().int(), z.string().max(11)]).optional(),
+        protocol: z.enum(PROTOCOL_NAMES).optional(),
+        /** By which it comes in or leaves. */
+        interface: InterfaceName.optional(),
+        /** Whose socket sends it: of what leaves only. */
+        uid: z.number().int().min(0).max(4_294_967_294).optional(),
+        /** The cgroup (v2, a path below /sys/fs/cgroup) whose socket sends it, or one below: of what leaves only. */
+        cgroup: z.string().max(255).optional(),
+        direction: z.enum(["in", "out"]).optional(),
+      })
+      .superRefine((entry, context) => {
+        const read = readEntry(entry);
+        if (typeof read === "string") context.addIssue({ code: "custom", message: read });
+      }),
+  ],
+  { error: (issue) => whyNoEntry(issue.input) },
+);
 const ModeName = z.enum(MODES);
 const Ms = (least: number, most: number, usual: number) =>
   z.number().int().min(least).max(most).default(usual);
@@ -116,8 +143,10 @@ export const ConfigSchema = z.strictObject({
     .strictObject({
       /** Interfaces that TRUSTED lets pass (a VPN). */
       trustedInterfaces: z.array(InterfaceName).max(32).default([]),
-      /** Addresses and networks that RESTRICTED refuses, both directions. */
-      deny: z.array(Cidr).max(1024).default([]),
+      /** What RESTRICTED and TRUSTED refuse. An address or a network alone: both directions. Wins over `allow`. */
+      deny: z.array(NetEntrySchema).max(1024).default([]),
+      /** What TRUSTED lets pass beside its trusted interfaces, with the answers to it. */
+      allow: z.array(NetEntrySchema).max(256).default([]),
     })
     .prefault({}),
   ceremony: z
@@ -207,6 +236,15 @@ export function toTripwire(input: TripwireInput): Tripwire {
     whenBlind: input.whenBlind,
     acrossStop: input.acrossStop,
   };
+}
+
+/** zod says of a union only that nothing fits. */
+function whyNoEntry(input: unknown): string {
+  const usual =
+    "give an address, a network, or { address, port, protocol, interface, uid, cgroup, direction }";
+  const read = z.record(z.string(), z.union([z.string(), z.number()])).safeParse(input);
+  const why = read.success ? readEntry(read.data) : usual;
+  return typeof why === "string" ? why : usual;
 }
 
 function toMatcher(value: z.infer<typeof FactMatcher>): Matcher {

@@ -1,6 +1,7 @@
 import type { Config } from "./config.ts";
 import { BoundaryError } from "./errors.ts";
-import { parseIpRange, renderIpRange, withoutContained } from "./ip-range.ts";
+import { renderIpRange, withoutContained } from "./ip-range.ts";
+import { isAddressOnly, readEntry } from "./net-entry.ts";
 import type { Posture } from "./posture.ts";
 
 /**
@@ -104,10 +105,11 @@ function set(name: string, type: string, flags: string | null, elements: string 
 }
 
 function deniedElements(network: Network, family: 4 | 6): string | null {
-  const ranges = network.deny.map((text) => {
-    const range = parseIpRange(text);
-    if (range === null) throw new BoundaryError("config-invalid", `reading network.deny: ${text}`);
-    return range;
+  const ranges = network.deny.flatMap((input) => {
+    const entry = readEntry(input);
+    if (typeof entry === "string")
+      throw new BoundaryError("config-invalid", `reading network.deny: ${entry}`);
+    return entry.address !== null && isAddressOnly(entry) ? [entry.address] : [];
   });
   const ours = withoutContained(ranges.filter((range) => range.family === family)).map(renderIpRange);
   return ours.length === 0 ? null : `{ ${ours.join(", ")} }`;

@@ -11,6 +11,7 @@ import { posture } from "../../daemon/core/posture.ts";
 const network = {
   trustedInterfaces: ["wg0", "tun0", "wg0"],
   deny: ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.7", "2001:db8::/32"],
+  allow: [],
 };
 const deadMan = { kind: "dead-man", timeoutMs: 2_000 } as const;
 const vector = (name: string) => readFileSync(new URL(`../vectors/nft/${name}`, import.meta.url), "utf8");
@@ -48,7 +49,7 @@ describe("renderRules", () => {
   });
 
   test("empty lists leave their sets empty, which lets through nothing more", () => {
-    const none = { trustedInterfaces: [], deny: [] };
+    const none = { trustedInterfaces: [], deny: [], allow: [] };
     const { blocks } = parseRendered(renderRules(posture("TRUSTED"), none, deadMan));
     expect(blocks.get("set trusted")?.elements).toEqual([]);
     expect(blocks.get("chain mode_in")?.statements.at(-1)).toBe("counter name refused_in drop");

@@ -3,7 +3,7 @@ import { createNetns, type Netns, NO_NETNS, removeNetns } from "../support/netns
 import { type Agent, delay, eventually, startAgent, stopAgents } from "../support/packets.ts";
 
 const TIMEOUT_MS = 30_000;
-const network = { trustedInterfaces: [], deny: ["192.0.2.0/24"] };
+const network = { trustedInterfaces: [], deny: ["192.0.2.0/24"], allow: [] };
 
 describe.skipIf(NO_NETNS !== "")(`foreign changes to our rules (${NO_NETNS || "namespaces"})`, () => {
   let netns: Netns;

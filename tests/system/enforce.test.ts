@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Config } from "../../daemon/core/config.ts";
 import type { Mode } from "../../daemon/core/mode.ts";
 import {
   ADDRESS,
@@ -19,7 +20,14 @@ import { type Agent, delay, eventually, startAgent, stopAgents } from "../suppor
 const TIMEOUT_MS = 60_000;
 const DENY_RIGHT = ["10.81.2.1", "fd81:2::1/128", "10.81.2.0/31"];
 
-type Row = { mode: Mode; trustedInterfaces?: string[]; deny?: string[]; pass: readonly Path[] };
+type Network = Config["network"];
+type Row = {
+  mode: Mode;
+  trustedInterfaces?: string[];
+  deny?: Network["deny"];
+  allow?: Network["allow"];
+  pass: readonly Path[];
+};
 const ROWS: readonly Row[] = [
   { mode: "OPEN", deny: DENY_RIGHT, pass: ALL_PATHS },
   { mode: "RESTRICTED", pass: ALL_PATHS },
@@ -42,7 +50,11 @@ const ROWS: readonly Row[] = [
 describe.skipIf(NO_NETNS !== "")(`enforcement in a real kernel (${NO_NETNS || "namespaces"})`, () => {
   let world: HostBetween;
   const enforce = async (row: Partial<Row>, timeoutMs = TIMEOUT_MS, via?: "nft") => {
-    const network = { trustedInterfaces: row.trustedInterfaces ?? [], deny: row.deny ?? [] };
+    const network = {
+      trustedInterfaces: row.trustedInterfaces ?? [],
+      deny: row.deny ?? [],
+      allow: row.allow ?? [],
+    };
     await world.agents.host.call("enforce", { network, timeoutMs, ...(via === undefined ? {} : { via }) });
   };
 
