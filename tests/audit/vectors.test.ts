@@ -37,6 +37,10 @@ test("a log of format 1 verifies as it always did", async () => {
     firedByTripwire: { net: 1 },
     started: 1,
     unreadable: "",
+    // it is of a time before there were holds
+    hold: "enforcing",
+    parameterBoot: "",
+    releasedBoot: "",
   });
 });
 

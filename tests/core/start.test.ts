@@ -77,7 +77,7 @@ describe("startIn", () => {
 describe("holdIn", () => {
   const asked = { firstStart: "enforce", parameter: false, boot: "b2" } as const;
   const parameter = { ...asked, parameter: true };
-  const after = (held: Partial<typeof NO_HOLD_MEMORY>, kind: "clean" | "crash" = "clean"): History => ({
+  const ended = (held: Partial<typeof NO_HOLD_MEMORY>, kind: "clean" | "crash" = "clean"): History => ({
     kind,
     wanted: "OPEN",
     epoch: 1,
@@ -96,23 +96,23 @@ describe("holdIn", () => {
       "first-start",
     ],
     ["a first start with the parameter", { kind: "none" }, parameter, "released", "boot-parameter"],
-    ["the log decides later", after({}), { ...asked, firstStart: "shadow" }, "enforcing", null],
-    ["a stop changes nothing", after({ hold: "shadow" }), asked, "shadow", null],
-    ["a crash opens nothing", after({}, "crash"), asked, "enforcing", null],
-    ["a crash closes nothing", after({ hold: "released" }, "crash"), asked, "released", null],
-    ["the parameter of a new boot", after({ parameterBoot: "b1" }), parameter, "released", "boot-parameter"],
-    ["the same boot", after({ parameterBoot: "b2", releasedBoot: "b2" }), parameter, "released", null],
+    ["the log decides later", ended({}), { ...asked, firstStart: "shadow" }, "enforcing", null],
+    ["a stop changes nothing", ended({ hold: "shadow" }), asked, "shadow", null],
+    ["a crash opens nothing", ended({}, "crash"), asked, "enforcing", null],
+    ["a crash closes nothing", ended({ hold: "released" }, "crash"), asked, "released", null],
+    ["the parameter of a new boot", ended({ parameterBoot: "b1" }), parameter, "released", "boot-parameter"],
+    ["the same boot", ended({ parameterBoot: "b2", releasedBoot: "b2" }), parameter, "released", null],
     [
       "the same boot after a crash",
-      after({ parameterBoot: "b2", releasedBoot: "b2" }, "crash"),
+      ended({ parameterBoot: "b2", releasedBoot: "b2" }, "crash"),
       parameter,
       "released",
       null,
     ],
-    ["the same boot, ended by a person", after({ parameterBoot: "b2" }), parameter, "enforcing", null],
+    ["the same boot, ended by a person", ended({ parameterBoot: "b2" }), parameter, "enforcing", null],
     [
       "the next boot without it",
-      after({ parameterBoot: "b1", releasedBoot: "b1" }),
+      ended({ parameterBoot: "b1", releasedBoot: "b1" }),
       asked,
       "enforcing",
       null,

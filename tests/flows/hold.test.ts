@@ -63,7 +63,7 @@ const freeze = (host: Host) => host.signal("clock.moved", { change: "step", mill
 describe("shadow", () => {
   test("of a first start opens once its record is on disk", async () => {
     const host = await startHost({ mode: "AIRGAP", hold: SHADOW });
-    expect(host.firewall.mode).toBeNull();
+    expect(host.refuses()).toBe(false);
     expect(host.daemon.assurance()).toBe("observed");
     expect(host.last("hold.changed")?.data).toMatchObject({
       from: "enforcing",
@@ -114,9 +114,10 @@ describe("enforcing on trial", () => {
     host.store.behaviour = "holds";
     await later(host, 2_000);
     expect(host.firewall.mode).toBe("AIRGAP");
+    expect(host.refuses()).toBe(true);
     host.store.release();
     await settled();
-    expect(host.firewall.mode).toBeNull();
+    expect(host.refuses()).toBe(false);
     expect(host.daemon.assurance()).toBe("observed");
     await host.checkInvariants();
   });
@@ -290,7 +291,7 @@ describe("a flow that is kept", () => {
   });
 
   test.each([
-    ["a trip that asks for no more", (host: Host) => host.signal("network.link", link)],
+    ["a trip that asks for no more", async (host: Host) => host.signal("network.link", link)],
     ["another mode", (host: Host) => set(host, "COLDROOM", {})],
     ["the same mode without it", (host: Host) => set(host, "AIRGAP", {})],
     ["a stop", (host: Host) => host.daemon.stop("test")],

@@ -98,6 +98,39 @@ describe.skipIf(PYTHON === null)(`verify.py ${NO_PYTHON}`, () => {
     expect(foreignVerify(one, genesis.vkey)).toMatchObject({ verdict: "sound" });
   });
 
+  test.each([
+    ["shadow", [{ to: "shadow", lasts: "always" }]],
+    ["released by the boot parameter, after a stop", [{ to: "released", lasts: "boot" }]],
+    [
+      "enforced again by a person",
+      [
+        { to: "released", lasts: "boot" },
+        { to: "enforcing", lasts: "always" },
+      ],
+    ],
+    [
+      "unreadable",
+      [
+        { to: "released", lasts: "always" },
+        { to: "ajar", lasts: "always" },
+      ],
+    ],
+    ["for a boot, and no release", [{ to: "shadow", lasts: "boot" }]],
+  ])("agrees on the hold in a segment's snapshot, whole and pruned: %s", (_name, changes) => {
+    const log = createSegmentedLog(genesis);
+    log.add("daemon.started", MODE);
+    log.add("daemon.stopped", MODE);
+    for (const change of changes) log.add("hold.changed", change);
+    log.seal();
+    log.announce(second);
+    log.begin(second);
+    log.add("log.pruned", { by: 0, keptDays: 90, segments: 1, through: log.segments[1]?.first ?? 0 });
+    log.add("log.snapshot", log.snapshot());
+    log.seal();
+    expect(verdictOf(log)).toMatchObject({ verdict: "sound" });
+    expect(verdictOf(log, 1)).toMatchObject({ verdict: "sound" });
+  });
+
   test("a head within what was pruned is not compared, and that is said", () => {
     const found = verdictOf(story(), 1, headOf(story(), 6));
     expect(found).toMatchObject({ verdict: "sound", line: expect.stringContaining("1 heads not compared") });

@@ -3,8 +3,8 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type Client, connectControl } from "../../cli/client.ts";
-import type { Status } from "../../daemon/protocol/messages.ts";
+import { type Client, connectControl, type Params, type Replies } from "../../cli/client.ts";
+import type { Verb } from "../../daemon/protocol/messages.ts";
 import { linesOf, recordOf } from "../audit/fixture.ts";
 import { bootedWith } from "../support/boot-parameter.ts";
 import {
@@ -74,13 +74,13 @@ describe.skipIf(NO_NETNS !== "")(
     }
 
     /** Asks a verb and gives its data; throws what it was refused for. */
-    const call = <V extends Parameters<Client["call"]>[0]>(verb: V, params: object) =>
+    const call = <V extends Verb>(verb: V, params: Params<V>): Promise<Replies[V]> =>
       ask(async (client) => {
-        const outcome = await client.call(verb, params as never);
+        const outcome = await client.call(verb, params);
         if (!outcome.ok) throw new Error(`${outcome.problem.code}: ${outcome.problem.detail}`);
         return outcome.data;
       });
-    const status = () => call("status", {}) as Promise<Status>;
+    const status = () => call("status", {});
     const passes = async () => (await probe(between)).toSorted();
     const records = (kind: string) =>
       linesOf(home.logDir)
@@ -148,7 +148,7 @@ describe.skipIf(NO_NETNS !== "")(
     test("a mode on trial goes back by itself, and stays when it is confirmed", async () => {
       home = createHome({ ...FIRM, initialMode: "OPEN" });
       await start();
-      const airgap = { mode: "AIRGAP", reason: "try", confirmForMs: CONFIRM_MS };
+      const airgap = { mode: "AIRGAP", reason: "try", confirmForMs: CONFIRM_MS } as const;
       await call("mode.set", airgap);
       expect(await passes()).toEqual(LOOPBACK);
       expect((await status()).mode).toMatchObject({ wanted: "AIRGAP", confirmable: true });
