@@ -44,6 +44,7 @@ import { netPrivilege } from "./adapters/privilege.ts";
 import { createPeerFacts } from "./adapters/proc.ts";
 import { createRulesWatch } from "./adapters/rules-watch.ts";
 import { claimSocketPath, prepareRuntimeDir } from "./adapters/socket-path.ts";
+import { createSurroundings } from "./adapters/surroundings.ts";
 import { createNotifier } from "./adapters/systemd.ts";
 import { tracesIn } from "./adapters/traces.ts";
 import { createUsbSensor } from "./adapters/usb-watch.ts";
@@ -435,6 +436,7 @@ function openKernel({ config, switches }: Pick<Setup, "config" | "switches">): O
     firewall: usable,
     network: config.network,
     timeoutMs: config.enforcement.deadManMs,
+    surroundings: createSurroundings(),
   });
   return { enforcer, obstacles, via: usable?.via ?? "" };
 }

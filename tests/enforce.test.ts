@@ -2,12 +2,16 @@ import { describe, expect, test } from "vitest";
 import { MODES } from "../daemon/core/mode.ts";
 import { createEnforcer } from "../daemon/enforce.ts";
 import { type Behaviour, FakeFirewall } from "./support/fake-firewall.ts";
+import { fakeSurroundings } from "./support/surroundings.ts";
 
 const network = { trustedInterfaces: ["wg0"], deny: ["192.0.2.0/24"], allow: [] };
 
 function setUp() {
   const firewall = new FakeFirewall();
-  return { firewall, enforcer: createEnforcer({ firewall, network, timeoutMs: 2_000 }) };
+  return {
+    firewall,
+    enforcer: createEnforcer({ firewall, network, timeoutMs: 2_000, surroundings: fakeSurroundings() }),
+  };
 }
 
 describe("apply", () => {
@@ -101,7 +105,12 @@ describe("settle", () => {
 });
 
 test("without a firewall everything is observed, never enforced", () => {
-  const enforcer = createEnforcer({ firewall: null, network, timeoutMs: 2_000 });
+  const enforcer = createEnforcer({
+    firewall: null,
+    network,
+    timeoutMs: 2_000,
+    surroundings: fakeSurroundings(),
+  });
   expect(enforcer.how).toBe("observed");
   expect(enforcer.apply("LOCKDOWN")).toEqual({ ok: true, how: "observed" });
   expect(enforcer.heartbeat()).toEqual({ ok: true });

@@ -6,10 +6,11 @@ import { openLibnftables } from "../../daemon/adapters/libnftables.ts";
 import { openNftProgram } from "../../daemon/adapters/nft-program.ts";
 import { createRulesWatch } from "../../daemon/adapters/rules-watch.ts";
 import { runSync } from "../../daemon/adapters/run.ts";
+import { createSurroundings } from "../../daemon/adapters/surroundings.ts";
 import type { Config } from "../../daemon/core/config.ts";
 import type { Mode } from "../../daemon/core/mode.ts";
 import type { Signal } from "../../daemon/core/signal.ts";
-import { createEnforcer, type Enforcer } from "../../daemon/enforce.ts";
+import { createEnforcer, type Enforcer, type How } from "../../daemon/enforce.ts";
 import type { SignalSource } from "../../daemon/ports.ts";
 import { forgeLoopback, writeUdp } from "./forged-loopback.ts";
 
@@ -63,11 +64,14 @@ const ACTIONS = {
   enforce: (settings: { network: Config["network"]; timeoutMs: number; via?: "nft" }) => {
     const firewall = settings.via === "nft" ? openNftProgram() : openLibnftables();
     if ("unavailable" in firewall) throw new Error(firewall.unavailable);
-    enforcer = createEnforcer({ firewall, ...settings });
+    enforcer = createEnforcer({ firewall, ...settings, surroundings: createSurroundings() });
     return firewall.via;
   },
-  apply: ({ mode }: { mode: Mode }) => enforcer?.apply(mode),
-  settle: ({ mode }: { mode: Mode }) => enforcer?.settle(mode),
+  apply: ({ mode, how }: { mode: Mode; how?: How }) => enforcer?.apply(mode, how),
+  settle: ({ mode, how }: { mode: Mode; how?: How }) => enforcer?.settle(mode, how),
+  refresh: () => enforcer?.refresh(),
+  leftOut: () => enforcer?.leftOut(),
+  wouldBlock: () => enforcer?.wouldBlock(),
   heartbeat: () => enforcer?.heartbeat(),
   check: () => enforcer?.check(),
 

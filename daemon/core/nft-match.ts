@@ -1,0 +1,71 @@
+import type { Flow } from "./flow.ts";
+import { renderIpRange } from "./ip-range.ts";
+import { type NetEntry, PROTOCOLS } from "./net-entry.ts";
+
+/** Which way a rule's packets go. `far` is the other side's address, `link` the interface they pass. */
+export type Side = "in" | "out";
+
+const FAR = { in: "saddr", out: "daddr" } as const;
+const NEAR = { in: "daddr", out: "saddr" } as const;
+const LINK = { in: "iifname", out: "oifname" } as const;
+
+/** What an entry says of the packets of one side, as the beginning of a rule. */
+export function matchEntry(entry: NetEntry, side: Side): string {
+  return words([
+    ...linkAndFar(entry, side),
+    entry.ports === null ? protocolOf(entry) : `${entry.protocol} dport ${portsOf(entry.ports)}`,
+    entry.uid === null ? "" : `meta skuid ${entry.uid}`,
+    entry.cgroup === null ? "" : `socket cgroupv2 level ${levelOf(entry.cgroup)} "${entry.cgroup}"`,
+  ]);
+}
+
+/**
+ * The packets of one side that answer what an entry says of the other, on the entry's port. `tracked`: only those of a
+ * connection that began the other way. Without it the source port alone decides, which anybody can choose.
+ */
+export function matchAnswer(entry: NetEntry, side: Side, tracked: boolean): string {
+  return words([
+    ...linkAndFar(entry, side),
+    entry.ports === null ? protocolOf(entry) : `${entry.protocol} sport ${portsOf(entry.ports)}`,
+    tracked ? "ct direction reply" : "",
+  ]);
+}
+
+/** The packets of one TCP connection that go one way. */
+export function matchFlow(flow: Flow, side: Side): string {
+  const ip = flow.family === 4 ? "ip" : "ip6";
+  const [from, to] = side === "in" ? [flow.remotePort, flow.localPort] : [flow.localPort, flow.remotePort];
+  return `${ip} ${FAR[side]} ${flow.remoteAddress} ${ip} ${NEAR[side]} ${flow.localAddress} tcp sport ${from} tcp dport ${to}`;
+}
+
+/** IPv6 finds its neighbours by ICMPv6; ARP is no IP and needs nothing here. 255: from this link, not from beyond a router. */
+export const NEIGHBOURS = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255";
+
+/** Whether IPv6 packets can be what an entry speaks of. */
+export function speaksOfIpv6(entry: NetEntry): boolean {
+  return entry.address === null || entry.address.family === 6;
+}
+
+function linkAndFar(entry: NetEntry, side: Side): readonly string[] {
+  const { address } = entry;
+  return [
+    entry.interface === null ? "" : `${LINK[side]} "${entry.interface}"`,
+    address === null ? "" : `${address.family === 4 ? "ip" : "ip6"} ${FAR[side]} ${renderIpRange(address)}`,
+  ];
+}
+
+function protocolOf({ protocol }: NetEntry): string {
+  return protocol === null ? "" : `meta l4proto ${PROTOCOLS[protocol]}`;
+}
+
+function portsOf({ first, last }: NonNullable<NetEntry["ports"]>): string {
+  return first === last ? String(first) : `${first}-${last}`;
+}
+
+function levelOf(path: string): number {
+  return path.split("/").length;
+}
+
+function words(parts: readonly string[]): string {
+  return parts.filter((part) => part !== "").join(" ");
+}
