@@ -99,6 +99,7 @@ export function createDaemon(
     atMs: Number.NEGATIVE_INFINITY,
     drops: {},
   };
+  let toldLeftOut = "";
   let sealedMs = 0;
   let rotating = false;
   let rotateAfterMs = 0;
@@ -129,6 +130,7 @@ export function createDaemon(
     if (changes) sinceMs = clock.wallMs();
     state = result.state;
     const outcome = result.enforce ? enforcer.apply(result.enforce.mode) : null;
+    tellLeftOut();
     const told =
       result.repeat && input?.kind === "trip" && !repeats.first(input.tripwire, repeatKey(input), nowMs())
         ? []
@@ -151,6 +153,14 @@ export function createDaemon(
     }
     rulesCheckedMs = clock.wallMs();
     return { kind: "enforced", attempt: order.attempt, mode: order.mode, how: outcome.how };
+  }
+
+  /** What the configuration asks for and the kernel does not have. Once: it goes with every order otherwise. */
+  function tellLeftOut(): void {
+    const left = enforcer.leftOut();
+    if (left.join() === toldLeftOut) return;
+    toldLeftOut = left.join();
+    if (left.length > 0) opLog.warn({ left }, "the rules leave out what is not there");
   }
 
   function awaitLog(loosening: number, durable: Promise<unknown>): void {
@@ -237,6 +247,7 @@ export function createDaemon(
   function heartbeat(): void {
     if (enforcer.how !== "kernel" || state.applied !== state.wanted) return;
     const beat = enforcer.heartbeat();
+    tellLeftOut();
     if (beat.ok) rulesCheckedMs = clock.wallMs();
     else
       lookout.submit({
@@ -297,7 +308,15 @@ export function createDaemon(
   }
 
   function submitLive(signal: Signal): void {
-    if (!closed) lookout.submit(signal);
+    if (closed) return;
+    if (signal.kind === "network.link") followLinks();
+    lookout.submit(signal);
+  }
+
+  /** Where the links are closed, the rules name each of them. What cannot be loaded is not confirmed any more, and is ordered anew. */
+  function followLinks(): void {
+    const outcome = enforcer.refresh();
+    if (outcome !== null && !outcome.ok) dispatch({ kind: "unconfirmed", why: outcome.why });
   }
 
   function stop(why: string): Promise<"recorded" | "not-recorded"> {

@@ -62,6 +62,7 @@ import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import type { SelfPath } from "./core/fingerprint.ts";
 import { redactText } from "./core/redact.ts";
 import { startIn } from "./core/start.ts";
+import { cgroupsOf } from "./core/surroundings.ts";
 import {
   faultsOf,
   markAfterStart,
@@ -325,7 +326,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         clock,
         switches: setup.switches,
         obstacles: missing,
-        network: `table inet boundary through ${host.via}, dead-man's set of ${config.enforcement.deadManMs} ms`,
+        network: `tables boundary (inet, arp, netdev) through ${host.via}, dead-man's set of ${config.enforcement.deadManMs} ms`,
         logDir: options.logDir,
         protections: () => protectionOf(options.logDir, ended),
         vkey: opened.ring.genesis,
@@ -422,6 +423,7 @@ async function lastMode(options: Options, config: Config): Promise<ReturnType<ty
 
 function openKernel({ config, switches }: Pick<Setup, "config" | "switches">): Omit<Host, "clock"> {
   const privilege = netPrivilege();
+  const surroundings = createSurroundings();
   const firewall = switches.network ? openFirewall() : { unavailable: "" };
   const unavailable = "unavailable" in firewall && switches.network ? firewall.unavailable : null;
   const obstacles = networkObstacles({
@@ -436,7 +438,7 @@ function openKernel({ config, switches }: Pick<Setup, "config" | "switches">): O
     firewall: usable,
     network: config.network,
     timeoutMs: config.enforcement.deadManMs,
-    surroundings: createSurroundings(),
+    surroundings,
   });
   return { enforcer, obstacles, via: usable?.via ?? "" };
 }
@@ -651,6 +653,15 @@ function readSetup(options: Options): Setup {
     throw new BoundaryError("config-invalid", renderProblems(tripwiresFile, tripwires.problems));
   const switches = readSwitches(config.value.enforcement, process.env);
   if (!switches.ok) throw new BoundaryError("config-invalid", switches.problem);
+  if (
+    switches.value.network &&
+    cgroupsOf(config.value.network.deny).length > 0 &&
+    !createSurroundings().hasCgroups()
+  ) {
+    const why =
+      "network.deny names a cgroup, and cgroup v2 is not at /sys/fs/cgroup: nothing would be denied";
+    throw new BoundaryError("config-invalid", why);
+  }
   const digest = createHash("sha256").update(text).update("\0").update(tripwiresText).digest("hex");
   return { options, config: config.value, tripwires: tripwires.value, switches: switches.value, digest };
 }

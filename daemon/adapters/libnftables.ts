@@ -1,5 +1,5 @@
 import koffi from "koffi";
-import { createTableList, type NftAnswer, required } from "../core/nft-tables.ts";
+import { listTables, type NftAnswer, required } from "../core/nft-tables.ts";
 import type { Firewall } from "../ports.ts";
 
 /**
@@ -12,7 +12,7 @@ export function openLibnftables(): Firewall | { readonly unavailable: string } {
     return {
       via: "libnftables",
       run: (script) => void required(command(script), "loading rules"),
-      list: createTableList(command),
+      list: () => listTables(command),
     };
   } catch (error) {
     return { unavailable: `libnftables.so.1: ${error instanceof Error ? error.message : String(error)}` };

@@ -1,5 +1,5 @@
 import { BoundaryError } from "../core/errors.ts";
-import { createTableList, type NftAnswer, required } from "../core/nft-tables.ts";
+import { listTables, type NftAnswer, required } from "../core/nft-tables.ts";
 import type { Firewall } from "../ports.ts";
 import { findProgram, type RunResult, runSync } from "./run.ts";
 
@@ -15,7 +15,7 @@ export function openNftProgram(): Firewall | { readonly unavailable: string } {
   return {
     via: "nft",
     run: (script) => void required(nft(script), "loading rules"),
-    list: createTableList(nft),
+    list: () => listTables(nft),
   };
 }
 

@@ -158,7 +158,7 @@ const COUNTED = /^packets (\d{1,20}) bytes \d{1,20}$/;
 function canonicalStatement(statement: string): string {
   if (statement.startsWith("type ")) return withDevicesSorted(withPriorityAsNumber(statement));
   return statement
-    .replace(/(?<= l4proto (?:!= )?)(?:\{[^}]*\}|\S+)/, (names) =>
+    .replace(/(?<= l4proto (?:!= )?)(?:\{[^}]*\}|[a-z0-9]\S*)/, (names) =>
       names.replace(/[a-z][a-z0-9-]*/g, numberOf),
     )
     .replace(/(?<= [sd]addr )[0-9a-f.:/-]+(?= |$)/g, canonicalElement);

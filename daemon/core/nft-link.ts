@@ -63,17 +63,18 @@ export function renderNetdev(posture: Posture, below: BelowIp): string[] {
   const devices = quoted(below.links);
   if (!isLinkClosed(posture) || devices === null) return [];
   const { flow, firmness } = below;
-  const refuse = refusal("refused_link", firmness);
-  const base = (hook: "ingress" | "egress", end: "iif" | "oif", side: "in" | "out") =>
-    chain(hook, [
+  const base = (hook: "ingress" | "egress", end: "iif" | "oif", side: "in" | "out") => {
+    const refuse = refusal(`refused_link_${side}`, firmness);
+    return chain(hook, [
       `type filter hook ${hook} devices = ${devices} priority ${FIRST}; policy ${firmness === "shadow" ? "accept" : "drop"};`,
       ...(posture.network === "loopback" ? loopbackOf(end, refuse) : []),
       ...(flow === null ? [] : keptOf(flow, side)),
       refuse,
     ]);
+  };
   return table("netdev", [
     `comment "boundary-daemon mode ${posture.mode}"`,
-    ...counters(["refused_link"]),
+    ...counters(["refused_link_in", "refused_link_out"]),
     ...base("ingress", "iif", "in"),
     ...base("egress", "oif", "out"),
   ]);

@@ -7,27 +7,20 @@ export type NftAnswer = { readonly ok: boolean; readonly output: string; readonl
 const MAX_MESSAGE_CHARS = 2_000;
 
 /**
- * Lists our tables, with as few calls as can be: it asks for those that were there last time, and which tables there are.
- * nft refuses the whole where one is absent; then it asks what there is, rather than reading the wording of a message.
+ * Lists our tables, each by a command of its own: nft 1.0.6 loses some when one input lists several. Asks which there
+ * are rather than reading the wording of a message. One that goes between the two questions is asked for again.
  */
-export function createTableList(nft: (commands: string) => NftAnswer): () => string {
-  let families: readonly string[] = [];
-  return () => {
-    for (let tries = 0; tries < MOST_TRIES; tries++) {
-      const answer = nft(listCommands(families));
-      if (!answer.ok && families.length === 0) throw failed(answer, "listing the tables");
-      const found = splitTables(
-        answer.ok ? answer.output : required(nft(listCommands([])), "listing the tables"),
-      );
-      const same = answer.ok && found.families.join() === families.join();
-      families = found.families;
-      if (same) return found.listings;
-    }
-    throw new BoundaryError("nft-failed", "listing our tables", { cause: new Error("they come and go") });
-  };
+export function listTables(nft: (command: string) => NftAnswer): string {
+  for (let tries = 1; ; tries++) {
+    const there = familiesIn(required(nft("list tables"), "listing the tables"));
+    const answers = there.map((family) => nft(`list table ${family} boundary`));
+    const refused = answers.find(({ ok }) => !ok);
+    if (refused === undefined) return answers.map(({ output }) => output).join("\n");
+    if (tries === MOST_TRIES) throw failed(refused, "listing our tables");
+  }
 }
 
-const MOST_TRIES = 4;
+const MOST_TRIES = 3;
 
 /** The output, or BoundaryError("nft-failed") with nft's reason. */
 export function required(answer: NftAnswer, doing: string): string {
@@ -40,15 +33,8 @@ function failed({ complaint }: NftAnswer, doing: string): BoundaryError {
   return new BoundaryError("nft-failed", doing, { cause: new Error(why || "nft gave no reason") });
 }
 
-function listCommands(families: readonly string[]): string {
-  return `${["list tables", ...families.map((family) => `list table ${family} boundary`)].join("\n")}\n`;
-}
-
-/** In which families there is a table of ours, and the listings. */
-function splitTables(output: string): { readonly families: readonly string[]; readonly listings: string } {
-  const lines = output.split("\n");
-  const isName = (line: string) => /^table [a-z0-9]+ [^\s{]+$/.test(line);
-  const names = new Set(lines.filter(isName));
-  const families = FAMILIES.filter((family) => names.has(`table ${family} boundary`));
-  return { families, listings: lines.filter((line) => !isName(line)).join("\n") };
+/** In which families there is a table of ours. */
+function familiesIn(listing: string): readonly string[] {
+  const lines = new Set(listing.split("\n").map((line) => line.trim()));
+  return FAMILIES.filter((family) => lines.has(`table ${family} boundary`));
 }
