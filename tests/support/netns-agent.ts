@@ -1,5 +1,5 @@
 import { createSocket } from "node:dgram";
-import { readFileSync } from "node:fs";
+import { closeSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { openLibnftables } from "../../daemon/adapters/libnftables.ts";
@@ -13,6 +13,16 @@ import type { Signal } from "../../daemon/core/signal.ts";
 import { createEnforcer, type Enforcer, type How } from "../../daemon/enforce.ts";
 import type { SignalSource } from "../../daemon/ports.ts";
 import { forgeLoopback, writeUdp } from "./forged-loopback.ts";
+import {
+  contents,
+  drain,
+  openLink,
+  openRaw,
+  openUdpAs,
+  type PacketKind,
+  sendFrame,
+  sendTo,
+} from "./raw-socket.ts";
 
 /**
  * Runs inside a namespace and does what it is told: one JSON request a line on stdin, one JSON reply a line on stdout.
@@ -26,6 +36,7 @@ let enforcer: Enforcer | null = null;
 let watch: SignalSource | null = null;
 
 type Family = 4 | 6;
+type RawPacket = { fd: number; family: Family; to: string; kind: PacketKind; token: string };
 
 const ACTIONS = {
   listenUdp: ({ family, address, port }: { family: Family; address: string; port: number }) =>
@@ -54,12 +65,53 @@ const ACTIONS = {
       socket.on("error", reject);
       socket.on("data", (chunk) => echoed.push(chunk.toString()));
     }),
+  /** The local port of a connection. */
+  portOf: ({ flow }: { flow: number }) => flows[flow]?.localPort ?? 0,
   sendTcp: ({ flow, token }: { flow: number; token: string }) => flows[flow]?.write(token),
   echoed: () => echoed.join(""),
 
   forgeLoopback: ({ name }: { name: string }) => forgeLoopback(name),
   writeUdp: ({ fd, from, to, token }: { fd: number; from: string; to: string; token: string }) =>
     writeUdp(fd, from, to, 9_000, token),
+
+  openRaw: ({ family, protocol }: { family: Family; protocol: number }) => openRaw(family, protocol),
+  openLink: ({ link, type, bypass }: { link: string; type: number; bypass?: boolean }) =>
+    openLink(link, type, bypass),
+  sendRaw: ({ fd, family, to, kind, token }: RawPacket) => sendTo(fd, family, to, contents(kind, token)),
+  sendFrame: ({ fd, frame }: { fd: number; frame: string }) => sendFrame(fd, Buffer.from(frame, "hex")),
+  drain: ({ fd }: { fd: number }) => drain(fd),
+  /** Sends a datagram from a socket of another user. */
+  sendUdpAs: ({
+    family,
+    uid,
+    to,
+    port,
+    token,
+  }: {
+    family: Family;
+    uid: number;
+    to: string;
+    port: number;
+    token: string;
+  }) => {
+    const fd = openUdpAs(family, uid);
+    const sent = sendTo(fd, family, to, Buffer.from(token), port);
+    closeSync(fd);
+    return sent;
+  },
+  /** Puts this process into a cgroup of its own, below where nft looks; "" is the root. */
+  joinCgroup: ({ path }: { path: string }) => {
+    const place = `/sys/fs/cgroup/${path}`;
+    if (path !== "") mkdirSync(place, { recursive: true });
+    writeFileSync(`${place}/cgroup.procs`, String(process.pid));
+  },
+  removeCgroup: ({ path }: { path: string }) => rmdirSync(`/sys/fs/cgroup/${path}`),
+  /** In the mount namespace that `ip netns exec` made for this process. */
+  mountCgroups: () =>
+    runSync("mount", ["-t", "cgroup2", "none", "/sys/fs/cgroup"], {
+      deadlineMs: 5_000,
+      maxOutputBytes: 65_536,
+    }).code === 0,
 
   enforce: (settings: { network: Config["network"]; timeoutMs: number; via?: "nft" }) => {
     const firewall = settings.via === "nft" ? openNftProgram() : openLibnftables();
