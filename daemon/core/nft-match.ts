@@ -5,17 +5,31 @@ import { type NetEntry, PROTOCOLS } from "./net-entry.ts";
 /** Which way a rule's packets go. `far` is the other side's address, `link` the interface they pass. */
 export type Side = "in" | "out";
 
+/** Where a rule stands. "leaving": in postrouting. */
+export type Hook = "input" | "output" | "leaving" | "forward";
+
+/** Whether a hook can tell what an entry asks. What is forwarded has no socket here. */
+export function canAsk(entry: NetEntry, hook: Hook): boolean {
+  if (hook === "forward") return entry.uid === null && entry.cgroup === null;
+  return hook !== "leaving" || entry.cgroup === null;
+}
+
 const FAR = { in: "saddr", out: "daddr" } as const;
 const NEAR = { in: "daddr", out: "saddr" } as const;
 const LINK = { in: "iifname", out: "oifname" } as const;
 
-/** What an entry says of the packets of one side, as the beginning of a rule. */
-export function matchEntry(entry: NetEntry, side: Side): string {
+/**
+ * What an entry says of the packets of one side, as the beginning of a rule. The kernel can be asked for a packet's
+ * cgroup in the output hook and not in postrouting: elsewhere than there it is left out.
+ */
+export function matchEntry(entry: NetEntry, side: Side, hook: Hook): string {
   return words([
     ...linkAndFar(entry, side),
     entry.ports === null ? protocolOf(entry) : `${entry.protocol} dport ${portsOf(entry.ports)}`,
     entry.uid === null ? "" : `meta skuid ${entry.uid}`,
-    entry.cgroup === null ? "" : `socket cgroupv2 level ${levelOf(entry.cgroup)} "${entry.cgroup}"`,
+    entry.cgroup === null || hook !== "output"
+      ? ""
+      : `socket cgroupv2 level ${levelOf(entry.cgroup)} "${entry.cgroup}"`,
   ]);
 }
 

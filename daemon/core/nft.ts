@@ -4,7 +4,16 @@ import type { Flow } from "./flow.ts";
 import { renderIpRange, withoutContained } from "./ip-range.ts";
 import { isAddressOnly, type NetEntry, readEntry } from "./net-entry.ts";
 import { arpElements, loopbackOf, renderArp, renderNetdev } from "./nft-link.ts";
-import { matchAnswer, matchEntry, matchFlow, NEIGHBOURS, type Side, speaksOfIpv6 } from "./nft-match.ts";
+import {
+  canAsk,
+  type Hook,
+  matchAnswer,
+  matchEntry,
+  matchFlow,
+  NEIGHBOURS,
+  type Side,
+  speaksOfIpv6,
+} from "./nft-match.ts";
 import { chain, counters, type DeadMan, type Firmness, quoted, removal, set, table } from "./nft-script.ts";
 import { renderShadow } from "./nft-shadow.ts";
 import type { Posture } from "./posture.ts";
@@ -96,7 +105,7 @@ type Rules = {
 
 function renderInet(rules: Rules): string[] {
   const { posture, dead, shadow } = rules;
-  const answers = rules.allow.some((entry) => needsAnswers(entry, "out"));
+  const leaving = differsWhenLeaving(rules);
   return table("inet", [
     `comment "boundary-daemon mode ${posture.mode}${shadow ? ", shadow" : ""}"`,
     ...counters([...COUNTERS, ...(dead.kind === "dead-man" ? ["no_heartbeat"] : [])]),
@@ -109,10 +118,10 @@ function renderInet(rules: Rules): string[] {
     // in shadow every packet that leaves would be counted twice
     ...(shadow
       ? []
-      : baseChain("leaving", "postrouting", LATE, answers ? "mode_leaving" : "mode_out", rules)),
+      : baseChain("leaving", "postrouting", LATE, leaving ? "mode_leaving" : "mode_out", rules)),
     ...chain("mode_in", rulesIn(rules)),
     ...chain("mode_out", rulesOut(rules, "output")),
-    ...(answers && !shadow ? chain("mode_leaving", rulesOut(rules, "leaving")) : []),
+    ...(leaving && !shadow ? chain("mode_leaving", rulesOut(rules, "leaving")) : []),
     ...chain("mode_forward", rulesForward(rules)),
   ]);
 }
@@ -183,18 +192,18 @@ function rulesIn(rules: Rules): string[] {
     case "as-host":
       return ["accept"];
     case "minus-denied":
-      return [...loopbackOf("iif", refuse), ...denied("in", rules, refuse), "accept"];
+      return [...loopbackOf("iif", refuse), ...denied("in", rules, refuse, "input"), "accept"];
     case "trusted-only":
       return [
         ...loopbackOf("iif", refuse),
-        ...denied("in", rules, refuse),
+        ...denied("in", rules, refuse, "input"),
         "iifname @trusted accept",
         ...allowed("in", rules, "input"),
         ...kept("in", rules),
         refuse,
       ];
     case "loopback":
-      return [...loopbackOf("iif", refuse), ...keptUnlessDenied("in", rules, refuse), refuse];
+      return [...loopbackOf("iif", refuse), ...keptUnlessDenied("in", rules, refuse, "input"), refuse];
     case "nothing":
       return [refuse];
   }
@@ -207,18 +216,18 @@ function rulesOut(rules: Rules, hook: "output" | "leaving"): string[] {
     case "as-host":
       return ["accept"];
     case "minus-denied":
-      return [...loopbackOf("oif", refuse), ...denied("out", rules, refuse), "accept"];
+      return [...loopbackOf("oif", refuse), ...denied("out", rules, refuse, hook), "accept"];
     case "trusted-only":
       return [
         ...loopbackOf("oif", refuse),
-        ...denied("out", rules, refuse),
+        ...denied("out", rules, refuse, hook),
         "oifname @trusted accept",
         ...allowed("out", rules, hook),
         ...kept("out", rules),
         refuse,
       ];
     case "loopback":
-      return [...loopbackOf("oif", refuse), ...keptUnlessDenied("out", rules, refuse), refuse];
+      return [...loopbackOf("oif", refuse), ...keptUnlessDenied("out", rules, refuse, hook), refuse];
     case "nothing":
       return [refuse];
   }
@@ -231,11 +240,15 @@ function rulesForward(rules: Rules): string[] {
     case "as-host":
       return ["accept"];
     case "minus-denied":
-      return [...denied("in", rules, refuse), ...denied("out", rules, refuse), "accept"];
+      return [
+        ...denied("in", rules, refuse, "forward"),
+        ...denied("out", rules, refuse, "forward"),
+        "accept",
+      ];
     case "trusted-only":
       return [
-        ...denied("in", rules, refuse),
-        ...denied("out", rules, refuse),
+        ...denied("in", rules, refuse, "forward"),
+        ...denied("out", rules, refuse, "forward"),
         "iifname @trusted oifname @trusted accept",
         refuse,
       ];
@@ -249,22 +262,27 @@ function rulesForward(rules: Rules): string[] {
  * The far end is what is denied: our own address may lie in a denied network. TRUSTED denies what RESTRICTED does and
  * loopback passes in both, since a stricter mode must never let through what a looser one refuses.
  */
-function denied(side: Side, { deny }: Rules, refuse: string): string[] {
+function denied(side: Side, { deny }: Rules, refuse: string, hook: Hook): string[] {
   const end = side === "in" ? "saddr" : "daddr";
-  const rules = deny.filter((entry) => !isAddressOnly(entry) && entry.sides.includes(side));
+  const rules = deny.filter(
+    (entry) => !isAddressOnly(entry) && entry.sides.includes(side) && canAsk(entry, hook),
+  );
   return [
     `ip ${end} @deny4 ${refuse}`,
     `ip6 ${end} @deny6 ${refuse}`,
-    ...rules.map((entry) => `${matchEntry(entry, side)} ${refuse}`),
+    ...rules.map((entry) => `${matchEntry(entry, side, hook)} ${refuse}`),
   ];
 }
 
 /**
  * What an entry speaks of, and the answers to it. Whether a packet answers is known to connection tracking, which has not
- * seen it yet in the output hook: there its port is enough, since postrouting asks again.
+ * seen it yet in the output hook: there its port is enough, since postrouting asks again. The other way round with its
+ * cgroup: postrouting lets pass what the output hook has asked.
  */
 function allowed(side: Side, { allow }: Rules, hook: "input" | "output" | "leaving"): string[] {
-  const asked = allow.filter((entry) => entry.sides.includes(side)).map((entry) => matchEntry(entry, side));
+  const asked = allow
+    .filter((entry) => entry.sides.includes(side))
+    .map((entry) => matchEntry(entry, side, hook));
   const answers = allow
     .filter((entry) => needsAnswers(entry, side))
     .map((entry) => matchAnswer(entry, side, hook !== "output"));
@@ -279,12 +297,21 @@ function needsAnswers(entry: NetEntry, side: Side): boolean {
   return !entry.sides.includes(side) || entry.ports !== null;
 }
 
+/** Whether postrouting asks other questions than the output hook. */
+function differsWhenLeaving({ allow, deny, posture, flow }: Rules): boolean {
+  const denies = posture.network === "minus-denied" || posture.network === "trusted-only" || flow !== null;
+  return (
+    allow.some((entry) => needsAnswers(entry, "out") || entry.cgroup !== null) ||
+    (denies && deny.some((entry) => entry.cgroup !== null))
+  );
+}
+
 function kept(side: Side, { flow }: Rules): string[] {
   if (flow === null) return [];
   const neighbours = flow.family === 6 ? [`${NEIGHBOURS} accept`] : [];
   return [`${matchFlow(flow, side)} accept`, ...neighbours];
 }
 
-function keptUnlessDenied(side: Side, rules: Rules, refuse: string): string[] {
-  return rules.flow === null ? [] : [...denied(side, rules, refuse), ...kept(side, rules)];
+function keptUnlessDenied(side: Side, rules: Rules, refuse: string, hook: Hook): string[] {
+  return rules.flow === null ? [] : [...denied(side, rules, refuse, hook), ...kept(side, rules)];
 }

@@ -9,6 +9,7 @@ import { runSync } from "../../daemon/adapters/run.ts";
 import { createSurroundings } from "../../daemon/adapters/surroundings.ts";
 import type { Config } from "../../daemon/core/config.ts";
 import type { Mode } from "../../daemon/core/mode.ts";
+import { renderRelease } from "../../daemon/core/nft.ts";
 import type { Signal } from "../../daemon/core/signal.ts";
 import { createEnforcer, type Enforcer, type How } from "../../daemon/enforce.ts";
 import type { SignalSource } from "../../daemon/ports.ts";
@@ -33,6 +34,8 @@ const echoed: string[] = [];
 const flows: Socket[] = [];
 const signals: Signal[] = [];
 let enforcer: Enforcer | null = null;
+let flooding: { readonly count: { tried: number; sent: number }; readonly end: () => unknown } | null = null;
+const LEAK = Buffer.from("leak");
 let watch: SignalSource | null = null;
 
 type Family = 4 | 6;
@@ -112,6 +115,41 @@ const ACTIONS = {
       deadlineMs: 5_000,
       maxOutputBytes: 65_536,
     }).code === 0,
+
+  /** Sends datagrams as fast as it can, until `floodStop`, which says how many went out of how many tried. */
+  flood: ({ targets }: { targets: readonly { family: Family; to: string; port: number }[] }) => {
+    const sockets = targets.map((target) => ({ ...target, fd: openUdpAs(target.family, 0) }));
+    const count = { tried: 0, sent: 0 };
+    flooding = { count, end: () => sockets.map(({ fd }) => closeSync(fd)) };
+    const mine = flooding;
+    const batch = () => {
+      if (flooding !== mine) return;
+      for (let i = 0; i < 64; i++) {
+        for (const { fd, family, to, port } of sockets) {
+          count.tried += 1;
+          if (sendTo(fd, family, to, LEAK, port)) count.sent += 1;
+        }
+      }
+      setImmediate(batch);
+    };
+    batch();
+  },
+  floodStop: () => {
+    const ended = flooding;
+    flooding = null;
+    ended?.end();
+    return ended?.count ?? { tried: 0, sent: 0 };
+  },
+  /** Applies the modes in turn, `times` in all. `gap`: as a careless program would, its rules torn down first. */
+  applyMany: ({ modes, times, gap }: { modes: readonly Mode[]; times: number; gap?: boolean }) => {
+    const careless = gap === true ? openLibnftables() : null;
+    let confirmed = 0;
+    for (let i = 0; i < times; i++) {
+      if (careless !== null && !("unavailable" in careless)) careless.run(renderRelease());
+      if (enforcer?.apply(modes[i % modes.length] ?? "LOCKDOWN").ok) confirmed += 1;
+    }
+    return confirmed;
+  },
 
   enforce: (settings: { network: Config["network"]; timeoutMs: number; via?: "nft" }) => {
     const firewall = settings.via === "nft" ? openNftProgram() : openLibnftables();
