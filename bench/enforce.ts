@@ -6,6 +6,8 @@ import { openNftProgram } from "../daemon/adapters/nft-program.ts";
 import { createSurroundings } from "../daemon/adapters/surroundings.ts";
 import { createEnforcer, type Enforcer } from "../daemon/enforce.ts";
 import { createNetns, NO_NETNS, removeNetns } from "../tests/support/netns.ts";
+import { benchEnforceDaemon } from "./enforce-daemon.ts";
+import { benchReplug } from "./replug.ts";
 import type { BenchRow } from "./row.ts";
 
 type Figure = {
@@ -32,7 +34,8 @@ export async function benchEnforce(): Promise<readonly BenchRow[]> {
   try {
     const figures = await measureInside(createNetns("bench").name);
     const program = figures.find(({ name }) => name === PROGRAM);
-    return figures.filter((figure) => figure !== program).map((figure) => row(figure, program));
+    const rows = figures.filter((figure) => figure !== program).map((figure) => row(figure, program));
+    return [...rows, ...(await benchEnforceDaemon()), ...(await benchReplug())];
   } finally {
     removeNetns();
   }

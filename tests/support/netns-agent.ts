@@ -134,6 +134,20 @@ const ACTIONS = {
     };
     batch();
   },
+  /** The same, with one datagram a millisecond or so. */
+  trickle: ({ to, port }: { to: string; port: number }) => {
+    const fd = openUdpAs(4, 0);
+    const count = { tried: 0, sent: 0 };
+    const timer = setInterval(() => {
+      count.tried += 1;
+      if (sendTo(fd, 4, to, LEAK, port)) count.sent += 1;
+    }, 1);
+    const end = () => {
+      clearInterval(timer);
+      closeSync(fd);
+    };
+    flooding = { count, end };
+  },
   floodStop: () => {
     const ended = flooding;
     flooding = null;
