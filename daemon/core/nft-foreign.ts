@@ -32,7 +32,7 @@ export function foreignAddition(line: string): ForeignAddition | null {
   const text = line.slice(0, MOST_CHARS);
   const match = ADDED.exec(text);
   if (match === null) return null;
-  const [, kind, table = ""] = match;
+  const [, kind = "", table = ""] = match;
   switch (kind) {
     case "table":
     case "flowtable":

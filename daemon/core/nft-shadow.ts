@@ -2,13 +2,13 @@ import { PROTOCOLS } from "./net-entry.ts";
 import type { Listing } from "./nft-listing.ts";
 import { chain } from "./nft-script.ts";
 
-/** What a mode in shadow would have refused, since at most an hour ago. `port`: the destination's; 0 where there is none. */
+/** What a mode in shadow would have refused, since at most an hour ago. `port`: the destination's; null where there is none. */
 export type WouldBlock = {
   readonly direction: "in" | "out" | "forward";
   /** Of the far end; of what is forwarded, the destination's. */
   readonly address: string;
   readonly protocol: string;
-  readonly port: number;
+  readonly port: number | null;
 };
 
 /** How many each set holds at most; the kernel forgets nothing earlier for a newcomer. */
@@ -43,7 +43,12 @@ export function readShadow(inet: Listing): readonly WouldBlock[] {
       const match = /^([0-9a-f.:]{2,45}) \. ([a-z0-9-]{1,32}) \. (\d{1,5})(?: |$)/.exec(text);
       if (match === null) continue;
       const [, address = "", protocol = "", port = ""] = match;
-      seen.push({ direction, address, protocol: NAMES.get(protocol) ?? protocol, port: Number(port) });
+      seen.push({
+        direction,
+        address,
+        protocol: NAMES.get(protocol) ?? protocol,
+        port: port === "0" ? null : Number(port),
+      });
     }
   }
   return seen.toSorted((a, b) => compare(keyOf(a), keyOf(b)));
@@ -73,7 +78,7 @@ function noteChain(way: Way): string[] {
 }
 
 function keyOf({ direction, address, protocol, port }: WouldBlock): string {
-  return `${direction} ${address} ${protocol} ${String(port).padStart(5, "0")}`;
+  return `${direction} ${address} ${protocol} ${String(port ?? 0).padStart(5, "0")}`;
 }
 
 function compare(a: string, b: string): number {

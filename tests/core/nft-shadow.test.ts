@@ -71,9 +71,9 @@ describe("readShadow", () => {
         ),
       ),
     ).toEqual([
-      { direction: "out", address: "10.0.0.1", protocol: "gre", port: 0 },
+      { direction: "out", address: "10.0.0.1", protocol: "gre", port: null },
       { direction: "out", address: "10.0.0.2", protocol: "tcp", port: 443 },
-      { direction: "out", address: "fe80::1", protocol: "icmpv6", port: 0 },
+      { direction: "out", address: "fe80::1", protocol: "icmpv6", port: null },
     ]);
   });
 

@@ -94,7 +94,8 @@ export function contents(kind: PacketKind, token: string): Buffer {
       header.writeUInt16BE(8 + text.length, 4);
       return Buffer.concat([header, text]);
     }
-    default:
+    case "esp":
+    case "sctp":
       return Buffer.concat([Buffer.alloc(8, 1), text]);
   }
 }
