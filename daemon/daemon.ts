@@ -309,8 +309,9 @@ export function createDaemon(
 
   function submitLive(signal: Signal): void {
     if (closed) return;
-    if (signal.kind === "network.link") followLinks();
     lookout.submit(signal);
+    // after: a trip has loaded rules that name the new link already
+    if (signal.kind === "network.link") followLinks();
   }
 
   /** Where the links are closed, the rules name each of them. What cannot be loaded is not confirmed any more, and is ordered anew. */

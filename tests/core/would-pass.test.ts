@@ -94,6 +94,40 @@ describe("wouldPass", () => {
     );
   });
 
+  // what one entry allows and what answers it are too seldom met by chance
+  test("the rules for answers decide as it does", () => {
+    const port = fc.constantFrom(22, 443);
+    const allowed = fc.record(
+      {
+        protocol: fc.constantFrom("tcp" as const, "udp" as const),
+        port,
+        direction: fc.constantFrom("in" as const, "out" as const),
+      },
+      { requiredKeys: ["protocol"] },
+    );
+    const pairs = fc.tuple(allowed, packets, port, fc.boolean()).map(([input, any, from, answers]) => {
+      const { answersFrom: _, ...packet } = any;
+      const direction = packet.direction === "forward" ? "in" : packet.direction;
+      const met = { ...packet, direction, protocol: input.protocol, port: 40_000, loopback: false } as const;
+      return { input, packet: answers ? { ...met, answersFrom: from } : { ...met, port: from } };
+    });
+    const passed = new Set<boolean>();
+    fc.assert(
+      fc.property(pairs, ({ input, packet: met }) => {
+        const network: Network = { trustedInterfaces: [], deny: [], allow: [input] };
+        const extra = { keep: null, hold: "enforcing", links: [] } as const;
+        const script = renderRules(posture("TRUSTED"), network, { kind: "settled" }, extra);
+        const [inet] = parseRendered(script);
+        if (inet === undefined) throw new Error("no table");
+        const model = wouldPass(posture("TRUSTED"), network, met).pass;
+        passed.add(model);
+        expect([passesRules(inet, met), script]).toEqual([model, script]);
+      }),
+      { numRuns: 500 },
+    );
+    expect(passed.size).toBe(2);
+  });
+
   test("one more denial never lets through more, one more allowance never less", () => {
     fc.assert(
       fc.property(networks, entry, packets, fc.constantFrom(...MODES), (network, more, packet, mode) => {
