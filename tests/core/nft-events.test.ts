@@ -155,6 +155,12 @@ describe("createNftEvents", () => {
       "(",
       "add ",
       "rule ",
+      "chain ",
+      "flowtable ",
+      "inet other ",
+      "hook input priority ",
+      "-600; ",
+      "fwd to ",
       " inet boundary",
       "\u0007",
     );
