@@ -3,8 +3,11 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { openLibnftables } from "../daemon/adapters/libnftables.ts";
 import { openNftProgram } from "../daemon/adapters/nft-program.ts";
+import { createSurroundings } from "../daemon/adapters/surroundings.ts";
 import { createEnforcer, type Enforcer } from "../daemon/enforce.ts";
 import { createNetns, NO_NETNS, removeNetns } from "../tests/support/netns.ts";
+import { benchEnforceDaemon } from "./enforce-daemon.ts";
+import { benchReplug } from "./replug.ts";
 import type { BenchRow } from "./row.ts";
 
 type Figure = {
@@ -31,7 +34,8 @@ export async function benchEnforce(): Promise<readonly BenchRow[]> {
   try {
     const figures = await measureInside(createNetns("bench").name);
     const program = figures.find(({ name }) => name === PROGRAM);
-    return figures.filter((figure) => figure !== program).map((figure) => row(figure, program));
+    const rows = figures.filter((figure) => figure !== program).map((figure) => row(figure, program));
+    return [...rows, ...(await benchEnforceDaemon()), ...(await benchReplug())];
   } finally {
     removeNetns();
   }
@@ -79,7 +83,8 @@ function measureAll(): readonly Figure[] {
 function enforcer(via: "libnftables" | "nft", deny: string[]): Enforcer {
   const firewall = via === "nft" ? openNftProgram() : openLibnftables();
   if ("unavailable" in firewall) throw new Error(firewall.unavailable);
-  return createEnforcer({ firewall, network: { trustedInterfaces: [], deny, allow: [] }, timeoutMs: 60_000 });
+  const network = { trustedInterfaces: [], deny, allow: [] };
+  return createEnforcer({ firewall, network, timeoutMs: 60_000, surroundings: createSurroundings() });
 }
 
 function change(subject: Enforcer, i: number): void {

@@ -11,8 +11,7 @@ import { benchSignal } from "./signal.ts";
 const SUITES: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   log: async () => [...(await benchAppend()), ...(await benchVerify()), ...(await benchLength())],
   proof: benchLogProof,
-  enforce: benchEnforce,
-  signal: benchSignal,
+  enforce: async () => [...(await benchEnforce()), ...(await benchSignal())],
   daemon: benchDaemon,
 };
 

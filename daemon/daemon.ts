@@ -114,6 +114,7 @@ export function createDaemon(
     drops: {},
   };
   let keptLookMs = Number.NEGATIVE_INFINITY;
+  let toldLeftOut = "";
   let sealedMs = 0;
   let rotating = false;
   let rotateAfterMs = 0;
@@ -146,6 +147,7 @@ export function createDaemon(
     state = result.state;
     if (state.keep !== keptBefore) keptLookMs = nowMs();
     const outcome = result.enforce ? give(result.enforce) : null;
+    tellLeftOut();
     const told =
       result.repeat && input?.kind === "trip" && !repeats.first(input.tripwire, repeatKey(input), nowMs())
         ? []
@@ -173,6 +175,14 @@ export function createDaemon(
     }
     if (outcome.how === "kernel") rulesCheckedMs = clock.wallMs();
     return { kind: "enforced", attempt: order.attempt, mode: order.mode, how: outcome.how };
+  }
+
+  /** What the configuration asks for and the kernel does not have. Once: it goes with every order otherwise. */
+  function tellLeftOut(): void {
+    const left = enforcer.leftOut();
+    if (left.join() === toldLeftOut) return;
+    toldLeftOut = left.join();
+    if (left.length > 0) opLog.warn({ left }, "the rules leave out what is not there");
   }
 
   function awaitLog(loosening: number, durable: Promise<unknown>): void {
@@ -268,6 +278,7 @@ export function createDaemon(
   function heartbeat(): void {
     if (enforcer.how !== "kernel" || state.applied !== state.wanted) return;
     const beat = enforcer.heartbeat();
+    tellLeftOut();
     if (beat.ok) rulesCheckedMs = state.how === "kernel" ? clock.wallMs() : rulesCheckedMs;
     else
       lookout.submit({
@@ -352,7 +363,16 @@ export function createDaemon(
   }
 
   function submitLive(signal: Signal): void {
-    if (!closed && !parts.isExpected(signal)) lookout.submit(signal);
+    if (closed || parts.isExpected(signal)) return;
+    lookout.submit(signal);
+    // after: a trip has loaded rules that name the new link already
+    if (signal.kind === "network.link") followLinks();
+  }
+
+  /** Where the links are closed, the rules name each of them. What cannot be loaded is not confirmed any more, and is ordered anew. */
+  function followLinks(): void {
+    const outcome = enforcer.refresh();
+    if (outcome !== null && !outcome.ok) dispatch({ kind: "unconfirmed", why: outcome.why });
   }
 
   function stop(why: string): Promise<"recorded" | "not-recorded"> {

@@ -4,28 +4,20 @@ import { renderErrorChain } from "./core/errors.ts";
 import type { Flow } from "./core/flow.ts";
 import type { Hold } from "./core/hold.ts";
 import type { Mode } from "./core/mode.ts";
-import { type DeadMan, renderHeartbeat, renderRules } from "./core/nft.ts";
+import { renderHeartbeat, renderRelease, renderRules } from "./core/nft.ts";
 import { type Comparison, compareRules } from "./core/nft-compare.ts";
-import { type Listing, parseListing, parseRendered } from "./core/nft-listing.ts";
+import { type Listing, parseListings, parseRendered } from "./core/nft-listing.ts";
 import { createMarks } from "./core/nft-marks.ts";
+import type { DeadMan } from "./core/nft-script.ts";
+import { readShadow, type WouldBlock } from "./core/nft-shadow.ts";
 import { posture } from "./core/posture.ts";
-import type { Firewall } from "./ports.ts";
+import { type Around, aroundKey, lookAround, plainLinks, presentLists } from "./core/surroundings.ts";
+import type { Firewall, Surroundings } from "./ports.ts";
 
-/** "kernel": read back from it and found to be what was asked. "observed": log-only, nothing is enforced. */
+/** "kernel": read back from it and found to be what was asked. "observed": nothing is enforced (log-only, shadow, released). */
 export type Applied =
   | { readonly ok: true; readonly how: "kernel" | "observed" }
   | { readonly ok: false; readonly why: string };
-
-/** How firmly, and the one connection that passes all the same. */
-export type How = { readonly hold: Hold; readonly keep: Flow | null };
-
-/** What shadow would have refused: one line of what was seen. */
-export type Blocked = {
-  readonly direction: "in" | "out" | "forward";
-  readonly address: string;
-  readonly protocol: string;
-  readonly port: number | null;
-};
 
 export type Heartbeat =
   | { readonly ok: true }
@@ -36,12 +28,15 @@ export type Heartbeat =
       readonly detail: string;
     };
 
+/** How firmly, and what is let through all the same. */
+export type How = { readonly hold: Hold; readonly keep: Flow | null };
+
 /** Brings modes into the kernel and says what the kernel confirmed. Every call is synchronous; none of them throws. */
 export type Enforcer = {
   readonly how: "kernel" | "observed";
   /**
    * Loads a mode's rules with the dead-man running, and reads them back. Renews the dead-man, since it loads it anew.
-   * Without `how`: enforcing, and no flow is kept. "observed" in shadow, and when released.
+   * Held in shadow they refuse nothing, and have no dead-man; released, all our tables go.
    */
   apply(mode: Mode, how?: How): Applied;
   /** The same rules without the dead-man: for a clean stop, after which nobody renews. */
@@ -53,10 +48,14 @@ export type Enforcer = {
   heartbeat(): Heartbeat;
   /** Compares what the kernel holds with what was confirmed last; null while nothing is confirmed. */
   check(): Comparison | null;
+  /** To be called when links came or went: loads the rules anew if they name links or cgroups that changed. null: nothing to do. */
+  refresh(): Applied | null;
+  /** Of the rules that were confirmed last: what the configuration asks for and they leave out, a sentence each. */
+  leftOut(): readonly string[];
+  /** What a mode held in shadow would have refused; empty otherwise, and where it cannot be read. */
+  wouldBlock(): readonly WouldBlock[];
   /** Whether a mark seen in the kernel's events is that of a transaction made here, seen for the first time. */
   claim(mark: string): boolean;
-  /** What shadow would have refused since it was loaded, as far as it was counted. */
-  wouldBlock?(): readonly Blocked[];
 };
 
 type Settings = {
@@ -65,68 +64,122 @@ type Settings = {
   readonly network: Config["network"];
   /** How long traffic lives without a heartbeat. */
   readonly timeoutMs: number;
+  readonly surroundings: Surroundings;
 };
 
-export function createEnforcer({ firewall, network, timeoutMs }: Settings): Enforcer {
+type Order = { readonly mode: Mode; readonly dead: DeadMan; readonly how: How };
+type Confirmed = {
+  readonly order: Order;
+  readonly wanted: readonly Listing[];
+  readonly around: string;
+  readonly left: readonly string[];
+};
+
+const FIRM: How = { hold: "enforcing", keep: null };
+const NOWHERE: Around = { links: [], cgroups: new Map() };
+/** Scripts kept; links that come and go make new ones. */
+const MOST_RENDERED = 32;
+
+export function createEnforcer({ firewall, network, timeoutMs, surroundings }: Settings): Enforcer {
   if (firewall === null) return OBSERVER;
-  let confirmed: Listing | null = null;
-  let open = false; // in shadow or released: there is nothing to renew
+  let confirmed: Confirmed | null = null;
   const rendered = new Map<string, Rendered>();
   const marks = createMarks(() => randomBytes(16).toString("hex"));
 
-  const load = (mode: Mode, dead: DeadMan, how: How = ENFORCING): Applied => {
+  const load = (order: Order): Applied => {
     confirmed = null; // whatever happens below, the old rules are not what we want any more
-    open = how.hold !== "enforcing";
     try {
-      if (open) {
-        firewall.run(marks.mark(REMOVE));
-        return firewall.list() === null
-          ? { ok: true, how: "observed" }
-          : { ok: false, why: "read back a table that was removed" };
-      }
-      // kept: nothing they depend on changes, and a long deny list takes milliseconds to render
-      const key = `${mode} ${dead.kind}`;
-      const { script, wanted } = rendered.get(key) ?? render(mode, network, dead);
-      rendered.set(key, { script, wanted });
-      firewall.run(marks.mark(script));
-      const result = compareRules(wanted, read(firewall));
-      if (!result.same) return { ok: false, why: `read back ${result.what}: ${result.detail}` };
-      confirmed = wanted;
-      return { ok: true, how: "kernel" };
+      confirmed = order.how.hold === "released" ? release(order) : bring(order);
+      return { ok: true, how: order.how.hold === "enforcing" ? "kernel" : "observed" };
     } catch (error) {
       return { ok: false, why: renderErrorChain(error) };
     }
   };
+  const release = (order: Order): Confirmed => {
+    transact(renderRelease(), []);
+    return { order, wanted: [], around: aroundKey(NOWHERE), left: [] };
+  };
+  /**
+   * As asked; where nft refuses that, closed all the same. A link or a cgroup may go between the look and the load: so it
+   * looks anew. An entry that lets through must not hold up a mode that closes, nor must a kernel without ARP tables.
+   */
+  const bring = (order: Order): Confirmed => {
+    let first: unknown = null;
+    let around = NOWHERE;
+    for (const without of [NOTHING, ALLOW, ALL_BUT_INET]) {
+      try {
+        if (!without.below) around = lookAround(posture(order.mode), network, surroundings);
+        const { script, wanted, left } = renderedFor(order, around, without);
+        transact(script, wanted);
+        return { order, wanted, around: aroundKey(around), left };
+      } catch (error) {
+        first ??= error;
+      }
+    }
+    throw first;
+  };
+  const transact = (script: string, wanted: readonly Listing[]) => {
+    firewall.run(marks.mark(script));
+    const result = compareRules(wanted, read(firewall));
+    if (!result.same) throw new Error(`read back ${result.what}: ${result.detail}`);
+  };
+  /** Kept: a long deny list takes milliseconds to render. */
+  const renderedFor = (order: Order, around: Around, without: Without): Rendered => {
+    const key = JSON.stringify([order, aroundKey(around), without]);
+    const before = rendered.get(key);
+    if (before !== undefined) return before;
+    if (rendered.size >= MOST_RENDERED) rendered.clear();
+    const made = render(order, network, around, without);
+    rendered.set(key, made);
+    return made;
+  };
+  const isMoved = ({ order, around }: Confirmed): boolean =>
+    order.how.hold !== "released" &&
+    aroundKey(lookAround(posture(order.mode), network, surroundings)) !== around;
   const check = (): Comparison | null => {
     if (confirmed === null) return null;
     try {
-      return compareRules(confirmed, read(firewall));
+      return compareRules(confirmed.wanted, read(firewall), isMoved(confirmed));
     } catch (error) {
       // what cannot be read is not what we confirmed
       return { same: false, what: "differs", detail: renderErrorChain(error) };
     }
   };
+  const refresh = (): Applied | null => {
+    try {
+      return confirmed !== null && isMoved(confirmed) ? load(confirmed.order) : null;
+    } catch (error) {
+      return { ok: false, why: renderErrorChain(error) };
+    }
+  };
   return {
     how: "kernel",
-    apply: (mode, how) => load(mode, { kind: "dead-man", timeoutMs }, how),
-    settle: (mode, how) => load(mode, { kind: "settled" }, how),
+    apply: (mode, how = FIRM) => load({ mode, dead: { kind: "dead-man", timeoutMs }, how }),
+    settle: (mode, how = FIRM) => load({ mode, dead: { kind: "settled" }, how }),
     check,
+    refresh,
+    leftOut: () => confirmed?.left ?? [],
     claim: marks.claim,
+    wouldBlock: () => {
+      if (confirmed?.order.how.hold !== "shadow") return [];
+      try {
+        return read(firewall).flatMap((table) => (table.family === "inet" ? readShadow(table) : []));
+      } catch {
+        return [];
+      }
+    },
     heartbeat: () => {
-      if (open) return { ok: true };
       const result = check();
       if (result === null) return { ok: false, what: "failed", detail: "no rules have been confirmed" };
       if (!result.same) return { ok: false, what: result.what, detail: result.detail };
-      return confirmed?.blocks.has("set alive")
-        ? renew(firewall, marks.mark(renderHeartbeat(timeoutMs)))
-        : { ok: true };
+      const again = refresh();
+      if (again !== null) return again.ok ? { ok: true } : { ok: false, what: "failed", detail: again.why };
+      const families = aliveFamilies(confirmed?.wanted ?? []);
+      if (families.length === 0) return { ok: true };
+      return renew(firewall, marks.mark(renderHeartbeat(timeoutMs, families)));
     },
   };
 }
-
-const ENFORCING: How = { hold: "enforcing", keep: null };
-/** A lone delete fails where there is no table. */
-const REMOVE = "add table inet boundary\ndelete table inet boundary\n";
 
 const OBSERVER: Enforcer = {
   how: "observed",
@@ -134,19 +187,51 @@ const OBSERVER: Enforcer = {
   settle: () => ({ ok: true, how: "observed" }),
   heartbeat: () => ({ ok: true }),
   check: () => ({ same: true, drops: {} }),
+  refresh: () => null,
+  leftOut: () => [],
+  wouldBlock: () => [],
   claim: () => false,
 };
 
-type Rendered = { readonly script: string; readonly wanted: Listing };
+type Rendered = {
+  readonly script: string;
+  readonly wanted: readonly Listing[];
+  readonly left: readonly string[];
+};
 
-function render(mode: Mode, network: Config["network"], dead: DeadMan): Rendered {
-  const script = renderRules(posture(mode), network, dead);
-  return { script, wanted: parseRendered(script) };
+/** What is left out because nft refused the rules with it. */
+type Without = { readonly allow: boolean; readonly below: boolean };
+const NOTHING: Without = { allow: false, below: false };
+const ALLOW: Without = { allow: true, below: false };
+const ALL_BUT_INET: Without = { allow: true, below: true };
+
+function render(
+  { mode, dead, how }: Order,
+  network: Config["network"],
+  around: Around,
+  without: Without,
+): Rendered {
+  const present = presentLists(network, around);
+  const lists = without.allow ? { ...present.network, allow: [] } : present.network;
+  const hold = how.hold === "shadow" ? "shadow" : "enforcing";
+  const extra = { keep: how.keep, hold, links: plainLinks(around), onlyInet: without.below } as const;
+  const script = renderRules(posture(mode), lists, dead, extra);
+  const left = [
+    ...present.left,
+    ...(without.allow && network.allow.length > 0 ? ["network.allow: nft refused the rules with it"] : []),
+    ...(without.below ? ["ARP and the links: nft refused the rules with them"] : []),
+  ];
+  return { script, wanted: parseRendered(script), left };
 }
 
-function read(firewall: Firewall): Listing | null {
-  const text = firewall.list();
-  return text === null ? null : parseListing(text);
+function aliveFamilies(tables: readonly Listing[]): readonly ("inet" | "arp")[] {
+  return (["inet", "arp"] as const).filter((family) =>
+    tables.some((table) => table.family === family && table.blocks.has("set alive")),
+  );
+}
+
+function read(firewall: Firewall): readonly Listing[] {
+  return parseListings(firewall.list());
 }
 
 function renew(firewall: Firewall, script: string): Heartbeat {

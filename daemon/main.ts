@@ -46,6 +46,7 @@ import { netPrivilege } from "./adapters/privilege.ts";
 import { createPeerFacts } from "./adapters/proc.ts";
 import { createRulesWatch } from "./adapters/rules-watch.ts";
 import { claimSocketPath, prepareRuntimeDir } from "./adapters/socket-path.ts";
+import { createSurroundings } from "./adapters/surroundings.ts";
 import { createNotifier } from "./adapters/systemd.ts";
 import { tracesIn } from "./adapters/traces.ts";
 import { createUsbSensor } from "./adapters/usb-watch.ts";
@@ -66,6 +67,7 @@ import { sameFlow } from "./core/flow-text.ts";
 import type { Hold } from "./core/hold.ts";
 import { redactText } from "./core/redact.ts";
 import { holdIn, startIn } from "./core/start.ts";
+import { cgroupsOf } from "./core/surroundings.ts";
 import {
   faultsOf,
   markAfterStart,
@@ -356,7 +358,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     selftest,
     sockets: SOCKETS,
     usb: () => [], // the USB gate's, once there is one
-    wouldBlock: () => enforcer.wouldBlock?.() ?? [],
+    wouldBlock: () => enforcer.wouldBlock(),
     prune: oneAtATime((keptDays: number, by: number) =>
       prune(prunePlaceOf(options.logDir), beforeStop, opened.ring.genesis, {
         keptDays,
@@ -377,7 +379,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         clock,
         switches: setup.switches,
         obstacles: missing,
-        network: `table inet boundary through ${host.via}, dead-man's set of ${config.enforcement.deadManMs} ms`,
+        network: `tables boundary (inet, arp, netdev) through ${host.via}, dead-man's set of ${config.enforcement.deadManMs} ms`,
         logDir: options.logDir,
         protections: () => protectionOf(options.logDir, ended),
         vkey: opened.ring.genesis,
@@ -520,6 +522,7 @@ async function lastHold({ options, config }: Setup): Promise<Hold> {
 
 function openKernel({ config, switches }: Pick<Setup, "config" | "switches">): Omit<Host, "clock" | "known"> {
   const privilege = netPrivilege();
+  const surroundings = createSurroundings();
   const firewall = switches.network ? openFirewall() : { unavailable: "" };
   const unavailable = "unavailable" in firewall && switches.network ? firewall.unavailable : null;
   const obstacles = networkObstacles({
@@ -534,6 +537,7 @@ function openKernel({ config, switches }: Pick<Setup, "config" | "switches">): O
     firewall: usable,
     network: config.network,
     timeoutMs: config.enforcement.deadManMs,
+    surroundings,
   });
   return { enforcer, obstacles, via: usable?.via ?? "" };
 }
@@ -765,6 +769,15 @@ function readSetup(options: Options): Setup {
     throw new BoundaryError("config-invalid", renderProblems(tripwiresFile, tripwires.problems));
   const switches = readSwitches(config.value.enforcement, process.env);
   if (!switches.ok) throw new BoundaryError("config-invalid", switches.problem);
+  if (
+    switches.value.network &&
+    cgroupsOf(config.value.network.deny).length > 0 &&
+    !createSurroundings().hasCgroups()
+  ) {
+    const why =
+      "network.deny names a cgroup, and cgroup v2 is not at /sys/fs/cgroup: nothing would be denied";
+    throw new BoundaryError("config-invalid", why);
+  }
   const digest = createHash("sha256").update(text).update("\0").update(tripwiresText).digest("hex");
   return { options, config: config.value, tripwires: tripwires.value, switches: switches.value, digest };
 }

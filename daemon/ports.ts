@@ -73,14 +73,24 @@ export interface HeadStore {
   remember(note: string): Promise<void>;
 }
 
-/** The kernel's packet filter, as far as our one table goes. Calls are synchronous: a transaction takes well under a millisecond. */
+/** The kernel's packet filter, as far as our tables go. Calls are synchronous: a transaction takes well under a millisecond. */
 export interface Firewall {
   /** Which way in: the library in this process, or the nft program. */
   readonly via: "libnftables" | "nft";
   /** Runs an nft script as one transaction. Throws BoundaryError("nft-failed") and then nothing of it took effect. */
   run(script: string): void;
-  /** `nft list table inet boundary`, or null when there is no such table. */
-  list(): string | null;
+  /** Every table called boundary in the families inet, arp and netdev, one after the other; "" when there is none. */
+  list(): string;
+}
+
+/** What rules name besides addresses, as it is at this moment. Both may throw, and then nothing is known. */
+export interface Surroundings {
+  /** Every link of our network namespace, loopback among them. */
+  links(): readonly string[];
+  /** Something that tells a cgroup (v2, path below /sys/fs/cgroup) from a later one of that path; null: there is none. */
+  cgroup(path: string): string | null;
+  /** Whether cgroup v2 is where nft looks for it. */
+  hasCgroups(): boolean;
 }
 
 /** What a sensor can say of itself. "absent": this host has nothing to see (no USB), which is no fault. */

@@ -9,6 +9,7 @@ import type { Config } from "./core/config.ts";
 import { codeOf } from "./core/errno.ts";
 import { BoundaryError, type ErrorCode, renderErrorChain } from "./core/errors.ts";
 import { isStricter, type Mode } from "./core/mode.ts";
+import type { WouldBlock } from "./core/nft-shadow.ts";
 import {
   describeNeeded,
   describeRights,
@@ -20,7 +21,6 @@ import {
 import type { Person } from "./core/state.ts";
 import type { Tripwire } from "./core/tripwire.ts";
 import type { Daemon, Outcome } from "./daemon.ts";
-import type { Blocked } from "./enforce.ts";
 import type { Feed } from "./feed.ts";
 import type { Connection, HostSockets, OpLog, Peer, PeerFacts } from "./ports.ts";
 import { flowToKeep, preflightReply } from "./preflight-reply.ts";
@@ -60,7 +60,7 @@ export type Office = {
   readonly sockets: HostSockets;
   /** What a mode would do with the USB devices that are there. */
   readonly usb: (mode: Mode) => readonly UsbOutlook[];
-  readonly wouldBlock: () => readonly Blocked[];
+  readonly wouldBlock: () => readonly WouldBlock[];
   readonly audit: Pick<AuditStream, "head" | "lines">;
   readonly selftest: Pick<Selftest, "run">;
   readonly opLog: OpLog;

@@ -14,6 +14,7 @@ import {
 } from "../daemon/selftest.ts";
 import { FakeFirewall } from "./support/fake-firewall.ts";
 import { startHost } from "./support/host.ts";
+import { fakeSurroundings } from "./support/surroundings.ts";
 
 const passing: Probe = {
   name: "a",
@@ -118,7 +119,12 @@ describe("network probes", () => {
   const enforcing = (mode: State["wanted"]) => {
     const firewall = new FakeFirewall();
     const network = { trustedInterfaces: [], deny: [], allow: [] };
-    const enforcer = createEnforcer({ firewall, network, timeoutMs: 2_000 });
+    const enforcer = createEnforcer({
+      firewall,
+      network,
+      timeoutMs: 2_000,
+      surroundings: fakeSurroundings(),
+    });
     enforcer.apply(mode);
     const drops: Record<string, number> = { canary: 0, refused_out: 0 };
     const counting: Enforcer = {
@@ -208,6 +214,7 @@ describe("network probes", () => {
       firewall: null,
       network: { trustedInterfaces: [], deny: [], allow: [] },
       timeoutMs: 1,
+      surroundings: fakeSurroundings(),
     });
     const found = await outcomes(
       enforcer,

@@ -1,8 +1,6 @@
 import koffi from "koffi";
-import { BoundaryError } from "../core/errors.ts";
+import { listTables, type NftAnswer, required } from "../core/nft-tables.ts";
 import type { Firewall } from "../ports.ts";
-
-const MAX_MESSAGE_CHARS = 2_000;
 
 /**
  * The packet filter through libnftables.so.1 in this process (its network namespace). One context, kept for good; calls
@@ -14,15 +12,14 @@ export function openLibnftables(): Firewall | { readonly unavailable: string } {
     return {
       via: "libnftables",
       run: (script) => void required(command(script), "loading rules"),
-      list: () => list(command),
+      list: () => listTables(command),
     };
   } catch (error) {
     return { unavailable: `libnftables.so.1: ${error instanceof Error ? error.message : String(error)}` };
   }
 }
 
-type Outcome = { readonly ok: boolean; readonly output: string; readonly complaint: string };
-type Command = (text: string) => Outcome;
+type Command = (text: string) => NftAnswer;
 
 function bind(): Command {
   const library = koffi.load("libnftables.so.1");
@@ -46,20 +43,4 @@ function bind(): Command {
       complaint: String(errorBuffer(context)),
     };
   };
-}
-
-function list(command: Command): string | null {
-  const listing = command("list table inet boundary");
-  if (listing.ok) return listing.output;
-  // absent, or an error? asked of the kernel rather than of the wording of a message
-  const tables = required(command("list tables inet"), "listing the tables");
-  if (!tables.split("\n").includes("table inet boundary")) return null;
-  required(listing, "listing our table");
-  return null;
-}
-
-function required(outcome: Outcome, doing: string): string {
-  if (outcome.ok) return outcome.output;
-  const complaint = outcome.complaint.trim().slice(0, MAX_MESSAGE_CHARS);
-  throw new BoundaryError("nft-failed", doing, { cause: new Error(complaint || "nft gave no reason") });
 }

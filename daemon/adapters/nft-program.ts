@@ -1,10 +1,10 @@
 import { BoundaryError } from "../core/errors.ts";
+import { listTables, type NftAnswer, required } from "../core/nft-tables.ts";
 import type { Firewall } from "../ports.ts";
 import { findProgram, type RunResult, runSync } from "./run.ts";
 
 const DEADLINE_MS = 5_000;
 const MAX_OUTPUT_BYTES = 4 * 1024 * 1024;
-const MAX_MESSAGE_CHARS = 2_000;
 
 /**
  * The packet filter through the nft program: where libnftables cannot be loaded. Every call starts a process and blocks
@@ -14,33 +14,25 @@ export function openNftProgram(): Firewall | { readonly unavailable: string } {
   if (findProgram("nft") === null) return { unavailable: "nft: no such program" };
   return {
     via: "nft",
-    run: (script) => void required(nft(["-f", "-"], script), "loading rules"),
-    list,
+    run: (script) => void required(nft(script), "loading rules"),
+    list: () => listTables(nft),
   };
 }
 
-function list(): string | null {
-  const listing = nft(["list", "table", "inet", "boundary"]);
-  if (listing.code === 0) return listing.stdout;
-  // absent, or an error? asked of the kernel rather than of the wording of a message
-  const tables = required(nft(["list", "tables", "inet"]), "listing the tables");
-  if (!tables.split("\n").includes("table inet boundary")) return null;
-  required(listing, "listing our table");
-  return null;
+function nft(script: string): NftAnswer {
+  const result = runNft(script);
+  const complaint = result.stderr.trim() || `nft exit code ${result.code}`;
+  return { ok: result.code === 0, output: result.stdout, complaint };
 }
 
-function nft(args: readonly string[], input = ""): RunResult {
+function runNft(script: string): RunResult {
   try {
-    return runSync("nft", args, { deadlineMs: DEADLINE_MS, maxOutputBytes: MAX_OUTPUT_BYTES, input });
+    return runSync("nft", ["-f", "-"], {
+      deadlineMs: DEADLINE_MS,
+      maxOutputBytes: MAX_OUTPUT_BYTES,
+      input: script,
+    });
   } catch (cause) {
     throw new BoundaryError("nft-failed", "running nft", { cause });
   }
-}
-
-function required(result: RunResult, doing: string): string {
-  if (result.code === 0) return result.stdout;
-  const complaint = result.stderr.trim().slice(0, MAX_MESSAGE_CHARS);
-  throw new BoundaryError("nft-failed", doing, {
-    cause: new Error(complaint || `nft exit code ${result.code}`),
-  });
 }

@@ -25,8 +25,8 @@ const STEADY_MS = 10_000;
 const VIA = "nft monitor";
 
 /**
- * Notices when somebody else changes our table, by `nft monitor`. The event is the evidence: a transaction that touched
- * our table without a mark of ours is a signal even if everything is as it was by the time we look. Looks once after
+ * Notices when somebody else changes our tables or adds to others, by `nft monitor`. The event is the evidence: a transaction that touched
+ * our tables without a mark of ours is a signal even if everything is as it was by the time we look. Looks once after
  * each (re)start, for what happened before it could see. A monitor that lost events has also lost track of the sets
  * that exist, and may leave out their elements: it is blind, and started again.
  */
@@ -54,6 +54,8 @@ export function createRulesWatch({ check, claim }: Settings): SignalSource {
     foreign ??= event;
     pending ??= setImmediate(look); // one look for all that came together
   };
+  const besideSeen = ({ what, table, detail }: Extract<NftEvent, { kind: "beside" }>) =>
+    emit?.(signal("rules.foreign", { what, table, detail }));
   const blind = (why: string) => {
     if (stopped) return;
     if (state.state !== "blind") emit?.(signal("sensor.blind", { sensor: "rules", why: oneLine(why) }));
@@ -86,6 +88,7 @@ export function createRulesWatch({ check, claim }: Settings): SignalSource {
       if (stopped || ended !== null) return;
       for (const event of read(line)) {
         if (event.kind === "foreign") foreignSeen(event);
+        else if (event.kind === "beside") besideSeen(event);
         else lost(event.why);
       }
     };

@@ -250,7 +250,8 @@ export function toTripwire(input: TripwireInput): Tripwire {
 function whyNoEntry(input: unknown): string {
   const usual =
     "give an address, a network, or { address, port, protocol, interface, uid, cgroup, direction }";
-  const read = z.record(z.string(), z.union([z.string(), z.number()])).safeParse(input);
+  const fields = z.record(z.string(), z.union([z.string(), z.number()]));
+  const read = z.union([z.string(), fields]).safeParse(input);
   const why = read.success ? readEntry(read.data) : usual;
   return typeof why === "string" ? why : usual;
 }

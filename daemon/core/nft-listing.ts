@@ -24,24 +24,33 @@ const MAX_DEPTH = 8;
 /** Whitespace, a newline, punctuation, a string (nft knows no escapes in one), a word. No comments: a listing has none. */
 const TOKEN = /[ \t\r]+|\n|[{};,]|"[^"\n]*"|[^\s{};,"]+/y;
 
-/** Reads one table. Throws "nft-unreadable" for anything that is not exactly one. Takes time linear in the text. */
-export function parseListing(text: string): Listing {
+/** Reads tables, one after the other; none in an empty text. Throws "nft-unreadable" for anything else. Takes time linear in the text. */
+export function parseListings(text: string): readonly Listing[] {
   if (text.length > MAX_LISTING_CHARS) throw unreadable(`${text.length} characters are too many`);
   const cursor = { tokens: tokenize(text), at: 0 };
-  skipNewlines(cursor);
-  const [keyword, family, name, open] = [next(cursor), next(cursor), next(cursor), next(cursor)];
-  if (keyword !== "table" || open !== "{" || !isWord(family) || !isWord(name)) {
-    throw unreadable("it does not begin with a table");
+  const tables: Listing[] = [];
+  for (;;) {
+    skipNewlines(cursor);
+    if (cursor.at === cursor.tokens.length) return tables;
+    const table = readOne(cursor);
+    if (tables.some(({ family, name }) => family === table.family && name === table.name))
+      throw unreadable(`table ${table.family} ${table.name} comes twice`);
+    tables.push(table);
   }
-  const body = readTable(cursor);
-  skipNewlines(cursor);
-  if (cursor.at !== cursor.tokens.length) throw unreadable("something follows the table");
-  return { family, name: plain(name), ...body };
 }
 
-/** The table of a script that `renderRules` wrote. */
-export function parseRendered(script: string): Listing {
-  return parseListing(script.slice(Math.max(0, script.indexOf("table inet boundary {"))));
+/** The tables of a script that `renderRules` wrote. */
+export function parseRendered(script: string): readonly Listing[] {
+  const start = script.search(/^table /m);
+  return start < 0 ? [] : parseListings(script.slice(start));
+}
+
+function readOne(cursor: Cursor): Listing {
+  const [keyword, family, name, open] = [next(cursor), next(cursor), next(cursor), next(cursor)];
+  if (keyword !== "table" || open !== "{" || !isWord(family) || !isWord(name)) {
+    throw unreadable("it is not a table");
+  }
+  return { family, name: plain(name), ...readTable(cursor) };
 }
 
 type Cursor = { readonly tokens: readonly string[]; at: number };

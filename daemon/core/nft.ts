@@ -1,21 +1,40 @@
 import type { Config } from "./config.ts";
 import { BoundaryError } from "./errors.ts";
+import type { Flow } from "./flow.ts";
 import { renderIpRange, withoutContained } from "./ip-range.ts";
-import { isAddressOnly, readEntry } from "./net-entry.ts";
+import { isAddressOnly, type NetEntry, readEntry } from "./net-entry.ts";
+import { arpElements, loopbackOf, renderArp, renderNetdev } from "./nft-link.ts";
+import {
+  canAsk,
+  type Hook,
+  matchAnswer,
+  matchEntry,
+  matchFlow,
+  NEIGHBOURS,
+  type Side,
+  speaksOfIpv6,
+} from "./nft-match.ts";
+import { chain, counters, type DeadMan, type Firmness, quoted, removal, set, table } from "./nft-script.ts";
+import { renderShadow } from "./nft-shadow.ts";
 import type { Posture } from "./posture.ts";
-
-/**
- * Whether the rules need a heartbeat. "dead-man": everything is dropped once `timeoutMs` has passed without one.
- * "settled": the same rules without it, for the time after a clean stop.
- */
-export type DeadMan =
-  | { readonly kind: "dead-man"; readonly timeoutMs: number }
-  | { readonly kind: "settled" };
 
 type Network = Config["network"];
 
-/** The counters of the rules that drop; packets that a chain of ours let through are not counted. */
-export const COUNTERS = ["refused_in", "refused_out", "refused_forward", "canary", "no_heartbeat"] as const;
+/** What the rules depend on besides the mode and the lists. */
+export type Extra = {
+  /** An established TCP connection that is let through in TRUSTED, AIRGAP and COLDROOM. A list that denies it wins. */
+  readonly keep: Flow | null;
+  readonly hold: Firmness;
+  /** The links that are there: where a mode closes them, each is named. */
+  readonly links: readonly string[];
+  /** Nothing but the inet table, where the kernel has no others. */
+  readonly onlyInet?: boolean;
+};
+
+/** The families in which there can be a table of ours. */
+export const FAMILIES = ["inet", "arp", "netdev"] as const;
+
+const COUNTERS = ["refused_in", "refused_out", "refused_forward"];
 
 /**
  * Where the self-test sends its packets: refused in every mode, so that "it blocks" can be tried where nothing else is
@@ -39,120 +58,85 @@ const EARLY = -500;
 const LATE = 500;
 
 /**
- * The whole of our table for a posture, as one script and so one transaction: the old rules hold until the new ones
+ * The whole of our tables for a posture, as one script and so one transaction: the old rules hold until the new ones
  * do, and packets in between are dropped (a new base chain is hooked, with its drop policy, before the switch).
- * Throws "config-invalid" for a network of the deny list that is none.
+ * Throws "config-invalid" for an entry of the lists that is none.
  */
-export function renderRules(posture: Posture, network: Network, dead: DeadMan): string {
+export function renderRules(posture: Posture, network: Network, dead: DeadMan, extra: Extra): string {
+  const rules: Rules = {
+    posture,
+    // in shadow nothing may close by itself
+    dead: extra.hold === "shadow" ? { kind: "settled" } : dead,
+    shadow: extra.hold === "shadow",
+    flow: keepable(posture) ? extra.keep : null,
+    network,
+    deny: entriesOf("deny", network.deny),
+    allow: entriesOf("allow", posture.network === "trusted-only" ? network.allow : []),
+  };
+  const below = { dead: rules.dead, flow: rules.flow, firmness: extra.hold, links: extra.links };
+  if (extra.onlyInet === true) return `${[...removal("inet"), ...renderInet(rules)].join("\n")}\n`;
   const lines = [
-    "add table inet boundary", // add, delete, add: a lone delete fails when the table is absent
-    "delete table inet boundary",
-    "table inet boundary {",
-    `comment "boundary-daemon mode ${posture.mode}"`,
-    ...counters(dead),
-    ...aliveSet(dead),
-    ...setsOf(posture, network),
-    ...baseChain("input", "input", EARLY, "mode_in", dead),
-    ...baseChain("output", "output", EARLY, "mode_out", dead),
-    ...baseChain("forward", "forward", EARLY, "mode_forward", dead),
-    ...baseChain("leaving", "postrouting", LATE, "mode_out", dead),
-    ...chain("mode_in", rulesIn(posture)),
-    ...chain("mode_out", [...canaries(), ...rulesOut(posture)]),
-    ...chain("mode_forward", rulesForward(posture)),
-    "}",
+    ...FAMILIES.flatMap(removal),
+    ...renderInet(rules),
+    ...renderArp(posture, below),
+    ...renderNetdev(posture, below),
   ];
   return `${lines.join("\n")}\n`;
 }
 
-/** Renews the dead-man's elements in one transaction. Flushing also removes elements somebody else may have put there. */
-export function renderHeartbeat(timeoutMs: number): string {
-  return `flush set inet boundary alive\nadd element inet boundary alive ${aliveElements(timeoutMs)}\n`;
+/** Takes every table of ours away, in one transaction. */
+export function renderRelease(): string {
+  return `${FAMILIES.flatMap(removal).join("\n")}\n`;
 }
 
-function counters(dead: DeadMan): string[] {
-  const names = COUNTERS.filter((name) => name !== "no_heartbeat" || dead.kind === "dead-man");
-  return names.flatMap((name) => [`counter ${name} {`, "}"]);
+/**
+ * Renews the dead-man's elements in one transaction, in those of our tables that have them. Flushing also removes
+ * elements somebody else may have put there.
+ */
+export function renderHeartbeat(timeoutMs: number, families: readonly ("inet" | "arp")[]): string {
+  return families
+    .map((family) => {
+      const elements = family === "inet" ? aliveElements(timeoutMs) : arpElements(timeoutMs);
+      return `flush set ${family} boundary alive\nadd element ${family} boundary alive ${elements}\n`;
+    })
+    .join("");
 }
 
-function aliveSet(dead: DeadMan): string[] {
-  if (dead.kind === "settled") return [];
-  return set("alive", "nf_proto", "timeout", aliveElements(dead.timeoutMs));
-}
+type Rules = {
+  readonly posture: Posture;
+  readonly dead: DeadMan;
+  readonly shadow: boolean;
+  readonly flow: Flow | null;
+  readonly network: Network;
+  readonly deny: readonly NetEntry[];
+  readonly allow: readonly NetEntry[];
+};
 
-function aliveElements(timeoutMs: number): string {
-  return `{ ipv4 timeout ${timeoutMs}ms, ipv6 timeout ${timeoutMs}ms }`;
-}
-
-function setsOf(posture: Posture, network: Network): string[] {
-  switch (posture.network) {
-    case "minus-denied":
-      return denySets(network);
-    case "trusted-only":
-      return [...denySets(network), ...set("trusted", "ifname", null, quoted(network.trustedInterfaces))];
-    case "as-host":
-    case "loopback":
-    case "nothing":
-      return [];
-  }
-}
-
-function denySets(network: Network): string[] {
-  return [
-    ...set("deny4", "ipv4_addr", "interval", deniedElements(network, 4)),
-    ...set("deny6", "ipv6_addr", "interval", deniedElements(network, 6)),
-  ];
-}
-
-function set(name: string, type: string, flags: string | null, elements: string | null): string[] {
-  return [
-    `set ${name} {`,
-    `type ${type}`,
-    ...(flags === null ? [] : [`flags ${flags}`]),
-    ...(elements === null ? [] : [`elements = ${elements}`]),
-    "}",
-  ];
-}
-
-function deniedElements(network: Network, family: 4 | 6): string | null {
-  const ranges = network.deny.flatMap((input) => {
-    const entry = readEntry(input);
-    if (typeof entry === "string")
-      throw new BoundaryError("config-invalid", `reading network.deny: ${entry}`);
-    return entry.address !== null && isAddressOnly(entry) ? [entry.address] : [];
-  });
-  const ours = withoutContained(ranges.filter((range) => range.family === family)).map(renderIpRange);
-  return ours.length === 0 ? null : `{ ${ours.join(", ")} }`;
-}
-
-function quoted(names: readonly string[]): string | null {
-  const unique = [...new Set(names)].toSorted();
-  return unique.length === 0 ? null : `{ ${unique.map((name) => `"${name}"`).join(", ")} }`;
-}
-
-function baseChain(name: string, hook: string, priority: number, to: string, dead: DeadMan): string[] {
-  const declaration = `type filter hook ${hook} priority ${priority}; policy drop;`;
-  if (dead.kind === "settled") return chain(name, [declaration, `jump ${to}`]);
-  return chain(name, [declaration, `meta nfproto @alive jump ${to}`, 'counter name "no_heartbeat" drop']);
-}
-
-function chain(name: string, statements: readonly string[]): string[] {
-  return [`chain ${name} {`, ...statements, "}"];
-}
-
-function rulesIn(posture: Posture): string[] {
-  const refuse = 'counter name "refused_in" drop';
-  switch (posture.network) {
-    case "as-host":
-      return ["accept"];
-    case "minus-denied":
-      return [...loopback("iif", refuse), ...denied("saddr", refuse), "accept"];
-    case "trusted-only":
-      return [...loopback("iif", refuse), ...denied("saddr", refuse), "iifname @trusted accept", refuse];
-    case "loopback":
-      return [...loopback("iif", refuse), refuse];
-    case "nothing":
-      return [refuse];
-  }
+function renderInet(rules: Rules): string[] {
+  const { posture, dead, shadow } = rules;
+  const leaving = differsWhenLeaving(rules);
+  return table("inet", [
+    `comment "boundary-daemon mode ${posture.mode}${shadow ? ", shadow" : ""}"`,
+    ...counters([
+      ...COUNTERS,
+      ...(shadow ? [] : ["canary"]),
+      ...(dead.kind === "dead-man" ? ["no_heartbeat"] : []),
+    ]),
+    ...(dead.kind === "dead-man" ? set("alive", "nf_proto", "timeout", aliveElements(dead.timeoutMs)) : []),
+    ...setsOf(rules),
+    ...(shadow ? renderShadow() : []),
+    ...baseChain("input", "input", EARLY, "mode_in", rules),
+    ...baseChain("output", "output", EARLY, "mode_out", rules),
+    ...baseChain("forward", "forward", EARLY, "mode_forward", rules),
+    // in shadow every packet that leaves would be counted twice
+    ...(shadow
+      ? []
+      : baseChain("leaving", "postrouting", LATE, leaving ? "mode_leaving" : "mode_out", rules)),
+    ...chain("mode_in", rulesIn(rules)),
+    ...chain("mode_out", [...(shadow ? [] : canaries()), ...rulesOut(rules, "output")]),
+    ...(leaving && !shadow ? chain("mode_leaving", rulesOut(rules, "leaving")) : []),
+    ...chain("mode_forward", rulesForward(rules)),
+  ]);
 }
 
 function canaries(): string[] {
@@ -161,34 +145,129 @@ function canaries(): string[] {
   );
 }
 
-/** Also for what leaves after forwarding: it passes postrouting. */
-function rulesOut(posture: Posture): string[] {
-  const refuse = 'counter name "refused_out" drop';
+function aliveElements(timeoutMs: number): string {
+  return `{ ipv4 timeout ${timeoutMs}ms, ipv6 timeout ${timeoutMs}ms }`;
+}
+
+function keepable({ network, mode }: Posture): boolean {
+  return mode !== "LOCKDOWN" && (network === "trusted-only" || network === "loopback");
+}
+
+function entriesOf(list: "deny" | "allow", inputs: Network["deny"]): readonly NetEntry[] {
+  return inputs.map((input) => {
+    const entry = readEntry(input);
+    if (typeof entry !== "string") return entry;
+    throw new BoundaryError("config-invalid", `reading network.${list}: ${entry}`);
+  });
+}
+
+function setsOf({ posture, network, deny, flow }: Rules): string[] {
   switch (posture.network) {
+    case "minus-denied":
+      return denySets(deny);
+    case "trusted-only":
+      return [...denySets(deny), ...set("trusted", "ifname", null, quoted(network.trustedInterfaces))];
+    case "loopback":
+      return flow === null ? [] : denySets(deny);
+    case "as-host":
+    case "nothing":
+      return [];
+  }
+}
+
+/** Addresses alone, of which there may be a thousand; every other entry is a rule. */
+function denySets(deny: readonly NetEntry[]): string[] {
+  return [
+    ...set("deny4", "ipv4_addr", "interval", deniedElements(deny, 4)),
+    ...set("deny6", "ipv6_addr", "interval", deniedElements(deny, 6)),
+  ];
+}
+
+function deniedElements(deny: readonly NetEntry[], family: 4 | 6): string | null {
+  const ranges = deny.filter(isAddressOnly).flatMap(({ address }) => address ?? []);
+  const ours = withoutContained(ranges.filter((range) => range.family === family)).map(renderIpRange);
+  return ours.length === 0 ? null : `{ ${ours.join(", ")} }`;
+}
+
+function baseChain(
+  name: string,
+  hook: string,
+  priority: number,
+  to: string,
+  { dead, shadow }: Rules,
+): string[] {
+  const declaration = `type filter hook ${hook} priority ${priority}; policy ${shadow ? "accept" : "drop"};`;
+  if (dead.kind === "settled") return chain(name, [declaration, `jump ${to}`]);
+  return chain(name, [declaration, `meta nfproto @alive jump ${to}`, 'counter name "no_heartbeat" drop']);
+}
+
+function refusal(way: "in" | "out" | "forward", { shadow }: Rules): string {
+  return `counter name "refused_${way}" ${shadow ? `goto shadow_${way}` : "drop"}`;
+}
+
+function rulesIn(rules: Rules): string[] {
+  const refuse = refusal("in", rules);
+  switch (rules.posture.network) {
     case "as-host":
       return ["accept"];
     case "minus-denied":
-      return [...loopback("oif", refuse), ...denied("daddr", refuse), "accept"];
+      return [...loopbackOf("iif", refuse), ...denied("in", rules, refuse, "input"), "accept"];
     case "trusted-only":
-      return [...loopback("oif", refuse), ...denied("daddr", refuse), "oifname @trusted accept", refuse];
+      return [
+        ...loopbackOf("iif", refuse),
+        ...denied("in", rules, refuse, "input"),
+        "iifname @trusted accept",
+        ...allowed("in", rules, "input"),
+        ...kept("in", rules),
+        refuse,
+      ];
     case "loopback":
-      return [...loopback("oif", refuse), refuse];
+      return [...loopbackOf("iif", refuse), ...keptUnlessDenied("in", rules, refuse, "input"), refuse];
     case "nothing":
       return [refuse];
   }
 }
 
-function rulesForward(posture: Posture): string[] {
-  const refuse = 'counter name "refused_forward" drop';
-  switch (posture.network) {
+/** Also for what leaves after forwarding: it passes postrouting. */
+function rulesOut(rules: Rules, hook: "output" | "leaving"): string[] {
+  const refuse = refusal("out", rules);
+  switch (rules.posture.network) {
     case "as-host":
       return ["accept"];
     case "minus-denied":
-      return [...denied("saddr", refuse), ...denied("daddr", refuse), "accept"];
+      return [...loopbackOf("oif", refuse), ...denied("out", rules, refuse, hook), "accept"];
     case "trusted-only":
       return [
-        ...denied("saddr", refuse),
-        ...denied("daddr", refuse),
+        ...loopbackOf("oif", refuse),
+        ...denied("out", rules, refuse, hook),
+        "oifname @trusted accept",
+        ...allowed("out", rules, hook),
+        ...kept("out", rules),
+        refuse,
+      ];
+    case "loopback":
+      return [...loopbackOf("oif", refuse), ...keptUnlessDenied("out", rules, refuse, hook), refuse];
+    case "nothing":
+      return [refuse];
+  }
+}
+
+/** What is forwarded comes in and leaves: an entry about either is about it. Nothing of the allow list: that is this host's own. */
+function rulesForward(rules: Rules): string[] {
+  const refuse = refusal("forward", rules);
+  switch (rules.posture.network) {
+    case "as-host":
+      return ["accept"];
+    case "minus-denied":
+      return [
+        ...denied("in", rules, refuse, "forward"),
+        ...denied("out", rules, refuse, "forward"),
+        "accept",
+      ];
+    case "trusted-only":
+      return [
+        ...denied("in", rules, refuse, "forward"),
+        ...denied("out", rules, refuse, "forward"),
         "iifname @trusted oifname @trusted accept",
         refuse,
       ];
@@ -199,17 +278,59 @@ function rulesForward(posture: Posture): string[] {
 }
 
 /**
- * Never by address: 127.0.0.1 and ::1 can be forged on the wire. Nor by name: nft takes `iif "lo"` for whatever link is
- * called that. By type, which only the kernel's own loopback has, and a tun device whose opener gave it that.
- */
-function loopback(end: "iif" | "oif", refuse: string): string[] {
-  return [`meta ${end}kind "tun" meta ${end}type loopback ${refuse}`, `meta ${end}type loopback accept`];
-}
-
-/**
  * The far end is what is denied: our own address may lie in a denied network. TRUSTED denies what RESTRICTED does and
  * loopback passes in both, since a stricter mode must never let through what a looser one refuses.
  */
-function denied(end: "saddr" | "daddr", refuse: string): string[] {
-  return [`ip ${end} @deny4 ${refuse}`, `ip6 ${end} @deny6 ${refuse}`];
+function denied(side: Side, { deny }: Rules, refuse: string, hook: Hook): string[] {
+  const end = side === "in" ? "saddr" : "daddr";
+  const rules = deny.filter(
+    (entry) => !isAddressOnly(entry) && entry.sides.includes(side) && canAsk(entry, hook),
+  );
+  return [
+    `ip ${end} @deny4 ${refuse}`,
+    `ip6 ${end} @deny6 ${refuse}`,
+    ...rules.map((entry) => `${matchEntry(entry, side, hook)} ${refuse}`),
+  ];
+}
+
+/**
+ * What an entry speaks of, and the answers to it. Whether a packet answers is known to connection tracking, which has not
+ * seen it yet in the output hook: there its port is enough, since postrouting asks again. The other way round with its
+ * cgroup: postrouting lets pass what the output hook has asked.
+ */
+function allowed(side: Side, { allow }: Rules, hook: "input" | "output" | "leaving"): string[] {
+  const asked = allow
+    .filter((entry) => entry.sides.includes(side))
+    .map((entry) => matchEntry(entry, side, hook));
+  const answers = allow
+    .filter((entry) => needsAnswers(entry, side))
+    .map((entry) => matchAnswer(entry, side, hook !== "output"));
+  const neighbours = allow.some(speaksOfIpv6) ? [NEIGHBOURS] : [];
+  return [...asked, ...answers, ...neighbours].map((match) => (match === "" ? "accept" : `${match} accept`));
+}
+
+/** Whether the answers that go to one side need a rule of their own. */
+function needsAnswers(entry: NetEntry, side: Side): boolean {
+  const other = side === "in" ? "out" : "in";
+  if (!entry.sides.includes(other)) return false;
+  return !entry.sides.includes(side) || entry.ports !== null;
+}
+
+/** Whether postrouting asks other questions than the output hook. */
+function differsWhenLeaving({ allow, deny, posture, flow }: Rules): boolean {
+  const denies = posture.network === "minus-denied" || posture.network === "trusted-only" || flow !== null;
+  return (
+    allow.some((entry) => needsAnswers(entry, "out") || entry.cgroup !== null) ||
+    (denies && deny.some((entry) => entry.cgroup !== null))
+  );
+}
+
+function kept(side: Side, { flow }: Rules): string[] {
+  if (flow === null) return [];
+  const neighbours = flow.family === 6 ? [`${NEIGHBOURS} accept`] : [];
+  return [`${matchFlow(flow, side)} accept`, ...neighbours];
+}
+
+function keptUnlessDenied(side: Side, rules: Rules, refuse: string, hook: Hook): string[] {
+  return rules.flow === null ? [] : [...denied(side, rules, refuse, hook), ...kept(side, rules)];
 }

@@ -17,8 +17,10 @@ export const SIGNAL_FACTS = {
   "usb.device": ["change", "port", "vendor", "product", "classes"],
   /** change: step | drift. milliseconds: signed, wall clock minus boot clock. */
   "clock.moved": ["change", "milliseconds"],
-  /** Somebody else changed our nftables table, or did and took it back. what: missing | differs | dead-man. */
+  /** Somebody else changed our nftables tables, or did and took it back. what: missing | differs | dead-man. */
   "rules.changed": ["what", "detail"],
+  /** Somebody else put something beside our tables. what: table | flowtable | forward | earlier-chain; table: "inet filter". */
+  "rules.foreign": ["what", "table", "detail"],
   /** Our own log. log: core | audit (the audit stream). what: write-failed | replaced | truncated | grown | broken. */
   "log.damaged": ["log", "what", "detail"],
   /** A sensor cannot see. sensor: files | network | usb | rules | clock. */

@@ -43,6 +43,7 @@ export function sensorOf(kind: SignalKind): "files" | "network" | "usb" | "rules
     case "usb.device":
       return "usb";
     case "rules.changed":
+    case "rules.foreign":
       return "rules";
     case "clock.moved":
       return "clock";

@@ -1,4 +1,5 @@
 import type { Config } from "./config.ts";
+import { BoundaryError } from "./errors.ts";
 import { parseIpRange } from "./ip-range.ts";
 import { type NetEntry, type NetEntryInput, readEntry } from "./net-entry.ts";
 import type { Posture } from "./posture.ts";
@@ -33,7 +34,8 @@ type Verdict = { readonly pass: boolean; readonly rule: string };
 /**
  * What the rules of a mode do with a packet, and by which of them: the model that `core/nft.ts` is tested against.
  * `rule` is for people: "mode OPEN", "loopback", "deny[2]", "trusted interface wg0", "allow[0]". Pure. An entry that
- * cannot be read denies everything where it denies, and allows nothing.
+ * cannot be read denies everything where it denies, and allows nothing. Neighbour discovery, which an allowed address of
+ * IPv6 needs, passes as well and is not modelled. Throws "argument-invalid" for a packet whose far address is none.
  */
 export function wouldPass(posture: Posture, network: Network, packet: Packet): Verdict {
   if (posture.network === "as-host") return passes("mode OPEN");
@@ -63,7 +65,7 @@ function denies(input: NetEntryInput, packet: Packet): boolean {
   if (typeof entry === "string") return true;
   return entry.sides.some((side) => {
     if (packet.direction !== "forward" && side !== packet.direction) return false;
-    return matches(entry, { ...packet, ...endsOf(packet, side) }, true);
+    return matches(entry, { ...packet, ...endsOf(packet, side) }, packet.direction === "out");
   });
 }
 
@@ -87,7 +89,7 @@ function endsOf(packet: Packet, side: "in" | "out"): Pick<Packet, "remoteAddress
 
 function matches(entry: NetEntry, packet: Packet, unknown: boolean): boolean {
   return (
-    (entry.address === null || contains(entry.address, packet.remoteAddress, unknown)) &&
+    (entry.address === null || contains(entry.address, packet.remoteAddress)) &&
     (entry.protocol === null || entry.protocol === packet.protocol) &&
     (entry.ports === null ||
       (packet.port !== null && entry.ports.first <= packet.port && packet.port <= entry.ports.last)) &&
@@ -97,9 +99,9 @@ function matches(entry: NetEntry, packet: Packet, unknown: boolean): boolean {
   );
 }
 
-function contains(range: NonNullable<NetEntry["address"]>, text: string, unknown: boolean): boolean {
+function contains(range: NonNullable<NetEntry["address"]>, text: string): boolean {
   const address = parseIpRange(text);
-  if (address === null) return unknown;
+  if (address === null) throw new BoundaryError("argument-invalid", `${text} is no address`);
   return address.family === range.family && range.first <= address.first && address.last <= range.last;
 }
 

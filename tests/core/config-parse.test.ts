@@ -7,6 +7,33 @@ const problems = (text: string) => {
   return parsed.ok ? [] : parsed.problems;
 };
 
+describe("lists of the network", () => {
+  const problemsOf = (yaml: string) => {
+    const parsed = parseConfig(`network: { allow: [${yaml}] }`);
+    return parsed.ok ? [] : parsed.problems.map(({ problem }) => problem);
+  };
+
+  test.each([
+    "10.0.0.0/8",
+    "2001:db8::1",
+    "{ protocol: tcp, port: 22 }",
+    '{ protocol: udp, port: "1-1024", direction: out, interface: eth0 }',
+    "{ uid: 1000 }, { cgroup: user.slice/agents.slice }",
+  ])("takes %s", (yaml) => {
+    expect(problemsOf(yaml)).toEqual([]);
+  });
+
+  test.each([
+    ["10.0.0.0/33", /10\.0\.0\.0\/33 is no address/],
+    ["{ port: 22 }", /needs protocol/],
+    ["{ adress: 10.0.0.1 }", /unknown key/],
+    ["{ uid: -1 }", /-1|>=0/],
+    ["5", /give an address, a network, or/],
+  ])("says what is wrong with %s", (yaml, why) => {
+    expect(problemsOf(yaml).join("; ")).toMatch(why);
+  });
+});
+
 describe("parseConfig", () => {
   test("an empty file is the default configuration", () => {
     const parsed = parseConfig("");

@@ -36,9 +36,69 @@ describe("createNftEvents", () => {
   });
 
   test.each([
-    "add table inet other",
-    "add table inet boundary2",
-    "add table ip boundary",
+    "add chain arp boundary x",
+    "delete table netdev boundary",
+    "add element arp boundary other { arp }",
+  ])("so are the tables below IP: %s", (line) => {
+    expect(read([line, generation(5)])).toMatchObject([{ kind: "foreign", what: "differs" }]);
+  });
+
+  test.each([
+    ["add table inet other", "table", "inet other"],
+    ["add table inet boundary2", "table", "inet boundary2"],
+    ["add table ip boundary", "table", "ip boundary"],
+    ["add flowtable ip other f { hook ingress priority 0; devices = { eth0 }; }", "flowtable", "ip other"],
+    ["add rule inet other c ip protocol tcp flow add @f", "forward", "inet other"],
+    ['add rule netdev other c fwd to "eth1"', "forward", "netdev other"],
+    ['insert rule netdev other c handle 4 dup to "eth1"', "forward", "netdev other"],
+    ["add rule ip other c dup to 10.0.0.1 device eth1", "forward", "ip other"],
+    [
+      "add chain ip other c { type filter hook input priority -501; policy accept; }",
+      "earlier-chain",
+      "ip other",
+    ],
+    [
+      "add chain ip other c { type filter hook input priority raw - 201; policy accept; }",
+      "earlier-chain",
+      "ip other",
+    ],
+    [
+      "add chain netdev other c { type filter hook ingress priority filter; policy accept; }",
+      "earlier-chain",
+      "netdev other",
+    ],
+    [
+      "add chain inet other c { type filter hook ingress device eth0 priority 5; policy accept; }",
+      "earlier-chain",
+      "inet other",
+    ],
+  ])("put beside ours: %s", (line, what, table) => {
+    expect(read([line, generation(5)])).toEqual([
+      { kind: "beside", what, table, detail: `process 77 (nft): ${line}` },
+    ]);
+  });
+
+  test("one of each kind and table in a transaction, and a bounded number of them", () => {
+    const rule = 'add rule netdev other c fwd to "eth1"';
+    expect(read([rule, rule, "add table netdev other", generation(5)])).toHaveLength(2);
+    const many = Array.from({ length: 1_000 }, (_, i) => `add table inet t${i}`);
+    expect(read([...many, generation(5)])).toHaveLength(32);
+  });
+
+  test("what is beside a change of ours is told too", () => {
+    expect(read(["add table inet other", "add chain inet boundary x", generation(5)])).toMatchObject([
+      { kind: "foreign" },
+      { kind: "beside" },
+    ]);
+  });
+
+  test.each([
+    "delete table inet other",
+    "add chain inet other c",
+    "add chain inet other c { type filter hook input priority filter; policy accept; }",
+    "add chain inet other c { type filter hook input priority -500; policy accept; }",
+    'add rule inet other c accept comment "fwd to eth1"',
+    'add rule inet other c accept comment " hook input priority -600;"',
     'add rule inet other c accept comment " inet boundary "',
     'add rule ip inet boundary accept comment "x"',
     "add element inet other s { 10.0.0.1 }",
@@ -95,6 +155,12 @@ describe("createNftEvents", () => {
       "(",
       "add ",
       "rule ",
+      "chain ",
+      "flowtable ",
+      "inet other ",
+      "hook input priority ",
+      "-600; ",
+      "fwd to ",
       " inet boundary",
       "\u0007",
     );
@@ -105,7 +171,7 @@ describe("createNftEvents", () => {
     fc.assert(
       fc.property(fc.array(line), (lines) => {
         for (const event of read(lines))
-          expect(event.kind === "foreign" ? event.detail : event.why).toMatch(/^[ -~]{1,200}$/);
+          expect(event.kind === "lost" ? event.why : event.detail).toMatch(/^[ -~]{1,200}$/);
       }),
     );
     expect(read([`add chain inet boundary ${"\u{1f600}".repeat(1_000)}`, generation(1)])[0]).toMatchObject({

@@ -5,7 +5,7 @@ import { BoundaryError } from "../../daemon/core/errors.ts";
 import { MODES } from "../../daemon/core/mode.ts";
 import { renderHeartbeat, renderRules } from "../../daemon/core/nft.ts";
 import { compareRules } from "../../daemon/core/nft-compare.ts";
-import { parseListing, parseRendered } from "../../daemon/core/nft-listing.ts";
+import { parseListings, parseRendered } from "../../daemon/core/nft-listing.ts";
 import { posture } from "../../daemon/core/posture.ts";
 
 const network = {
@@ -13,20 +13,28 @@ const network = {
   deny: ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.7", "2001:db8::/32"],
   allow: [],
 };
+const extra = { keep: null, hold: "enforcing", links: ["lo", "eth0"] } as const;
+const inetOf = (script: string) => {
+  const [inet] = parseRendered(script);
+  if (inet === undefined) throw new Error("no table");
+  return inet;
+};
 const deadMan = { kind: "dead-man", timeoutMs: 2_000 } as const;
 const vector = (name: string) => readFileSync(new URL(`../vectors/nft/${name}`, import.meta.url), "utf8");
 
 describe("renderRules", () => {
   test.each(MODES)("the rules of %s are the frozen ones", (mode) => {
     const name = mode.toLowerCase();
-    expect(renderRules(posture(mode), network, deadMan)).toBe(vector(`${name}-dead-man.nft`));
-    expect(renderRules(posture(mode), network, { kind: "settled" })).toBe(vector(`${name}-settled.nft`));
+    expect(renderRules(posture(mode), network, deadMan, extra)).toBe(vector(`${name}-dead-man.nft`));
+    expect(renderRules(posture(mode), network, { kind: "settled" }, extra)).toBe(
+      vector(`${name}-settled.nft`),
+    );
   });
 
   test.each(MODES)(
     "every base chain of %s drops by default and is reached in both families only while alive",
     (mode) => {
-      const { blocks } = parseRendered(renderRules(posture(mode), network, deadMan));
+      const { blocks } = inetOf(renderRules(posture(mode), network, deadMan, extra));
       for (const name of ["input", "output", "forward", "leaving"]) {
         const [declaration, policy, ...rules] = blocks.get(`chain ${name}`)?.statements ?? [];
         expect(declaration).toMatch(/^type filter hook (input|output|forward|postrouting) priority -?500$/);
@@ -40,29 +48,30 @@ describe("renderRules", () => {
   test.each(["AIRGAP", "COLDROOM", "LOCKDOWN"] as const)(
     "%s matches no address and no connection state",
     (mode) => {
-      expect(renderRules(posture(mode), network, deadMan)).not.toMatch(/\bip6?\b|\bct\b|established/);
+      expect(renderRules(posture(mode), network, deadMan, extra)).not.toMatch(/\bip6?\b|\bct\b|established/);
     },
   );
 
   test.each(MODES)("no rule of %s takes a link for loopback by its name", (mode) => {
-    expect(renderRules(posture(mode), network, deadMan)).not.toMatch(/\blo\b/);
+    const script = renderRules(posture(mode), network, deadMan, extra);
+    expect(script.replace(/ devices = \{.*?\}/g, "")).not.toMatch(/\blo\b/);
   });
 
   test("empty lists leave their sets empty, which lets through nothing more", () => {
     const none = { trustedInterfaces: [], deny: [], allow: [] };
-    const { blocks } = parseRendered(renderRules(posture("TRUSTED"), none, deadMan));
+    const { blocks } = inetOf(renderRules(posture("TRUSTED"), none, deadMan, extra));
     expect(blocks.get("set trusted")?.elements).toEqual([]);
     expect(blocks.get("chain mode_in")?.statements.at(-1)).toBe("counter name refused_in drop");
   });
 
   test("a denied network that is none is refused, not left out", () => {
-    expect(() => renderRules(posture("RESTRICTED"), { ...network, deny: ["10.0.0.0/99"] }, deadMan)).toThrow(
-      expect.objectContaining({ code: "config-invalid" }),
-    );
+    expect(() =>
+      renderRules(posture("RESTRICTED"), { ...network, deny: ["10.0.0.0/99"] }, deadMan, extra),
+    ).toThrow(expect.objectContaining({ code: "config-invalid" }));
   });
 
   test("a heartbeat is one script that renews both families", () => {
-    expect(renderHeartbeat(750)).toBe(
+    expect(renderHeartbeat(750, ["inet"])).toBe(
       "flush set inet boundary alive\nadd element inet boundary alive { ipv4 timeout 750ms, ipv6 timeout 750ms }\n",
     );
   });
@@ -122,8 +131,7 @@ flags interval
 elements = { 8.8.8.8, 8.8.4.4, 1.2.3.0-1.2.3.255 }
 }
 }`;
-const compare = (listing: string | null) =>
-  compareRules(parseListing(WANTED), listing === null ? null : parseListing(listing));
+const compare = (listing: string | null) => compareRules(parseListings(WANTED), parseListings(listing ?? ""));
 
 describe("compareRules", () => {
   test("a listing with other spelling, order and counts is the same, and its counts are read", () => {
@@ -197,19 +205,25 @@ describe("compareRules", () => {
   });
 
   test.each(MODES)("the rules of %s are the same as themselves and as those of no other mode", (mode) => {
-    const listing = (of: (typeof MODES)[number]) => parseRendered(renderRules(posture(of), network, deadMan));
+    const listing = (of: (typeof MODES)[number]) =>
+      parseRendered(renderRules(posture(of), network, deadMan, extra));
     for (const other of MODES) {
       expect(compareRules(listing(mode), listing(other)).same).toBe(mode === other);
     }
-    const settled = parseRendered(renderRules(posture(mode), network, { kind: "settled" }));
+    const settled = parseRendered(renderRules(posture(mode), network, { kind: "settled" }, extra));
     expect(compareRules(listing(mode), settled).same).toBe(false);
     expect(compareRules(settled, listing(mode)).same).toBe(false);
   });
 });
 
-describe("parseListing", () => {
+describe("parseListings", () => {
+  test("reads no table, and tables one after the other", () => {
+    expect(parseListings("\n")).toEqual([]);
+    const two = parseListings("table inet boundary {\n}\ntable arp boundary {\n}\n");
+    expect(two.map(({ family }) => family)).toEqual(["inet", "arp"]);
+  });
+
   test.each([
-    "",
     "table",
     "table inet boundary",
     "table inet boundary {",
@@ -217,22 +231,27 @@ describe("parseListing", () => {
     "table inet boundary { chain a { } ",
     "table inet boundary { } }",
     "table inet boundary { } table inet boundary { }",
+    "table inet boundary { } chain",
     "table inet boundary { chain a { }\n chain a { } }",
     "table inet boundary { { } }",
     'table inet boundary { comment "x }',
     `table inet boundary { set a { elements = ${"{".repeat(50)} } }`,
     "chain a { }",
   ])("refuses %j", (text) => {
-    expect(() => parseListing(text)).toThrow(expect.objectContaining({ code: "nft-unreadable" }));
+    expect(() => parseListings(text)).toThrow(expect.objectContaining({ code: "nft-unreadable" }));
   });
 
   test("refuses a listing that is too long", () => {
-    expect(() => parseListing(" ".repeat(5_000_000))).toThrow(
+    expect(() => parseListings(" ".repeat(5_000_000))).toThrow(
       expect.objectContaining({ code: "nft-unreadable" }),
     );
   });
 
-  const listings = [LISTED, WANTED, ...MODES.map((mode) => renderRules(posture(mode), network, deadMan))];
+  const listings = [
+    LISTED,
+    WANTED,
+    ...MODES.map((mode) => renderRules(posture(mode), network, deadMan, extra)),
+  ];
   const anyWord = fc.constantFrom(
     "{",
     "}",

@@ -7,11 +7,11 @@ import type { Firewall } from "../../daemon/ports.ts";
  */
 export type Behaviour = "works" | "refuses" | "fails-after" | "half" | "lies";
 
-/** Keeps our table as text, and can misbehave. Elements of `alive` are kept, but time does not pass in it. */
+/** Keeps our tables as text, and can misbehave. Elements of `alive` are kept, but time does not pass in it. */
 export class FakeFirewall implements Firewall {
   readonly via = "nft";
   behaviour: Behaviour = "works";
-  /** null: no table. Tests change it to play somebody else. */
+  /** Our tables, one after the other; null: none. Tests change it to play somebody else. */
   table: string | null = null;
   /** Set to make `list` fail. */
   listFails = false;
@@ -25,9 +25,9 @@ export class FakeFirewall implements Firewall {
     if (this.behaviour === "fails-after") throw this.failure("loading rules");
   }
 
-  list(): string | null {
-    if (this.listFails) throw this.failure("listing our table");
-    return this.table;
+  list(): string {
+    if (this.listFails) throw this.failure("listing our tables");
+    return this.table ?? "";
   }
 
   get mode(): string | null {
@@ -35,12 +35,12 @@ export class FakeFirewall implements Firewall {
   }
 
   private take(script: string): void {
-    const start = script.indexOf("table inet boundary {");
-    if (start < 0 && script.endsWith("delete table inet boundary\n")) {
-      this.table = null;
+    const start = script.indexOf("\ntable inet boundary {") + 1;
+    if (start <= 0 && script.includes("delete table inet boundary")) {
+      this.table = null; // released
       return;
     }
-    if (start < 0) {
+    if (start <= 0) {
       // a heartbeat: as in the kernel, it fails where there is no such set
       if (!this.table?.includes("set alive {")) throw this.failure("renewing the dead-man");
       return;

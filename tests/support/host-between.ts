@@ -74,6 +74,28 @@ function bothFamilies(place: Exclude<keyof typeof ADDRESS, "loopback">): readonl
   return [`${ADDRESS[place][4]}/24`, `${ADDRESS[place][6]}/64`];
 }
 
+/** Has each side know the others' link addresses for good, as if ARP and neighbour discovery had been answered. */
+export function knowNeighbours({ netns }: HostBetween): void {
+  const wires = [
+    ["left", "l1", "hostLeft", "host", "l0"],
+    ["host", "l0", "left", "left", "l1"],
+    ["right", "r1", "hostRight", "host", "r0"],
+    ["host", "r0", "right", "right", "r1"],
+  ] as const;
+  for (const [here, link, other, there, itsLink] of wires) {
+    const address = linkAddress(netns[there], itsLink);
+    for (const family of [4, 6] as const) {
+      const neighbour = [ADDRESS[other][family], "lladdr", address, "dev", link, "nud", "permanent"];
+      netns[here].exec("ip", "neigh", "replace", ...neighbour);
+    }
+  }
+}
+
+/** "aa:bb:cc:dd:ee:ff" */
+export function linkAddress(netns: Netns, link: string): string {
+  return netns.exec("cat", `/sys/class/net/${link}/address`).trim();
+}
+
 let tokens = 0;
 
 /**

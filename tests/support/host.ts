@@ -20,6 +20,7 @@ import { createDaemon } from "../../daemon/daemon.ts";
 import { createEnforcer } from "../../daemon/enforce.ts";
 import type { LogStore, SensorHealth, SignalSource } from "../../daemon/ports.ts";
 import { FakeFirewall } from "./fake-firewall.ts";
+import { fakeSurroundings } from "./surroundings.ts";
 
 export const ANA: Person = { uid: 1000, name: "ana", terminal: "pts/0" };
 
@@ -172,6 +173,7 @@ export async function startHost(options: HostOptions = {}) {
     firewall: options.enforcing === false ? null : firewall,
     network: config.network,
     timeoutMs: 2_000,
+    surroundings: fakeSurroundings(),
   });
   const quiet = {
     info: () => undefined,

@@ -1,17 +1,29 @@
 import { createSocket } from "node:dgram";
-import { readFileSync } from "node:fs";
+import { closeSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { openLibnftables } from "../../daemon/adapters/libnftables.ts";
 import { openNftProgram } from "../../daemon/adapters/nft-program.ts";
 import { createRulesWatch } from "../../daemon/adapters/rules-watch.ts";
 import { runSync } from "../../daemon/adapters/run.ts";
+import { createSurroundings } from "../../daemon/adapters/surroundings.ts";
 import type { Config } from "../../daemon/core/config.ts";
 import type { Mode } from "../../daemon/core/mode.ts";
+import { renderRelease } from "../../daemon/core/nft.ts";
 import type { Signal } from "../../daemon/core/signal.ts";
-import { createEnforcer, type Enforcer } from "../../daemon/enforce.ts";
+import { createEnforcer, type Enforcer, type How } from "../../daemon/enforce.ts";
 import type { SignalSource } from "../../daemon/ports.ts";
 import { forgeLoopback, writeUdp } from "./forged-loopback.ts";
+import {
+  contents,
+  drain,
+  openLink,
+  openRaw,
+  openUdpAs,
+  type PacketKind,
+  sendFrame,
+  sendTo,
+} from "./raw-socket.ts";
 
 /**
  * Runs inside a namespace and does what it is told: one JSON request a line on stdin, one JSON reply a line on stdout.
@@ -22,9 +34,12 @@ const echoed: string[] = [];
 const flows: Socket[] = [];
 const signals: Signal[] = [];
 let enforcer: Enforcer | null = null;
+let flooding: { readonly count: { tried: number; sent: number }; readonly end: () => unknown } | null = null;
+const LEAK = Buffer.from("leak");
 let watch: SignalSource | null = null;
 
 type Family = 4 | 6;
+type RawPacket = { fd: number; family: Family; to: string; kind: PacketKind; token: string };
 
 const ACTIONS = {
   listenUdp: ({ family, address, port }: { family: Family; address: string; port: number }) =>
@@ -53,6 +68,8 @@ const ACTIONS = {
       socket.on("error", reject);
       socket.on("data", (chunk) => echoed.push(chunk.toString()));
     }),
+  /** The local port of a connection. */
+  portOf: ({ flow }: { flow: number }) => flows[flow]?.localPort ?? 0,
   sendTcp: ({ flow, token }: { flow: number; token: string }) => flows[flow]?.write(token),
   echoed: () => echoed.join(""),
 
@@ -60,14 +77,105 @@ const ACTIONS = {
   writeUdp: ({ fd, from, to, token }: { fd: number; from: string; to: string; token: string }) =>
     writeUdp(fd, from, to, 9_000, token),
 
+  openRaw: ({ family, protocol }: { family: Family; protocol: number }) => openRaw(family, protocol),
+  openLink: ({ link, type, bypass }: { link: string; type: number; bypass?: boolean }) =>
+    openLink(link, type, bypass),
+  sendRaw: ({ fd, family, to, kind, token }: RawPacket) => sendTo(fd, family, to, contents(kind, token)),
+  sendFrame: ({ fd, frame }: { fd: number; frame: string }) => sendFrame(fd, Buffer.from(frame, "hex")),
+  drain: ({ fd }: { fd: number }) => drain(fd),
+  /** Sends a datagram from a socket of another user. */
+  sendUdpAs: ({
+    family,
+    uid,
+    to,
+    port,
+    token,
+  }: {
+    family: Family;
+    uid: number;
+    to: string;
+    port: number;
+    token: string;
+  }) => {
+    const fd = openUdpAs(family, uid);
+    const sent = sendTo(fd, family, to, Buffer.from(token), port);
+    closeSync(fd);
+    return sent;
+  },
+  /** Puts this process into a cgroup of its own, below where nft looks; "" is the root. */
+  joinCgroup: ({ path }: { path: string }) => {
+    const place = `/sys/fs/cgroup/${path}`;
+    if (path !== "") mkdirSync(place, { recursive: true });
+    writeFileSync(`${place}/cgroup.procs`, String(process.pid));
+  },
+  removeCgroup: ({ path }: { path: string }) => rmdirSync(`/sys/fs/cgroup/${path}`),
+  /** In the mount namespace that `ip netns exec` made for this process. */
+  mountCgroups: () =>
+    runSync("mount", ["-t", "cgroup2", "none", "/sys/fs/cgroup"], {
+      deadlineMs: 5_000,
+      maxOutputBytes: 65_536,
+    }).code === 0,
+
+  /** Sends datagrams as fast as it can, until `floodStop`, which says how many went out of how many tried. */
+  flood: ({ targets }: { targets: readonly { family: Family; to: string; port: number }[] }) => {
+    const sockets = targets.map((target) => ({ ...target, fd: openUdpAs(target.family, 0) }));
+    const count = { tried: 0, sent: 0 };
+    flooding = { count, end: () => sockets.map(({ fd }) => closeSync(fd)) };
+    const mine = flooding;
+    const batch = () => {
+      if (flooding !== mine) return;
+      for (let i = 0; i < 64; i++) {
+        for (const { fd, family, to, port } of sockets) {
+          count.tried += 1;
+          if (sendTo(fd, family, to, LEAK, port)) count.sent += 1;
+        }
+      }
+      setImmediate(batch);
+    };
+    batch();
+  },
+  /** The same, with one datagram a millisecond or so. */
+  trickle: ({ to, port }: { to: string; port: number }) => {
+    const fd = openUdpAs(4, 0);
+    const count = { tried: 0, sent: 0 };
+    const timer = setInterval(() => {
+      count.tried += 1;
+      if (sendTo(fd, 4, to, LEAK, port)) count.sent += 1;
+    }, 1);
+    const end = () => {
+      clearInterval(timer);
+      closeSync(fd);
+    };
+    flooding = { count, end };
+  },
+  floodStop: () => {
+    const ended = flooding;
+    flooding = null;
+    ended?.end();
+    return ended?.count ?? { tried: 0, sent: 0 };
+  },
+  /** Applies the modes in turn, `times` in all. `gap`: as a careless program would, its rules torn down first. */
+  applyMany: ({ modes, times, gap }: { modes: readonly Mode[]; times: number; gap?: boolean }) => {
+    const careless = gap === true ? openLibnftables() : null;
+    let confirmed = 0;
+    for (let i = 0; i < times; i++) {
+      if (careless !== null && !("unavailable" in careless)) careless.run(renderRelease());
+      if (enforcer?.apply(modes[i % modes.length] ?? "LOCKDOWN").ok) confirmed += 1;
+    }
+    return confirmed;
+  },
+
   enforce: (settings: { network: Config["network"]; timeoutMs: number; via?: "nft" }) => {
     const firewall = settings.via === "nft" ? openNftProgram() : openLibnftables();
     if ("unavailable" in firewall) throw new Error(firewall.unavailable);
-    enforcer = createEnforcer({ firewall, ...settings });
+    enforcer = createEnforcer({ firewall, ...settings, surroundings: createSurroundings() });
     return firewall.via;
   },
-  apply: ({ mode }: { mode: Mode }) => enforcer?.apply(mode),
-  settle: ({ mode }: { mode: Mode }) => enforcer?.settle(mode),
+  apply: ({ mode, how }: { mode: Mode; how?: How }) => enforcer?.apply(mode, how),
+  settle: ({ mode, how }: { mode: Mode; how?: How }) => enforcer?.settle(mode, how),
+  refresh: () => enforcer?.refresh(),
+  leftOut: () => enforcer?.leftOut(),
+  wouldBlock: () => enforcer?.wouldBlock(),
   heartbeat: () => enforcer?.heartbeat(),
   check: () => enforcer?.check(),
 

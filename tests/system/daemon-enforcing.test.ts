@@ -154,6 +154,40 @@ describe.skipIf(NO_NETNS !== "")(`the whole daemon, enforcing in a namespace of 
     expect(await probe(between)).toEqual([]);
   });
 
+  test("notes another table, and falls to LOCKDOWN in AIRGAP when somebody else forwards past IP", async () => {
+    home = createHome(CONFIG);
+    await start();
+    await set("AIRGAP");
+    foreignNft(between, "add table inet other");
+    const noted = () =>
+      linesOf(home.logDir)
+        .map(recordOf)
+        .filter(({ kind, data }) => kind === "tripwire.noted" && data["tripwire"] === "foreign-rules");
+    await expect.poll(() => noted().length).toBe(1);
+    expect((await status()).mode).toMatchObject({ wanted: "AIRGAP", applied: "AIRGAP" });
+    foreignNft(
+      between,
+      "add table netdev other; add chain netdev other c { type filter hook ingress device l0 priority 0; }; add rule netdev other c fwd to r0",
+    );
+    await expect.poll(async () => (await status()).mode.applied).toBe("LOCKDOWN");
+    expect((await status()).mode.cause).toContain("foreign-ways");
+  });
+
+  test("closes a link that comes later, in a mode that closes links", async () => {
+    home = createHome(CONFIG);
+    await start();
+    await set("AIRGAP");
+    const { host } = between.netns;
+    const devices = () => host.exec("nft", "list", "chain", "netdev", "boundary", "egress");
+    expect(devices()).toMatch(/l0/);
+    host.exec("ip", "link", "add", "late0", "type", "veth", "peer", "name", "late1");
+    try {
+      await expect.poll(devices).toMatch(/late0/);
+    } finally {
+      host.exec("ip", "link", "del", "late0");
+    }
+  });
+
   test("a quiet daemon takes nothing of its own for somebody else's", async () => {
     home = createHome(CONFIG);
     await start();

@@ -46,6 +46,10 @@ describe.skipIf(NO_NETNS !== "")(`foreign changes to our rules (${NO_NETNS || "n
     ["add set inet boundary extra { type mark; }", "differs"],
     ["delete element inet boundary deny4 { 192.0.2.0/24 }", "differs"],
     ["add element inet boundary deny4 { 198.51.100.0/24 }", "differs"],
+    ["delete table arp boundary", "missing"],
+    ["insert rule arp boundary output accept", "differs"],
+    ["add element arp boundary alive { arp timeout 1h }", "dead-man"],
+    ["add table netdev boundary", "differs"],
     ["add element inet boundary alive { ipv4 timeout 1h }", "dead-man"],
     ["delete element inet boundary alive { ipv4 }; add element inet boundary alive { ipv4 }", "dead-man"],
   ])("%s is noticed at once", async (command, what) => {
@@ -117,7 +121,7 @@ describe.skipIf(NO_NETNS !== "")(`foreign changes to our rules (${NO_NETNS || "n
     expect(signals.at(-1)?.["detail"]).toMatch(/^process \d+ \(nft\): add counter inet boundary mark_0/);
   });
 
-  test("a busy set of another table is no signal, and hides nothing", async () => {
+  test("a busy set of another table is no signal beyond its table, and hides nothing", async () => {
     netns.exec("nft", "add table inet other; add set inet other busy { type ipv4_addr; }");
     for (let round = 0; round < 8; round++) {
       const some = Array.from({ length: 4_000 }, (_, i) => `10.${round}.${i >> 8}.${i & 255}`).join(", ");
@@ -125,7 +129,7 @@ describe.skipIf(NO_NETNS !== "")(`foreign changes to our rules (${NO_NETNS || "n
     }
     await agent.call("heartbeat");
     await delay(100);
-    expect(await agent.call("signals")).toEqual([]);
+    expect(await agent.call("signals")).toMatchObject([{ kind: "rules.foreign", what: "table" }]);
     await agent.call("nft", {
       commands: ["add chain inet boundary extra", "delete chain inet boundary extra"],
     });
@@ -148,7 +152,7 @@ describe.skipIf(NO_NETNS !== "")(`foreign changes to our rules (${NO_NETNS || "n
     await agent.call("enforce", { network, timeoutMs: TIMEOUT_MS });
   });
 
-  test("our own transactions, heartbeats and the changes of other tables are not signals", async () => {
+  test("our own transactions, heartbeats and what other tables lose are not signals", async () => {
     for (const mode of ["AIRGAP", "LOCKDOWN", "OPEN", "RESTRICTED"] as const) {
       await agent.call("apply", { mode });
       await agent.call("heartbeat");
@@ -156,7 +160,7 @@ describe.skipIf(NO_NETNS !== "")(`foreign changes to our rules (${NO_NETNS || "n
     netns.exec("nft", "add table inet other; add chain inet other c; add rule inet other c accept");
     netns.exec("nft", "delete table inet other");
     await delay(100);
-    expect(await agent.call("signals")).toEqual([]);
+    expect(await agent.call("signals")).toMatchObject([{ kind: "rules.foreign", table: "inet other" }]);
     netns.exec("nft", "flush ruleset"); // it does still see
     expect(await signalled("rules.changed")).toBe(true);
   });
@@ -170,6 +174,99 @@ describe.skipIf(NO_NETNS !== "")(`foreign changes to our rules (${NO_NETNS || "n
     expect(await agent.call("health")).toMatchObject({ state: "watching" });
     expect(signals.filter((signal) => signal["kind"] === "sensor.blind")).toHaveLength(1);
     expect(await agent.call("children")).toHaveLength(1);
+  });
+
+  describe("below IP, in AIRGAP", () => {
+    beforeAll(() => {
+      netns.exec("ip", "link", "add", "d0", "type", "veth", "peer", "name", "d1");
+    });
+    beforeEach(async () => {
+      await agent.call("apply", { mode: "AIRGAP" });
+      await delay(50);
+      await agent.call("signals");
+      signals.length = 0;
+    });
+
+    test.each([
+      ["delete table netdev boundary", "missing"],
+      ["flush chain netdev boundary egress", "differs"],
+      ["insert rule netdev boundary ingress accept", "differs"],
+      ["delete chain netdev boundary egress", "differs"],
+      ["insert rule arp boundary input accept", "differs"],
+    ])("%s is noticed at once", async (command, what) => {
+      netns.exec("nft", command);
+      expect(await agent.call("check")).toMatchObject({ same: false, what });
+      expect(await signalled("rules.changed")).toBe(true);
+    });
+
+    test.each([
+      ["forward", "add table netdev other; add chain netdev other c; add rule netdev other c fwd to d1"],
+      [
+        "earlier-chain",
+        "add table inet other; add chain inet other c { type filter hook input priority -600; }",
+      ],
+    ])("a %s of somebody else's is told, and ours stay", async (what, commands) => {
+      netns.exec("nft", commands);
+      expect(
+        await eventually(async () => {
+          signals.push(...(await agent.call("signals")));
+          return signals.some((signal) => signal["what"] === what);
+        }),
+      ).toBe(true);
+      expect(signals.every((signal) => signal["kind"] === "rules.foreign")).toBe(true);
+      expect(await agent.call("check")).toMatchObject({ same: true });
+      netns.exec(
+        "nft",
+        signals[0]?.["table"]?.startsWith("netdev") ? "delete table netdev other" : "delete table inet other",
+      );
+    });
+
+    test("links that come and go are no change of somebody else's, and the rules follow them", async () => {
+      const devices = () => netns.exec("nft", "list", "chain", "netdev", "boundary", "egress");
+      netns.exec("ip", "link", "add", "e0", "type", "veth", "peer", "name", "e1");
+      expect(devices()).not.toMatch(/e0/);
+      expect(await agent.call("refresh")).toEqual({ ok: true, how: "kernel" });
+      expect(devices()).toMatch(/e0/);
+      expect(await agent.call("refresh")).toBeNull();
+      netns.exec("ip", "link", "del", "e0");
+      expect(await agent.call("check")).toMatchObject({ same: true });
+      expect(await agent.call("heartbeat")).toEqual({ ok: true });
+      expect(devices()).not.toMatch(/e0/);
+      await delay(100);
+      expect(await agent.call("signals")).toEqual([]);
+    });
+  });
+
+  test("what a mode in shadow notes is no signal", async () => {
+    const shadow = { hold: "shadow", keep: null } as const;
+    expect(await agent.call("apply", { mode: "LOCKDOWN", how: shadow })).toEqual({
+      ok: true,
+      how: "observed",
+    });
+    expect(await agent.call("sendUdp", { family: 4, to: "127.0.0.1", port: 9_077, token: "x" })).toBe("sent");
+    expect(await agent.call("wouldBlock")).toContainEqual({
+      direction: "out",
+      address: "127.0.0.1",
+      protocol: "udp",
+      port: 9_077,
+    });
+    expect(await agent.call("heartbeat")).toEqual({ ok: true });
+    await delay(100);
+    expect(await agent.call("signals")).toEqual([]);
+  });
+
+  test("released, nothing of ours is left, and what comes in its place is told", async () => {
+    expect(await agent.call("apply", { mode: "LOCKDOWN", how: { hold: "released", keep: null } })).toEqual({
+      ok: true,
+      how: "observed",
+    });
+    expect(netns.exec("nft", "list", "tables")).not.toMatch(/boundary/);
+    expect(await agent.call("heartbeat")).toEqual({ ok: true });
+    await delay(50);
+    expect(await agent.call("signals")).toEqual([]);
+    netns.exec("nft", "add table inet boundary");
+    expect(await signalled("rules.changed")).toBe(true);
+    netns.exec("nft", "delete table inet boundary");
   });
 
   test("stopping leaves no monitor behind", async () => {

@@ -1,0 +1,9 @@
+import type { Surroundings } from "../../daemon/ports.ts";
+
+/** Links and cgroups that a test says are there. */
+export function fakeSurroundings(
+  links: readonly string[] = ["lo", "eth0"],
+  cgroups: Readonly<Record<string, string>> = {},
+): Surroundings {
+  return { links: () => links, cgroup: (path) => cgroups[path] ?? null, hasCgroups: () => true };
+}
