@@ -55,7 +55,7 @@ function* person(at: { seed: number; wpm: number; sigma: number; reportMs: numbe
         now += 12 + random() * 28;
         yield report();
       }
-      now += median;
+      now += 150; // a word in 180 ms and its space: the pace of the records
     } else if (what < 0.122) {
       const keys = 8 + Math.floor(random() * 6);
       now += 500;
