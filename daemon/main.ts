@@ -13,6 +13,7 @@ import { createFileSensor } from "./adapters/file-watch.ts";
 import { forgetHead, openHeadFile, readHead } from "./adapters/head-file.ts";
 import { createInventory } from "./adapters/inventory.ts";
 import { type ControlSocket, listenControl } from "./adapters/ipc.ts";
+import { createKeySensor } from "./adapters/key-watch.ts";
 import { createKeyRing, loadKeyRing, prepareStateDirectory } from "./adapters/keys.ts";
 import { openLibnftables } from "./adapters/libnftables.ts";
 import {
@@ -231,6 +232,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     createNetworkSensor({ clock, relistMs: config.sensors.relistMs }),
     files,
     createUsbSensor({ clock }),
+    createKeySensor({ clock, ...config.usb.keystrokes }),
     createClockSensor({ clock, limits: config.clock, everyMs: config.enforcement.heartbeatMs }),
   ];
   const baseline = createBaseline({

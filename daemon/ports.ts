@@ -89,7 +89,7 @@ export type SensorHealth =
 
 /** A sensor. It reports what it saw, never decides; when it cannot see it says so with a `sensor.blind` signal and restarts itself with back-off. */
 export interface SignalSource {
-  readonly name: "files" | "network" | "usb" | "rules" | "clock";
+  readonly name: "files" | "network" | "usb" | "keys" | "rules" | "clock";
   /** Resolves once it is really watching (or has reported itself blind or absent). */
   start(emit: (signal: Signal) => void): Promise<void>;
   stop(): Promise<void>;

@@ -19,6 +19,7 @@ const InterfaceName = z
   .string()
   .regex(/^[A-Za-z0-9_.@:-]{1,15}$/, "a network interface name has 1 to 15 plain characters");
 const Cidr = z.union([z.ipv4(), z.cidrv4(), z.ipv6(), z.cidrv6()]);
+const UsbIds = /^[0-9a-f]{4}:(?:[0-9a-f]{4}|\*)$/;
 const ModeName = z.enum(MODES);
 const Ms = (least: number, most: number, usual: number) =>
   z.number().int().min(least).max(most).default(usual);
@@ -118,6 +119,19 @@ export const ConfigSchema = z.strictObject({
       trustedInterfaces: z.array(InterfaceName).max(32).default([]),
       /** Addresses and networks that RESTRICTED refuses, both directions. */
       deny: z.array(Cidr).max(1024).default([]),
+    })
+    .prefault({}),
+  usb: z
+    .strictObject({
+      /** When keys count as injected. */
+      keystrokes: z
+        .strictObject({
+          /** Key-downs a second, over 20 of them: people's records are 25. */
+          maxPerSecond: z.number().int().min(30).max(500).default(40),
+          /** Devices that type by themselves and are meant to: "1050:0407", or a whole vendor, "1050:*". */
+          exempt: z.array(z.string().regex(UsbIds, 'write "1050:0407" or "1050:*"')).max(64).default([]),
+        })
+        .prefault({}),
     })
     .prefault({}),
   ceremony: z

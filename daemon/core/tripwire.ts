@@ -31,7 +31,9 @@ export function match(tripwires: readonly Tripwire[], signal: Signal, mode: Mode
 }
 
 /** Which sensor a kind of signal comes from: what goes blind with it. */
-export function sensorOf(kind: SignalKind): "files" | "network" | "usb" | "rules" | "clock" | "none" {
+export function sensorOf(
+  kind: SignalKind,
+): "files" | "network" | "usb" | "keys" | "rules" | "clock" | "none" {
   switch (kind) {
     case "file.changed":
     case "self.changed":
@@ -42,6 +44,8 @@ export function sensorOf(kind: SignalKind): "files" | "network" | "usb" | "rules
       return "network";
     case "usb.device":
       return "usb";
+    case "usb.keystrokes":
+      return "keys";
     case "rules.changed":
       return "rules";
     case "clock.moved":
