@@ -1,5 +1,6 @@
 import type { FileState } from "./core/fingerprint.ts";
 import type { FileChange, Signal } from "./core/signal.ts";
+import type { ChallengeEnd } from "./core/usb-challenge.ts";
 
 /** Time, three ways. Pure code never calls these; the loop passes the values in. */
 export interface Clock {
@@ -79,6 +80,23 @@ export interface Firewall {
   run(script: string): void;
   /** `nft list table inet boundary`, or null when there is no such table. */
   list(): string | null;
+}
+
+/** A plugged-in device: where, and the number that the kernel counts up, so that it is no other one. */
+export type UsbPlace = { readonly port: string; readonly number: string };
+
+/** Has a person type a code on a new keyboard before the host gets it. */
+export interface KeyboardChallenge {
+  /**
+   * Authorises the device, no driver for it, and listens to it alone. Passed: it is let go, authorised, without a driver,
+   * for the caller to bind. Anything else, and every rejection: it is not authorised any more, if it is there. `stopped`
+   * ends it. Rejects with BoundaryError("usb-challenge-failed") when the keyboard cannot be kept from the host meanwhile.
+   */
+  run(
+    place: UsbPlace,
+    asked: { readonly code: string; readonly timeoutMs: number; readonly maxPerSecond: number },
+    stopped: AbortSignal,
+  ): Promise<ChallengeEnd | { readonly kind: "gone"; readonly why: string }>;
 }
 
 /** What a sensor can say of itself. "absent": this host has nothing to see (no USB), which is no fault. */

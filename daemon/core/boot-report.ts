@@ -1,5 +1,5 @@
 /** A report of a keyboard in boot protocol (USB HID 1.11, appendix B.1): modifiers, a reserved byte, six usages. */
-const BOOT_REPORT_BYTES = 8;
+export const BOOT_REPORT_BYTES = 8;
 const FIRST_SLOT = 2;
 /** 1 to 3 are no keys: too many are down to tell which, a failed self-test, an undefined error. */
 const FIRST_KEY = 4;

@@ -200,6 +200,13 @@ export const ERRORS = {
     "transient",
     "see `boundaryctl status`: the sensor is restarted with back-off",
   ),
+  "usb-challenge-failed": about(
+    "enforcement",
+    "error",
+    "lasting",
+    "see the message; /dev/bus/usb and the interfaces of the device must be writable for the daemon",
+  ),
+  "usb-challenge-busy": about("enforcement", "info", "transient", "one keyboard is challenged at a time"),
   "socket-in-use": about("network", "fatal", "lasting", "another daemon is running: stop it first"),
   "socket-unsafe": about(
     "filesystem",
