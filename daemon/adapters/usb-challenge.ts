@@ -61,8 +61,7 @@ const REQUEST_MS = 1_000;
  */
 export function createKeyboardChallenge(options: KeyboardChallengeOptions): KeyboardChallenge {
   const { clock, root = "/sys/bus/usb/devices", driverMs = 5_000 } = options;
-  const { write = (path, text) => writeFileSync(path, text, { flag: "r+" }), openKeyboard = openUsbfs } =
-    options;
+  const { write = writeFile, openKeyboard = openUsbfs } = options;
 
   const nowUs = () => Number(clock.monoNs() / 1_000n);
   const read = (...path: readonly string[]) => readShort(join(root, ...path));
