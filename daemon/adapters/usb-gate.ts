@@ -127,7 +127,7 @@ export function createUsbGate(options: UsbGateOptions = {}): UsbGate {
       const hashes = new Map<string, string>();
       return ports().flatMap((port) => {
         const look = inDevice(port, (directory) => readLook(port, directory, hashes.get(parentOf(port)) ?? ""));
-        if (look === null || look.number === "gone") return [];
+        if (look === null) return [];
         hashes.set(port, look.facts.hash);
         return [look];
       });

@@ -15,6 +15,8 @@ export const SIGNAL_FACTS = {
   "network.route": ["interface", "destination", "via", "change"],
   /** change: attached | detached. vendor, product: four hex digits. classes: interface classes, "08:06:50 03:01:01". */
   "usb.device": ["change", "port", "vendor", "product", "classes"],
+  /** Somebody else changed the kernel's authorisation of USB. what: device | interface | default. */
+  "usb.changed": ["port", "what", "detail"],
   /** change: step | drift. milliseconds: signed, wall clock minus boot clock. */
   "clock.moved": ["change", "milliseconds"],
   /** Somebody else changed our nftables table, or did and took it back. what: missing | differs | dead-man. */

@@ -41,6 +41,7 @@ export function sensorOf(kind: SignalKind): "files" | "network" | "usb" | "rules
     case "network.route":
       return "network";
     case "usb.device":
+    case "usb.changed":
       return "usb";
     case "rules.changed":
       return "rules";
