@@ -21,7 +21,7 @@ export type RulebookParts = {
 export type RulesDraft = { readonly digest: string; readonly rule: string; readonly commit: () => void };
 
 /** What a decision by rules leaves behind for `rule-applied` and `rule-evaluated`. */
-export type RuledWord = UsbWord & { readonly asked: readonly string[]; readonly decided: string | null };
+export type RuledWord = UsbWord & { readonly asked: ReturnType<typeof askedKeys> };
 
 /**
  * The rules, in the order in which they are asked: first the permanent ones, which people of this host gave by
@@ -59,14 +59,16 @@ export function createRulebook({ store, configured, signed }: RulebookParts): Ru
     const rules = all();
     const decision = evaluate(rules, device, context);
     const { target, rule, why, validUntilMs } = decision;
+    const asked = askedKeys(rules, decision);
+    if (rule === null) return { target, rule: "", names: false, why, validUntilMs, asked };
+    const whose = permanent.includes(rule) ? "permanent rule" : "rule of the configuration";
     return {
       target,
-      rule: rule === null ? "" : renderUsbRule(rule),
-      names: rule !== null && namesDevice(rule),
-      why,
+      rule: renderUsbRule(rule),
+      names: namesDevice(rule),
+      why: `${whose}, line ${rule.line}`,
       validUntilMs,
-      asked: askedKeys(rules, device, decision),
-      decided: rule === null ? null : ruleKey(rule),
+      asked,
     };
   }
 

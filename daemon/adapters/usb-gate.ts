@@ -11,7 +11,7 @@ import {
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { BoundaryError } from "../core/errors.ts";
-import { describeInterfaces } from "../core/usb-descriptors.ts";
+import { describeInterfaces } from "../core/usb-interfaces.ts";
 import { isDeviceName, isInterfaceOf } from "../core/usb-device.ts";
 import { usbHash } from "../core/usb-hash.ts";
 import type { UsbGate, UsbLook, UsbOrder, UsbState } from "../ports.ts";
