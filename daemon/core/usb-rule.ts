@@ -43,7 +43,7 @@ export type UsbValues = { readonly operator: UsbOperator; readonly values: reado
 /** The values of `id` ("1d6b:*") and `with-interface` ("08:*:*") are lower case. */
 export type UsbAttribute = UsbValues & { readonly name: UsbAttributeName };
 
-/** `if operator { [!]test … }`, at least one test. A condition without braces is `all-of` of one. */
+/** `if operator { [!]test … }`, at least one test. `equals` (and none given) and `equals-ordered` mean `all-of`. */
 export type UsbConditions = {
   readonly operator: Exclude<UsbOperator, "match-all">;
   readonly list: readonly UsbCondition[];
