@@ -26,7 +26,7 @@ export function usbHash(
 
 /**
  * `parent-hash` of a root hub: that of the path of its controller in sysfs, without "/sys":
- * "/devices/pci0000:00/0000:00:14.0". USBGuard before 0.7.5 hashed it with "/sys".
+ * "/devices/pci0000:00/0000:00:14.0". Old versions of USBGuard hashed it with "/sys" (its issue 374).
  */
 export function usbControllerHash(path: string): string {
   return createHash("sha256").update(path, "utf8").digest("base64");
