@@ -1,10 +1,10 @@
-import type { UsbFacts, UsbTarget } from "./usb-facts.ts";
+import type { UsbFacts } from "./usb-facts.ts";
 import type { UsbAttribute, UsbAttributeName, UsbRule } from "./usb-rule.ts";
 import { renderUsbRule } from "./usb-rule-render.ts";
 import { isUnknown, valuesOf } from "./usb-rule-set.ts";
 import { showText } from "./usb-rule-text.ts";
 
-export type GenerateOptions = {
+type GenerateOptions = {
   /** Every device only at the port it is at now, not just those without a serial. */
   readonly withPorts: boolean;
   /** With the hash of each device, and of what it is plugged into where it is bound to a port. */
@@ -23,22 +23,13 @@ const HEADER = `# What was plugged in when this was made, and nothing else: the 
 export function generatePolicy(devices: readonly UsbFacts[], options: GenerateOptions): string {
   const lines = devices.toSorted(byPort).map((device) => {
     const missing = whatIsMissing(device, options);
-    if (missing === null) return renderUsbRule(ruleFor(device, "allow", options));
+    if (missing === null) return renderUsbRule(ruleFor(device, options));
     return `# ${showText(device.port)}: not proposed, since its ${missing} could not be read`;
   });
   return `${HEADER}${lines.map((line) => `${line}\n`).join("")}`;
 }
 
-/**
- * The rule that names this device and no other, so far as it can be told from others: its id, name, serial, interfaces
- * and connect type, and as `options` say its hash and port. `line` is 0: it stands in no file yet. Null where too little
- * is known of it to name it.
- */
-export function ruleForDevice(device: UsbFacts, target: UsbTarget, options: GenerateOptions): UsbRule | null {
-  return whatIsMissing(device, options) === null ? ruleFor(device, target, options) : null;
-}
-
-function ruleFor(device: UsbFacts, target: UsbTarget, options: GenerateOptions): UsbRule {
+function ruleFor(device: UsbFacts, options: GenerateOptions): UsbRule {
   // a controller's number changes from boot to boot: it is told by its serial, and by the hash of its place
   const bound = !isController(device) && (options.withPorts || device.serial === "");
   const hashes: readonly UsbAttributeName[] = [
@@ -59,7 +50,7 @@ function ruleFor(device: UsbFacts, target: UsbTarget, options: GenerateOptions):
     operator: "equals",
     values: valuesOf(device, name),
   }));
-  return { line: 0, target, attributes, conditions: null, label: null };
+  return { line: 0, target: "allow", attributes, conditions: null, label: null };
 }
 
 function whatIsMissing(device: UsbFacts, { withHashes }: GenerateOptions): string | null {

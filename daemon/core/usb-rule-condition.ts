@@ -99,8 +99,10 @@ function takeQuery(
     return [];
   }
   const open = cursor.take();
+  const known = cursor.problems().length;
   const attributes = query(cursor);
-  if (attributes.length === 0) cursor.refuse(open, "an empty query", hint);
+  if (attributes.length === 0 && cursor.problems().length === known)
+    cursor.refuse(open, "an empty query", hint);
   close(cursor, open);
   return attributes;
 }

@@ -70,7 +70,7 @@ function differencesOf(rule: UsbRule, source: string): readonly string[] {
     ),
     ...found(
       rule.attributes.some(({ name }) => name === "parent-hash") && isRootHub(rule),
-      "the parent-hash of a root hub is that of the path without /sys, as of USBGuard since 0.7.5; an older one never matches",
+      "the parent-hash of a root hub is that of the path without /sys, as newer versions of USBGuard make it; one that was made of the path with /sys never matches",
     ),
   ];
 }

@@ -25,7 +25,8 @@ const LONGEST_SHOWN = 200;
  * Conditions, all of a rule's asked whenever its attributes match:
  * - localtime(a-b): local time of day is from a up to the end of second b; over midnight where b comes before a.
  * - allowed-matches(query): one of context.allowedDevices matches.
- * - rule-applied, rule-evaluated: this rule decided, or was asked, at any time, or at most so many seconds ago.
+ * - rule-applied, rule-evaluated: this rule decided about a device, or its attributes matched one and so its conditions
+ *   were asked, at any time, or at most so many seconds ago.
  * - random(p): a new draw is below p; a half where none is given. true, false: that.
  */
 export function evaluate(rules: readonly UsbRule[], device: UsbFacts, context: EvaluateContext): UsbDecision {
@@ -65,19 +66,17 @@ export function explain(
 }
 
 /**
- * The keys of the rules that a decision asked on its way: those whose "last evaluated" is now; the decision's own rule is
- * also "last applied". Kept only for rules that ask for it.
+ * The keys of the rules whose conditions a decision asked on its way and that want to know when that was
+ * (`rule-evaluated`): what `context.evaluated` is to answer from now on. For `context.applied` it is the decision's rule.
  */
 export function askedKeys(
   rules: readonly UsbRule[],
+  device: UsbFacts,
   decision: Pick<UsbDecision, "rule">,
-): { readonly evaluated: readonly string[]; readonly applied: string | null } {
+): readonly string[] {
   const asked = decision.rule === null ? rules : rules.slice(0, rules.indexOf(decision.rule) + 1);
-  const asks = (rule: UsbRule, kind: UsbTest["kind"]) =>
-    rule.conditions?.list.some(({ test }) => test.kind === kind);
-  const evaluated = asked.filter((rule) => asks(rule, "rule-evaluated")).map(ruleKey);
-  const { rule } = decision;
-  return { evaluated, applied: rule !== null && asks(rule, "rule-applied") ? ruleKey(rule) : null };
+  const wants = (rule: UsbRule) => rule.conditions?.list.some(({ test }) => test.kind === "rule-evaluated");
+  return asked.filter((rule) => wants(rule) && failingAttribute(rule, device) === null).map(ruleKey);
 }
 
 type Answer = { readonly met: boolean; readonly untilMs: number | null; readonly because: string };

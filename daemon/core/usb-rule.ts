@@ -59,7 +59,7 @@ export type UsbTest =
   | { readonly kind: "localtime"; readonly from: number; readonly to: number }
   /** Did this rule decide about a device, ever (null) or in the last so many seconds? */
   | { readonly kind: "rule-applied"; readonly seconds: number | null }
-  /** Was this rule asked about a device, ever (null) or in the last so many seconds? */
+  /** Did this rule's attributes match a device, ever (null) or in the last so many seconds? */
   | { readonly kind: "rule-evaluated"; readonly seconds: number | null }
   /** Millionths: 500,000 is one half. */
   | { readonly kind: "random"; readonly millionths: number };
