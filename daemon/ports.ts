@@ -1,7 +1,7 @@
 import type { FileState } from "./core/fingerprint.ts";
 import type { FileChange, Signal } from "./core/signal.ts";
-import type { DescribedInterface } from "./core/usb-interfaces.ts";
 import type { UsbFacts, UsbTarget } from "./core/usb-facts.ts";
+import type { DescribedInterface } from "./core/usb-interfaces.ts";
 
 /** Time, three ways. Pure code never calls these; the loop passes the values in. */
 export interface Clock {

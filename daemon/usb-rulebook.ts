@@ -21,7 +21,7 @@ export type RulebookParts = {
 export type RulesDraft = { readonly digest: string; readonly rule: string; readonly commit: () => void };
 
 /** What a decision by rules leaves behind for `rule-applied` and `rule-evaluated`. */
-export type RuledWord = UsbWord & { readonly asked: ReturnType<typeof askedKeys> };
+export type RuledWord = UsbWord & { readonly evaluated: readonly string[]; readonly applied: string | null };
 
 /**
  * The rules, in the order in which they are asked: first the permanent ones, which people of this host gave by
@@ -59,8 +59,8 @@ export function createRulebook({ store, configured, signed }: RulebookParts): Ru
     const rules = all();
     const decision = evaluate(rules, device, context);
     const { target, rule, why, validUntilMs } = decision;
-    const asked = askedKeys(rules, decision);
-    if (rule === null) return { target, rule: "", names: false, why, validUntilMs, asked };
+    const evaluated = askedKeys(rules, device, decision);
+    if (rule === null) return { target, rule: "", names: false, why, validUntilMs, evaluated, applied: null };
     const whose = permanent.includes(rule) ? "permanent rule" : "rule of the configuration";
     return {
       target,
@@ -68,14 +68,16 @@ export function createRulebook({ store, configured, signed }: RulebookParts): Ru
       names: namesDevice(rule),
       why: `${whose}, line ${rule.line}`,
       validUntilMs,
-      asked,
+      evaluated,
+      applied: rule.conditions === null ? null : ruleKey(rule),
     };
   }
 
   function prepare(target: UsbTarget, device: UsbFacts): RulesDraft {
     if (fault !== "") throw new BoundaryError("usb-rules-invalid", `${store.path}: ${fault}`);
     const [rule] = parsed("the new rule", generatePolicy([device], { withPorts: false, withHashes: true }));
-    if (rule === undefined) throw new BoundaryError("internal", "a rule for one device is one rule");
+    if (rule === undefined)
+      throw new BoundaryError("usb-unknown", "too little is known of the device for a rule of its own");
     const given = { ...rule, target };
     const same = (one: UsbRule) => ruleKey({ ...one, target }) === ruleKey(given);
     const kept = removeUsbRules(
@@ -121,24 +123,17 @@ function parsed(path: string, text: string): readonly UsbRule[] {
   throw new BoundaryError("config-invalid", told.join("\n"));
 }
 
-/** Whether it is about one device, not a class of them: an id without wildcards, a hash, a serial or a port that it asks for. */
-function namesDevice(rule: UsbRule): boolean {
-  return rule.attributes.some(({ name, operator, values }) => {
-    if (operator === "none-of") return false;
-    switch (name) {
-      case "id":
-        return values.every((value) => !value.includes("*"));
-      case "hash":
-      case "serial":
-      case "via-port":
-        return values.every((value) => value !== "");
-      case "name":
-      case "parent-hash":
-      case "with-interface":
-      case "with-connect-type":
-        return false;
-    }
-  });
+/** What tells one device from others. */
+const NAMING: ReadonlySet<string> = new Set(["id", "hash", "serial", "via-port"]);
+
+/** Whether it is about one device, not a class of them: an id without wildcards, a hash, a serial or a port. */
+function namesDevice({ attributes }: UsbRule): boolean {
+  return attributes.some(
+    ({ name, operator, values }) =>
+      NAMING.has(name) &&
+      operator !== "none-of" &&
+      values.every((value) => value !== "" && !(name === "id" && value.includes("*"))),
+  );
 }
 
 function digestOf(text: string): string {

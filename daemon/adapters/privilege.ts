@@ -63,7 +63,9 @@ function namespaceOf(proc: string, pid: string): string | null {
 export function missingUsbPrivilege(root = "/sys/bus/usb/devices"): readonly string[] {
   const files = usbFiles(root).filter((path) => !isWritable(path));
   if (files.length === 0) return [];
-  return [`writing ${files[0]}${files.length > 1 ? ` and ${files.length - 1} more` : ""} (root, or the shipped udev rule)`];
+  return [
+    `writing ${files[0]}${files.length > 1 ? ` and ${files.length - 1} more` : ""} (root, or the shipped udev rule)`,
+  ];
 }
 
 function usbFiles(root: string): readonly string[] {

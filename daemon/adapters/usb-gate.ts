@@ -11,9 +11,9 @@ import {
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { BoundaryError } from "../core/errors.ts";
-import { describeInterfaces } from "../core/usb-interfaces.ts";
 import { isDeviceName, isInterfaceOf } from "../core/usb-device.ts";
-import { usbHash } from "../core/usb-hash.ts";
+import { usbControllerHash, usbHash } from "../core/usb-hash.ts";
+import { describeInterfaces } from "../core/usb-interfaces.ts";
 import type { UsbGate, UsbLook, UsbOrder, UsbState } from "../ports.ts";
 
 export type UsbGateOptions = {
@@ -26,7 +26,8 @@ export type UsbGateOptions = {
 const MAX_ENTRIES = 1_024;
 const MAX_SHORT_BYTES = 64;
 const MAX_TEXT_BYTES = 512; // a string descriptor has 126 characters at most
-const MAX_DESCRIPTOR_BYTES = 65_553; // of all configurations: what the kernel gives out
+const MAX_DESCRIPTOR_BYTES = 65_553; // what the kernel gives out: more is cut, and does not add up
+const CHUNK_BYTES = 1_024;
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
 
 /**
@@ -126,7 +127,9 @@ export function createUsbGate(options: UsbGateOptions = {}): UsbGate {
     list: () => {
       const hashes = new Map<string, string>();
       return ports().flatMap((port) => {
-        const look = inDevice(port, (directory) => readLook(port, directory, hashes.get(parentOf(port)) ?? ""));
+        const look = inDevice(port, (directory) =>
+          readLook(port, directory, hashes.get(parentOf(port)) ?? controllerOf(port, directory)),
+        );
         if (look === null) return [];
         hashes.set(port, look.facts.hash);
         return [look];
@@ -138,7 +141,8 @@ export function createUsbGate(options: UsbGateOptions = {}): UsbGate {
       const done = inDevice(port, (directory) => {
         // interfaces first when closing, last when opening: no moment lets in more than both ends
         const names = ["interface_authorized_default", "authorized_default"];
-        for (const name of to === "open" ? names.toReversed() : names) putAndCheck(port, directory, name, text);
+        for (const name of to === "open" ? names.toReversed() : names)
+          putAndCheck(port, directory, name, text);
         return true;
       });
       if (done === null) throw failed(`closing ${port}`, "it is gone");
@@ -188,13 +192,23 @@ function readLook(port: string, directory: string, parentHash: string): UsbLook 
       ...texts,
       hash: problem === undefined ? usbHash(texts, bytes) : "",
       parentHash,
-      interfaces: interfaces.flatMap((one) => one.codes),
+      interfaces: interfaces.flatMap(({ codes }) => codes),
       connectType: readShort(join(directory, "port/connect_type")) ?? "",
     },
     described: interfaces,
     problem: problem ?? null,
     print,
   };
+}
+
+/** `parent-hash` of a root hub; "" of anything else, and where it cannot be told. */
+function controllerOf(port: string, directory: string): string {
+  if (!port.startsWith("usb")) return "";
+  try {
+    return usbControllerHash(dirname(readlinkSync(directory)).replace(/^\/sys\//, "/"));
+  } catch {
+    return "";
+  }
 }
 
 function readInterfaces(port: string, directory: string): UsbState["interfaces"] {
@@ -268,11 +282,16 @@ function readBounded(path: string, most: number, missing?: "tell"): Buffer | "mi
   }
   try {
     if (!fstatSync(fd).isFile()) return null;
-    const buffer = Buffer.alloc(most + 1);
+    const chunks: Buffer[] = [];
     let used = 0;
-    for (let got = -1; got !== 0 && used < buffer.length; used += got)
-      got = readSync(fd, buffer, used, buffer.length - used, used);
-    return used > most ? null : buffer.subarray(0, used);
+    while (used <= most) {
+      const chunk = Buffer.alloc(Math.min(most + 1 - used, CHUNK_BYTES));
+      const got = readSync(fd, chunk, 0, chunk.length, null);
+      if (got === 0) break;
+      chunks.push(chunk.subarray(0, got));
+      used += got;
+    }
+    return used > most ? null : Buffer.concat(chunks);
   } catch {
     return null;
   } finally {

@@ -68,7 +68,9 @@ function read(path: string): Loaded {
     }
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : "not UTF-8";
-    return code === "ENOENT" ? { kind: "missing" } : { kind: "unreadable", why: `they cannot be read (${code})` };
+    return code === "ENOENT"
+      ? { kind: "missing" }
+      : { kind: "unreadable", why: `they cannot be read (${code})` };
   }
 }
 

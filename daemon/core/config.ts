@@ -120,6 +120,12 @@ export const ConfigSchema = z.strictObject({
       deny: z.array(Cidr).max(1024).default([]),
     })
     .prefault({}),
+  usb: z
+    .strictObject({
+      /** Rules for USB devices, in USBGuard's language; without it the shipped ones (policies/usb.rules). */
+      rulesFile: AbsolutePath.optional(),
+    })
+    .prefault({}),
   ceremony: z
     .strictObject({
       coolDownMs: Ms(0, 86_400_000, 30_000),
