@@ -191,9 +191,12 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   function settleAll(looks: readonly UsbLook[], which: "new" | "all"): void {
     const isFirst = !begun;
     begun = true;
-    controllers = looks.filter(isController);
-    settleDefaults();
-    const plugs = new Map(looks.map((look) => [usbPlug(boot, look.port, look.number), look]));
+    defaultsFailure = "";
+    const settled = looks.map((look) => (isController(look) ? settleDefaults(look) : look));
+    controllers = settled.filter(isController);
+    if (aim() === "closed") isClosed = true;
+    else if (parts.hold() === "released" && defaultsFailure === "") isClosed = false;
+    const plugs = new Map(settled.map((look) => [usbPlug(boot, look.port, look.number), look]));
     for (const [plug, one] of held) if (!plugs.has(plug)) detach(one);
     for (const [plug, look] of plugs) takeIn(plug, look, isFirst);
     const isKept = keepWhatIsInUse(isFirst);
@@ -395,27 +398,25 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     return durable;
   }
 
-  function settleDefaults(): void {
+  /** The controller as it is then. */
+  function settleDefaults(look: UsbLook): UsbLook {
     const to = aim();
-    defaultsFailure = "";
-    if (to === "nothing") return;
+    if (to === "nothing") return look;
+    const { port, defaults } = look;
     const wanted = to === "closed" ? "0" : "1";
-    for (const { port, defaults } of controllers) {
-      const isSo = defaults?.device === wanted && defaults.interface === wanted;
-      if (!isSo && to === "closed" && closedByUs.has(port))
-        changed(port, "default", `new devices ${defaults?.device}, new interfaces ${defaults?.interface}`);
-      try {
-        if (!isSo) gate.setDefaults(port, to);
-        if (to === "closed") closedByUs.add(port);
-      } catch (error) {
-        closedByUs.delete(port);
-        defaultsFailure = renderErrorChain(error);
-        tellFailure(port, "", defaultsFailure);
-      }
+    const isSo = defaults?.device === wanted && defaults.interface === wanted;
+    if (!isSo && to === "closed" && closedByUs.has(port))
+      changed(port, "default", `new devices ${defaults?.device}, new interfaces ${defaults?.interface}`);
+    closedByUs.delete(port);
+    try {
+      if (!isSo) gate.setDefaults(port, to);
+      if (to === "closed") closedByUs.add(port);
+      return { ...look, defaults: { device: wanted, interface: wanted } };
+    } catch (error) {
+      defaultsFailure = renderErrorChain(error);
+      tellFailure(port, "", defaultsFailure);
+      return look;
     }
-    if (to === "open") closedByUs.clear();
-    if (to === "closed") isClosed = true;
-    else if (defaultsFailure === "" && parts.hold() === "released") isClosed = false;
   }
 
   // --- what others do ---

@@ -160,5 +160,5 @@ export function isInputDevice({ interfaces }: Pick<UsbSubject, "interfaces">): b
 /** A hub and nothing else. */
 export function isHub({ interfaces }: Pick<UsbSubject, "interfaces">): boolean {
   const codes = interfaces.flatMap((one) => one.codes);
-  return codes.length > 0 && codes.every((code) => code.startsWith("09:"));
+  return codes.length > 0 && codes.every((code) => code.startsWith("09:")) && !interfaces.some(isStorage);
 }
