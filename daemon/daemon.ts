@@ -16,6 +16,7 @@ import { behind, type Tripwire } from "./core/tripwire.ts";
 import type { Enforcer } from "./enforce.ts";
 import { createLookout } from "./lookout.ts";
 import type { Clock, Notifier, OpLog, SignalSource } from "./ports.ts";
+import type { UsbControl } from "./usb.ts";
 
 /**
  * The loop. Everything that happens comes in here as an input: `step` decides, the kernel is told, the records are
@@ -33,6 +34,7 @@ export type Parts = {
   /** Bytes that are free on the log's file system; null when it does not say. */
   readonly logRoom: () => number | null;
   readonly enforcer: Enforcer;
+  readonly usb: Pick<UsbControl, "modeIs" | "look" | "tick" | "stop" | "failure">;
   readonly baseline: Baseline;
   readonly sensors: readonly SignalSource[];
   readonly notifier: Notifier;
@@ -136,6 +138,7 @@ export function createDaemon(
     const receipts = told.map(append);
     const durable = Promise.all(receipts.map((receipt) => receipt.durable));
     durable.catch(() => undefined); // every failure is answered by whoever waits, and by log.onFailed
+    if (result.enforce) parts.usb.modeIs(result.enforce.mode);
     if (result.awaits !== null) promisedSeq = receipts.at(-1)?.seq ?? -1;
     const seq = input?.kind === "logged" ? promisedSeq : (receipts.at(-1)?.seq ?? -1);
     for (const { request, answer } of result.answers) settle(request, { answer, durable, seq });
@@ -203,6 +206,7 @@ export function createDaemon(
     lookAtRoom();
     dispatch({ kind: "tick" });
     heartbeat();
+    parts.usb.tick();
     const damage = log.damage();
     if (damage)
       lookout.submit({
@@ -297,7 +301,9 @@ export function createDaemon(
   }
 
   function submitLive(signal: Signal): void {
-    if (!closed) lookout.submit(signal);
+    if (closed) return;
+    lookout.submit(signal); // first: what it trips decides about the device too
+    if (signal.kind === "usb.device") parts.usb.look();
   }
 
   function stop(why: string): Promise<"recorded" | "not-recorded"> {
@@ -309,6 +315,7 @@ export function createDaemon(
     parts.notifier.stopping();
     dispatch({ kind: "stop", why });
     for (const entry of repeats.drainAll()) append(repeatRecord(entry));
+    parts.usb.stop();
     const recorded = await recordStop(why);
     closed = true;
     // Only a recorded stop may leave rules that nobody renews; otherwise the dead-man closes, and the next start is LOCKDOWN.
@@ -336,7 +343,7 @@ export function createDaemon(
   }
 
   function assurance(): Assurance {
-    if (state.applied !== state.wanted) return "failed";
+    if (state.applied !== state.wanted || parts.usb.failure() !== "") return "failed";
     if (enforcer.how === "observed") return "observed";
     return degraded() ? "observed" : "enforced";
   }

@@ -1,5 +1,5 @@
 #!/usr/bin/env -S node --disallow-code-generation-from-strings --max-semi-space-size=1 --optimize-for-size
-import { createHash } from "node:crypto";
+import { createHash, randomInt } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { openBaselineFile } from "./adapters/baseline-file.ts";
@@ -41,12 +41,14 @@ import { createNetworkSensor } from "./adapters/net-watch.ts";
 import { openNftProgram } from "./adapters/nft-program.ts";
 import { createOpLog } from "./adapters/op-log.ts";
 import { peerOf } from "./adapters/peer.ts";
-import { netPrivilege } from "./adapters/privilege.ts";
+import { missingUsbPrivilege, netPrivilege } from "./adapters/privilege.ts";
 import { createPeerFacts } from "./adapters/proc.ts";
 import { createRulesWatch } from "./adapters/rules-watch.ts";
 import { claimSocketPath, prepareRuntimeDir } from "./adapters/socket-path.ts";
 import { createNotifier } from "./adapters/systemd.ts";
 import { tracesIn } from "./adapters/traces.ts";
+import { createUsbGate } from "./adapters/usb-gate.ts";
+import { openUsbRulesFile } from "./adapters/usb-rules-file.ts";
 import { createUsbSensor } from "./adapters/usb-watch.ts";
 import { openLog } from "./audit/log.ts";
 import type { Entry } from "./audit/record.ts";
@@ -62,6 +64,7 @@ import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import type { SelfPath } from "./core/fingerprint.ts";
 import { redactText } from "./core/redact.ts";
 import { startIn } from "./core/start.ts";
+import { fullDisk } from "./core/steps.ts";
 import {
   faultsOf,
   markAfterStart,
@@ -69,8 +72,12 @@ import {
   type Obstacle,
   readSwitches,
   type SwitchSettings,
+  usbObstacles,
 } from "./core/switches.ts";
 import { type Tripwire, watchedPaths } from "./core/tripwire.ts";
+import { readUsbMemory } from "./core/usb-memory.ts";
+import type { UsbRule } from "./core/usb-rule.ts";
+import { parseUsbRules } from "./core/usb-rule-parse.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
 import { createEnforcer, type Enforcer } from "./enforce.ts";
 import { createFeed } from "./feed.ts";
@@ -82,6 +89,9 @@ import type { ReadBackPlace } from "./read-back.ts";
 import { answer } from "./requests.ts";
 import { statusOf } from "./status.ts";
 import { createStop } from "./stop-once.ts";
+import { createUsbControl } from "./usb.ts";
+import { createUsbPeople } from "./usb-people.ts";
+import { createRulebook } from "./usb-rulebook.ts";
 
 /**
  * The composition root: reads what this run is to be, builds the parts and joins them. Nothing is decided here but
@@ -94,6 +104,7 @@ const MAX_HASH_BYTES = 64 * 1024 * 1024;
 /** Of lines of the audit stream in one reply, which has to fit into a frame with all that is around them. */
 const MAX_LINES_BYTES = 60 * 1024;
 const STREAM_STOP_MS = 2_000;
+const MILLION = 1_000_000;
 /** Another daemon has the socket or the log: the kernel's rules are its own, and not ours to close. */
 const NOT_OURS = new Set(["socket-in-use", "log-locked"]);
 
@@ -103,6 +114,8 @@ type Setup = {
   readonly options: Options;
   readonly config: Config;
   readonly tripwires: readonly Tripwire[];
+  /** Of the configuration; the permanent ones come before them. */
+  readonly usbRules: readonly UsbRule[];
   readonly switches: SwitchSettings;
   readonly digest: string;
 };
@@ -250,6 +263,31 @@ async function start(setup: Setup, host: Host): Promise<void> {
     renewEveryMs: config.sensors.repeatWindowMs,
     opLog,
   });
+  const usbMemory = opened.fold.usb === null ? null : readUsbMemory(opened.fold.usb);
+  const usbRules = createRulebook({
+    store: openUsbRulesFile(options.stateDir),
+    configured: { rules: setup.usbRules, chosen: config.usb.rulesFile !== undefined },
+    signed: usbMemory?.rules ?? "",
+  });
+  const usb = createUsbControl({
+    gate: createUsbGate(),
+    missing: usbObstacles({
+      switchedOn: setup.switches.usb,
+      missingPrivilege: missingUsbPrivilege(),
+    }).map(({ what }) => what),
+    rules: usbRules,
+    memory: usbMemory,
+    clock,
+    localOffsetMinutes: (atMs) => -new Date(atMs).getTimezoneOffset(),
+    random: () => randomInt(MILLION) / MILLION,
+    hold: () => "enforcing",
+    mayAllow: () => daemon.state().room === "ok",
+    frozen: () => daemon.state().frozen !== null,
+    append: (entry) => daemon.record(entry),
+    submit: (signal) => daemon.submit(signal),
+    repeatWindowMs: config.sensors.repeatWindowMs,
+    opLog,
+  });
   const notifier = createNotifier();
   const inventory = createInventory({ everyMs: config.sensors.inventoryMs, wallMs: clock.wallMs });
   const daemon = createDaemon(
@@ -264,6 +302,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         return change && { path: `${options.stateDir}/log.key`, change };
       },
       enforcer,
+      usb,
       baseline,
       sensors,
       notifier,
@@ -295,6 +334,19 @@ async function start(setup: Setup, host: Host): Promise<void> {
     if (daemon.stopping()) throw new BoundaryError("stopping", `appending a record of kind ${entry.kind}`);
     return daemon.record(entry);
   };
+  const usbPeople = createUsbPeople({
+    control: usb,
+    rules: usbRules,
+    append: beforeStop,
+    wallMs: clock.wallMs,
+    mode: () => daemon.state().wanted,
+    obstacle: () => {
+      const { frozen } = daemon.state();
+      if (frozen) return { code: "clock-frozen", why: `nothing is allowed: ${frozen.why}` };
+      return fullDisk(daemon.state());
+    },
+    requireTerminal: config.ceremony.requireTerminal,
+  });
   const ended = new Set<string>(); // segments that are known to be immutable
   const office = {
     daemon,
@@ -307,6 +359,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     facts: createPeerFacts(),
     opLog,
     audit: stream,
+    usb: usbPeople,
     prune: oneAtATime((keptDays: number, by: number) =>
       prune(prunePlaceOf(options.logDir), beforeStop, opened.ring.genesis, {
         keptDays,
@@ -323,6 +376,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         sensors,
         baseline,
         stream: stream.state,
+        usb: usbPeople.status,
         clock,
         switches: setup.switches,
         obstacles: missing,
@@ -341,6 +395,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       pid: process.pid,
       config: setup.digest,
       network: enforcer.how === "kernel" ? "enforced" : `observed; missing: ${missing.join("; ")}`,
+      usb: usb.how === "enforced" ? "enforced" : `observed; missing: ${usb.missing.join("; ")}`,
     },
     {
       kind: opened.history.kind === "none" ? "first" : opened.history.kind === "clean" ? "clean" : "crash",
@@ -348,6 +403,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       digest: opened.fold.baselineDigest,
       lastAt: opened.fold.lastAt,
       sameBoot: opened.fold.lastBoot === clock.bootId(),
+      unwatched: usb.gap(),
     },
   );
   rememberEnforcement(setup, host.obstacles);
@@ -617,6 +673,7 @@ function ownFiles({ options, config }: Setup): readonly SelfPath[] {
   return [
     { path: options.configFile, part: "config" },
     ...(config.tripwiresFile ? [{ path: config.tripwiresFile, part: "config" } as const] : []),
+    ...(config.usb.rulesFile ? [{ path: config.usb.rulesFile, part: "config" } as const] : []),
     { path: `${options.stateDir}/log.vkey`, part: "key" },
     { path: `${root}daemon/`, part: "program" },
     { path: `${root}cli/`, part: "program" },
@@ -651,8 +708,31 @@ function readSetup(options: Options): Setup {
     throw new BoundaryError("config-invalid", renderProblems(tripwiresFile, tripwires.problems));
   const switches = readSwitches(config.value.enforcement, process.env);
   if (!switches.ok) throw new BoundaryError("config-invalid", switches.problem);
-  const digest = createHash("sha256").update(text).update("\0").update(tripwiresText).digest("hex");
-  return { options, config: config.value, tripwires: tripwires.value, switches: switches.value, digest };
+  const usbFile =
+    config.value.usb.rulesFile ?? fileURLToPath(new URL("../policies/usb.rules", import.meta.url));
+  const usbText = readText(usbFile);
+  const usbRules = readUsbRules(usbFile, usbText);
+  const digest = createHash("sha256").update([text, tripwiresText, usbText].join("\0")).digest("hex");
+  return {
+    options,
+    config: config.value,
+    tripwires: tripwires.value,
+    usbRules,
+    switches: switches.value,
+    digest,
+  };
+}
+
+function readUsbRules(file: string, text: string): readonly UsbRule[] {
+  const parsed = parseUsbRules(text);
+  if (parsed.ok) return parsed.rules;
+  const problems = parsed.problems.map(({ line, column, message, hint }) => ({
+    line,
+    column,
+    at: "",
+    problem: hint === "" ? message : `${message}: ${hint}`,
+  }));
+  throw new BoundaryError("config-invalid", renderProblems(file, problems));
 }
 
 /** An absent file is the default configuration, unless it was named; one that cannot be read is an error always. */

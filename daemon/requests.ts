@@ -18,6 +18,7 @@ import {
 } from "./core/roles.ts";
 import type { Person } from "./core/state.ts";
 import type { Tripwire } from "./core/tripwire.ts";
+import type { UsbTarget } from "./core/usb-facts.ts";
 import type { Daemon, Outcome } from "./daemon.ts";
 import type { Feed } from "./feed.ts";
 import type { Connection, OpLog, Peer, PeerFacts } from "./ports.ts";
@@ -33,9 +34,11 @@ import {
   type Request,
   type Status,
   type TripwireList,
+  type UsbGrantReply,
   type Verb,
 } from "./protocol/messages.ts";
 import { problem } from "./protocol/problem.ts";
+import type { UsbPeople } from "./usb-people.ts";
 
 /** What the verbs need of the rest of the daemon. */
 export type Office = {
@@ -52,6 +55,7 @@ export type Office = {
   /** One at a time. */
   readonly prune: (keptDays: number, by: number) => Promise<PruneReply>;
   readonly audit: Pick<AuditStream, "head" | "lines">;
+  readonly usb: UsbPeople;
   readonly opLog: OpLog;
 };
 
@@ -79,6 +83,12 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   },
   "events.subscribe": { role: "readonly", handle: subscribe },
   "tripwire.list": { role: "readonly", handle: tripwireList },
+  "usb.list": { role: "readonly", handle: ({ usb }) => usb.list() },
+  "usb.explain": { role: "readonly", handle: ({ usb }, { params }) => usb.explain(params.device) },
+  "usb.generate": { role: "readonly", handle: ({ usb }, { params }) => usb.propose(params) },
+  "usb.allow": { role: "operator", handle: (office, call) => sayOfUsb("allow", office, call) },
+  "usb.block": { role: "operator", handle: (office, call) => sayOfUsb("block", office, call) },
+  "usb.reject": { role: "operator", handle: (office, call) => sayOfUsb("reject", office, call) },
   check: { role: "readonly", handle: check },
   "key.show": { role: "readonly", auditor: true, handle: (office) => office.head() },
   "log.prune": { role: "admin", handle: pruneLog },
@@ -263,6 +273,15 @@ async function pruneLog(office: Office, { params, peer }: Call<"log.prune">): Pr
   if (office.daemon.state().frozen)
     throw new Refusal("clock-frozen", "what is old cannot be told: the clock moved");
   return office.prune(params.keptDays, peer.uid);
+}
+
+function sayOfUsb(
+  target: UsbTarget,
+  office: Office,
+  { params, person }: Pick<Call<"usb.allow">, "params" | "person">,
+): Promise<UsbGrantReply> {
+  const { device, permanent, forMs } = params;
+  return office.usb.say(target, { device, permanent, forMs: forMs ?? null, by: person() });
 }
 
 /** Once a connection: asking again changes nothing. */

@@ -15,6 +15,7 @@ export type StatusParts = {
   readonly sensors: readonly SignalSource[];
   readonly baseline: Baseline;
   readonly stream: () => StreamState;
+  readonly usb: () => Control;
   readonly clock: Clock;
   readonly switches: SwitchSettings;
   /** Why the network is only observed; empty when it is enforced. */
@@ -78,7 +79,7 @@ function controls(parts: StatusParts, checkedAt: string): readonly Control[] {
   const sensor = (name: string) => parts.sensors.find((one) => one.name === name)?.health();
   return [
     network(parts),
-    notBuilt("usb", sensor("usb"), parts.switches.usb, checkedAt),
+    parts.usb(),
     {
       name: "process",
       state: "absent",
@@ -113,15 +114,6 @@ function network(parts: StatusParts): Control {
     };
   }
   return { name: "network", state: "enforced", detail: parts.network, checkedAt };
-}
-
-function notBuilt(name: string, health: SensorHealth | undefined, on: boolean, checkedAt: string): Control {
-  if (health?.state === "absent") return { name, state: "absent", detail: health.why, checkedAt };
-  const control = watched(name, health, checkedAt);
-  return {
-    ...control,
-    detail: switched(`${control.detail}; USB is watched, not enforced, in this version`, on),
-  };
 }
 
 function switched(detail: string, on: boolean): string {

@@ -1,5 +1,5 @@
 import { MODES, type Mode } from "../core/mode.ts";
-import type { LogRecord, Value } from "./record.ts";
+import type { Data, LogRecord, Value } from "./record.ts";
 
 /** What a log says of the daemon: the state that a start goes on from. */
 export type Fold = {
@@ -20,6 +20,8 @@ export type Fold = {
   readonly baselineDigest: string;
   readonly firedByTripwire: Readonly<Record<string, number>>;
   readonly started: number;
+  /** The newest `usb.state`, as recorded; null when there is none. core/usb-memory.ts reads it. */
+  readonly usb: Data | null;
   /** The last field that could not be read, "seq 12: epoch"; "" when all could. */
   readonly unreadable: string;
 };
@@ -40,6 +42,7 @@ export function emptyFold(): Fold {
     baselineDigest: "",
     firedByTripwire: {},
     started: 0,
+    usb: null,
     unreadable: "",
   };
 }
@@ -70,6 +73,8 @@ export function fold(state: Fold, record: LogRecord): Fold {
       return withFired(withMode(next, record, next.frozen), record);
     case "baseline.set":
       return withBaseline(next, record);
+    case "usb.state":
+      return { ...next, usb: record.data };
     default:
       return next;
   }

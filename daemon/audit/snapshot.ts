@@ -10,10 +10,12 @@ import type { Data, LogRecord, Value } from "./record.ts";
  */
 export type Snapshot = { readonly fold: Fold; readonly frontier: Frontier };
 
-/** As it stands in a record. */
+/** As it stands in a record. Without `usb` where there is none: so older logs, which know nothing of it, stay what they are. */
 export function renderSnapshot(snapshot: Snapshot): Data {
   const { fold, frontier } = snapshot;
-  return { fold: { ...fold, wanted: fold.wanted ?? "" }, frontier: frontier.subtrees };
+  const { usb, ...rest } = fold;
+  const always = { ...rest, wanted: fold.wanted ?? "" };
+  return { fold: usb === null ? always : { ...always, usb }, frontier: frontier.subtrees };
 }
 
 /** The snapshot that a `log.snapshot` or `log.segment` record holds; null when it holds none, or none that can be read. */
@@ -37,18 +39,21 @@ export function isSnapshotLine(line: string): boolean {
 }
 
 function readFold(value: Value | undefined): Fold | null {
-  if (!isData(value) || Object.keys(value).length !== FIELDS) return null;
-  const { wanted, epoch, frozen, stop, lastAt, lastSeq, lastBoot, lastMono } = value;
-  const { baselineDigest, firedByTripwire, started, unreadable } = value;
+  if (!isData(value)) return null;
+  const { usb = null, ...rest } = value;
+  if (Object.keys(rest).length !== FIELDS || (usb !== null && !isData(usb))) return null;
+  const { wanted, epoch, frozen, stop, lastAt, lastSeq, lastBoot, lastMono } = rest;
+  const { baselineDigest, firedByTripwire, started, unreadable } = rest;
   const mode = wanted === "" ? null : MODES.find((each) => each === wanted);
   const known = STOPS.find((each) => each === stop);
   if (mode === undefined || known === undefined || !areTexts(frozen, lastAt, lastBoot, lastMono)) return null;
   if (!areTexts(baselineDigest, unreadable) || !areNumbers(epoch, lastSeq, started)) return null;
   if (!isData(firedByTripwire) || !areNumbers(...Object.values(firedByTripwire))) return null;
-  return { ...(value as Omit<Fold, "wanted">), wanted: mode };
+  return { ...(rest as Omit<Fold, "wanted" | "usb">), wanted: mode, usb };
 }
 
-const FIELDS = Object.keys(emptyFold()).length;
+/** Those that are always there: all but `usb`. */
+const FIELDS = Object.keys(emptyFold()).length - 1;
 const STOPS = ["none", "clean", "running"] as const;
 
 function isData(value: Value | undefined): value is Data {

@@ -132,6 +132,8 @@ export const ConfigSchema = z.strictObject({
           exempt: z.array(z.string().regex(UsbIds, 'write "1050:0407" or "1050:*"')).max(64).default([]),
         })
         .prefault({}),
+      /** Rules for USB devices, in USBGuard's language; without it the shipped ones (policies/usb.rules). */
+      rulesFile: AbsolutePath.optional(),
     })
     .prefault({}),
   ceremony: z

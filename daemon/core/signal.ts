@@ -20,6 +20,8 @@ export const SIGNAL_FACTS = {
    * why: too fast | too regular. Which keys they were is nowhere known.
    */
   "usb.keystrokes": ["port", "id", "keys", "milliseconds", "why"],
+  /** Somebody else changed the kernel's authorisation of USB. what: device | interface | default. */
+  "usb.changed": ["port", "what", "detail"],
   /** change: step | drift. milliseconds: signed, wall clock minus boot clock. */
   "clock.moved": ["change", "milliseconds"],
   /** Somebody else changed our nftables table, or did and took it back. what: missing | differs | dead-man. */

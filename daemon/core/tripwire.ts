@@ -43,6 +43,7 @@ export function sensorOf(
     case "network.route":
       return "network";
     case "usb.device":
+    case "usb.changed":
       return "usb";
     case "usb.keystrokes":
       return "keys";

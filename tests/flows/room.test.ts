@@ -3,6 +3,7 @@ import { resolveRoles } from "../../daemon/core/accounts.ts";
 import { createFeed } from "../../daemon/feed.ts";
 import { answer } from "../../daemon/requests.ts";
 import { settled, startHost } from "../support/host.ts";
+import { usbHost } from "../support/usb-host.ts";
 
 const MARK = 67_108_864;
 type Host = Awaited<ReturnType<typeof startHost>>;
@@ -29,6 +30,7 @@ async function check(host: Host, memoryClass: string): Promise<unknown> {
     prune: () => {
       throw new Error("not asked");
     },
+    usb: usbHost().people,
     opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
   };
   const connection = {

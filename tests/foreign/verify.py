@@ -134,6 +134,7 @@ def fold_record(fold, record):
         name = "other" if name not in counts and len(counts) >= MAX_TRIPWIRES else name
         counts[name] = counts.get(name, 0) + 1
     elif kind == "baseline.set": fold["baselineDigest"] = name
+    if kind == "usb.state": fold["usb"] = data  # not there before the first one
     if bad: fold["wanted"], fold["unreadable"] = "LOCKDOWN", f"seq {record['seq']}: {bad[0]}"
 
 class Walk:
@@ -205,7 +206,7 @@ class Walk:
         if self.fold is None:  # what was pruned is folded here alone
             with otherwise("snapshot-lies"):
                 fold = self.fold = copy.deepcopy(says["fold"])
-                types = [{name: type(of[name]) for name in of} for of in (fold, NEW_FOLD)]
+                types = [{name: type(of[name]) for name in of} for of in (fold, {**NEW_FOLD, **({"usb": {}} if "usb" in fold else {})})]
                 known = fold["wanted"] in ("", *MODES) and fold["stop"] in ("none", "running", "clean")
                 numbers = all(type(count) is int for count in fold["firedByTripwire"].values())
             need(types[0] == types[1] and known and numbers, "snapshot-lies", "it does not say what came before")

@@ -93,6 +93,18 @@ type HostOptions = {
   readonly tripwires?: readonly Tripwire[];
   readonly config?: Parameters<typeof ConfigSchema.parse>[0];
   readonly enforcing?: false;
+  readonly usb?: DaemonParts["usb"];
+};
+
+type DaemonParts = Parameters<typeof createDaemon>[0];
+
+/** A host without USB. */
+const NO_USB: DaemonParts["usb"] = {
+  modeIs: () => undefined,
+  look: () => undefined,
+  tick: () => undefined,
+  stop: () => undefined,
+  failure: () => "",
 };
 
 export const trip = (id: string, on: SignalKind, over: Partial<Tripwire> = {}): Tripwire => ({
@@ -187,6 +199,7 @@ export async function startHost(options: HostOptions = {}) {
       keyDamage: () => null,
       logRoom: () => disk.freeBytes,
       enforcer,
+      usb: options.usb ?? NO_USB,
       baseline,
       sensors,
       opLog: quiet,
