@@ -19,6 +19,7 @@ import type {
   PruneReply,
   Status,
   TripwireList,
+  UsbChallengeReply,
   UsbExplanationReply,
   UsbGrantReply,
   UsbList,
@@ -47,6 +48,7 @@ export type Replies = {
   "usb.allow": UsbGrantReply;
   "usb.block": UsbGrantReply;
   "usb.reject": UsbGrantReply;
+  "usb.challenge": UsbChallengeReply;
   "usb.generate": UsbPolicyReply;
 };
 
@@ -117,6 +119,7 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "usb.allow": { device: "object" },
   "usb.block": { device: "object" },
   "usb.reject": { device: "object" },
+  "usb.challenge": { port: "string", code: "string", until: "string" },
   "usb.generate": { text: "string" },
 };
 

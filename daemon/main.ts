@@ -47,6 +47,7 @@ import { createRulesWatch } from "./adapters/rules-watch.ts";
 import { claimSocketPath, prepareRuntimeDir } from "./adapters/socket-path.ts";
 import { createNotifier } from "./adapters/systemd.ts";
 import { tracesIn } from "./adapters/traces.ts";
+import { createKeyboardChallenge } from "./adapters/usb-challenge.ts";
 import { createUsbGate } from "./adapters/usb-gate.ts";
 import { openUsbRulesFile } from "./adapters/usb-rules-file.ts";
 import { createUsbSensor } from "./adapters/usb-watch.ts";
@@ -90,6 +91,7 @@ import { answer } from "./requests.ts";
 import { statusOf } from "./status.ts";
 import { createStop } from "./stop-once.ts";
 import { createUsbControl } from "./usb.ts";
+import { createUsbChallenges } from "./usb-challenges.ts";
 import { createUsbPeople } from "./usb-people.ts";
 import { createRulebook } from "./usb-rulebook.ts";
 
@@ -245,7 +247,11 @@ async function start(setup: Setup, host: Host): Promise<void> {
     createNetworkSensor({ clock, relistMs: config.sensors.relistMs }),
     files,
     createUsbSensor({ clock }),
-    createKeySensor({ clock, ...config.usb.keystrokes }),
+    createKeySensor({
+      clock,
+      ...config.usb.keystrokes,
+      onInjected: (port) => usbChallenges.injected(port),
+    }),
     createClockSensor({ clock, limits: config.clock, everyMs: config.enforcement.heartbeatMs }),
   ];
   const baseline = createBaseline({
@@ -283,6 +289,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     hold: () => "enforcing",
     mayAllow: () => daemon.state().room === "ok",
     frozen: () => daemon.state().frozen !== null,
+    challengeKeyboards: config.usb.challengeKeyboards,
     append: (entry) => daemon.record(entry),
     submit: (signal) => daemon.submit(signal),
     repeatWindowMs: config.sensors.repeatWindowMs,
@@ -334,17 +341,32 @@ async function start(setup: Setup, host: Host): Promise<void> {
     if (daemon.stopping()) throw new BoundaryError("stopping", `appending a record of kind ${entry.kind}`);
     return daemon.record(entry);
   };
+  const usbObstacle = () => {
+    const { frozen } = daemon.state();
+    if (frozen) return { code: "clock-frozen", why: `nothing is allowed: ${frozen.why}` } as const;
+    return fullDisk(daemon.state());
+  };
+  const usbChallenges = createUsbChallenges({
+    control: usb,
+    keyboard: createKeyboardChallenge({ clock }),
+    clock,
+    code: () => String(randomInt(MILLION)).padStart(6, "0"),
+    maxPerSecond: config.usb.keystrokes.maxPerSecond,
+    append: (entry) => {
+      if (!daemon.stopping()) daemon.record(entry);
+    },
+    submit: (signal) => daemon.submit(signal),
+    obstacle: usbObstacle,
+    opLog,
+  });
   const usbPeople = createUsbPeople({
     control: usb,
     rules: usbRules,
+    challenges: usbChallenges,
     append: beforeStop,
     wallMs: clock.wallMs,
     mode: () => daemon.state().wanted,
-    obstacle: () => {
-      const { frozen } = daemon.state();
-      if (frozen) return { code: "clock-frozen", why: `nothing is allowed: ${frozen.why}` };
-      return fullDisk(daemon.state());
-    },
+    obstacle: usbObstacle,
     requireTerminal: config.ceremony.requireTerminal,
   });
   const ended = new Set<string>(); // segments that are known to be immutable

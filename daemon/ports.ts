@@ -90,14 +90,12 @@ export type UsbPlace = { readonly port: string; readonly number: string };
 /** Has a person type a code on a new keyboard before the host gets it. */
 export interface KeyboardChallenge {
   /**
-   * Authorises the device, no driver for it, and listens to it alone. Passed: it is let go, authorised, without a driver,
-   * for the caller to bind. Anything else, and every rejection: it is not authorised any more, if it is there. `stopped`
-   * ends it. Rejects with BoundaryError("usb-challenge-failed") when the keyboard cannot be kept from the host meanwhile.
+   * Authorises the device, no driver for it, and listens to it alone. However it ends, the device is not authorised any
+   * more: one that has passed is let in as any other is. Rejects with BoundaryError("usb-challenge-failed") when the keyboard cannot be kept from the host meanwhile.
    */
   run(
     place: UsbPlace,
     asked: { readonly code: string; readonly timeoutMs: number; readonly maxPerSecond: number },
-    stopped: AbortSignal,
   ): Promise<ChallengeEnd | { readonly kind: "gone"; readonly why: string }>;
 }
 

@@ -89,6 +89,10 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   "usb.allow": { role: "operator", handle: (office, call) => sayOfUsb("allow", office, call) },
   "usb.block": { role: "operator", handle: (office, call) => sayOfUsb("block", office, call) },
   "usb.reject": { role: "operator", handle: (office, call) => sayOfUsb("reject", office, call) },
+  "usb.challenge": {
+    role: "operator",
+    handle: ({ usb }, { params, person }) => usb.challenge(params.device, person()),
+  },
   check: { role: "readonly", handle: check },
   "key.show": { role: "readonly", auditor: true, handle: (office) => office.head() },
   "log.prune": { role: "admin", handle: pruneLog },

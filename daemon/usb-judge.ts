@@ -14,6 +14,8 @@ export type UsbJudgeParts = {
   readonly random: () => number;
   /** Whether the clock is in doubt: then what a rule allows by the time of day is not allowed. */
   readonly frozen: () => boolean;
+  /** Whether what can type and is new needs more than a rule: a code typed on it, or a person's word. */
+  readonly challengeKeyboards: boolean;
   /** Everything that is plugged in. */
   readonly all: () => readonly HeldUsb[];
   readonly grants: () => readonly UsbGrant[];
@@ -62,6 +64,13 @@ export function createUsbJudge(parts: UsbJudgeParts): UsbJudge {
     return { ...word, target: "block", why: "allowed by the time of day, and the clock is in doubt" };
   }
 
+  /** Any HID device can say in its reports that it is a keyboard, whatever its interface says. */
+  function challenged(one: HeldUsb, word: UsbWord): UsbWord {
+    const types = one.look.facts.interfaces.some((codes) => codes.startsWith("03:"));
+    if (!parts.challengeKeyboards || word.target !== "allow" || one.standing !== "new" || !types) return word;
+    return { ...word, target: "block", why: "new, and can type: waits for its challenge" };
+  }
+
   function carriesInput(hub: HeldUsb): boolean {
     return parts
       .all()
@@ -80,7 +89,7 @@ export function createUsbJudge(parts: UsbJudgeParts): UsbJudge {
       subject: subjectOf(one.look),
       standing: one.standing,
       carriesInput: carriesInput(one),
-      byRules: doubted(byRules),
+      byRules: challenged(one, doubted(byRules)),
       byPerson: word ?? byPerson(one),
     };
   }

@@ -7,6 +7,7 @@ import { isStorage } from "./core/usb-policy.ts";
 import { renderUsbRule } from "./core/usb-rule-render.ts";
 import type {
   Control,
+  UsbChallengeReply,
   UsbDeviceView,
   UsbExplanationReply,
   UsbGrantReply,
@@ -14,6 +15,7 @@ import type {
   UsbPolicyReply,
 } from "./protocol/messages.ts";
 import type { UsbControl } from "./usb.ts";
+import type { UsbChallenges } from "./usb-challenges.ts";
 import { type HeldUsb, isController, subjectOf } from "./usb-held.ts";
 import { wordOfGrant } from "./usb-judge.ts";
 import { grantedRecord, rulesRecord } from "./usb-records.ts";
@@ -22,6 +24,7 @@ import type { Rulebook } from "./usb-rulebook.ts";
 export type UsbPeopleParts = {
   readonly control: UsbControl;
   readonly rules: Rulebook;
+  readonly challenges: Pick<UsbChallenges, "begin">;
   readonly append: (entry: ReturnType<typeof rulesRecord>) => { readonly durable: Promise<unknown> };
   readonly wallMs: () => number;
   readonly mode: () => Mode;
@@ -45,6 +48,8 @@ export type UsbPeople = {
   propose(options: { readonly ports: boolean; readonly hashes: boolean }): UsbPolicyReply;
   /** Resolves when it is recorded, and done as far as it can be at once. */
   say(target: UsbTarget, wish: UsbWish): Promise<UsbGrantReply>;
+  /** Begins a challenge, and gives the code that is to be typed. For a person at a terminal: the code goes to him. */
+  challenge(device: string, by: UsbWish["by"]): UsbChallengeReply;
   status(): Control;
 };
 
@@ -137,6 +142,12 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
     return { device: viewOf(one), until, rule };
   }
 
+  function challenge(device: string, by: UsbWish["by"]): UsbChallengeReply {
+    if (parts.requireTerminal && by.terminal === "")
+      throw new BoundaryError("usb-no-terminal", "a code is shown to a person at a terminal");
+    return parts.challenges.begin(find(device), by.name);
+  }
+
   function requireAllowable(one: HeldUsb, given: UsbGrant, wish: UsbWish): void {
     const obstacle = parts.obstacle();
     if (obstacle) throw new BoundaryError(obstacle.code, obstacle.why);
@@ -191,7 +202,7 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
     return { name, state: "enforced", detail: `${closed} controllers closed, ${seen}`, checkedAt };
   }
 
-  return { list, explain, propose, say, status };
+  return { list, explain, propose, say, challenge, status };
 }
 
 function viewOf({ look, verdict, failure }: HeldUsb): UsbDeviceView {

@@ -49,6 +49,15 @@ export function rulesRecord(
   return { kind: "usb.rules", data: { digest, rule: cut(rule, MAX_WHY), by: cut(by, MAX_TEXT), port } };
 }
 
+/** `outcome`: begun, passed, wrong, timeout, injected, gone, failed. The code is in no record. */
+export function challengedRecord(
+  { port, facts }: UsbLook,
+  { by, outcome, why }: { readonly by: string; readonly outcome: string; readonly why: string },
+): Entry {
+  const told = { by: cut(by, MAX_TEXT), outcome, why: cut(why, MAX_WHY) };
+  return { kind: "usb.challenged", data: { port, id: facts.id, hash: facts.hash, ...told } };
+}
+
 export function detachedRecord({ port, facts }: UsbLook): Entry {
   return { kind: "usb.detached", data: { port, id: facts.id, hash: facts.hash } };
 }

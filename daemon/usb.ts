@@ -53,6 +53,8 @@ export type UsbControlParts = {
   readonly append: (entry: Entry) => Receipt;
   readonly submit: (signal: Signal) => void;
   readonly repeatWindowMs: number;
+  /** Whether a new keyboard needs more than a rule: a code typed on it, or a person's word. */
+  readonly challengeKeyboards: boolean;
   readonly opLog: OpLog;
 };
 
@@ -97,6 +99,11 @@ export type UsbControl = {
    * when they cannot be made durable.
    */
   grant(given: UsbGrant, record: Entry): Promise<void>;
+  /**
+   * While somebody else has it (a challenge) the device is left as it is, unless the mode changes. Gives the way to
+   * return it, which brings it to what is decided.
+   */
+  lend(one: HeldUsb): () => void;
   /** Appends a `usb.state` with this digest: so the log signs permanent rules. */
   sign(rulesDigest: string): Receipt;
   /** The rules have become others: everything is decided anew. */
@@ -117,6 +124,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   const held = new Map<string, HeldUsb>();
   const repeats = createRepeats(parts.repeatWindowMs);
   const durables = new Map<string, Promise<unknown>>(); // of decisions that let something in, by their key
+  const lent = new Set<string>(); // plugs
   const monoEnds = new Map<string, number>(); // of grants, by key: a wall clock that is set back prolongs nothing
   const closedByUs = new Set<string>();
   const signals: Signal[] = [];
@@ -146,6 +154,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     localOffsetMinutes: parts.localOffsetMinutes,
     random: parts.random,
     frozen: parts.frozen,
+    challengeKeyboards: parts.challengeKeyboards,
     all: () => [...held.values()],
     grants: () => grants,
   });
@@ -207,6 +216,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   function takeIn(plug: string, look: UsbLook, isFirst: boolean): void {
     const one = held.get(plug);
     if (one) {
+      if (lent.has(plug)) return; // as it was: what it is meanwhile is no grant
       noticeTampering(one, look);
       if (driversOf(one.look) !== driversOf(look)) one.stale = true;
       one.look = look;
@@ -250,6 +260,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   }
 
   function settle(one: HeldUsb, which: "new" | "all"): void {
+    if (lent.has(one.plug)) return;
     if (which === "all" || one.stale || isNotGivenAgain(one)) decide(one);
     if (aim() === "nothing") return;
     const before = one.failure;
@@ -331,6 +342,15 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     one.look = broughtTo(look, order.device === "allow", lets);
     one.failure = "";
     return true;
+  }
+
+  /** What somebody else has is taken from him. */
+  function takeBack(): void {
+    for (const plug of lent) {
+      const one = held.get(plug);
+      if (one && aim() === "closed") bring(one, { device: "block", interfaces: new Set() });
+    }
+    lent.clear();
   }
 
   /** Something that the verdict allows is not there yet. */
@@ -549,6 +569,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     modeIs(next) {
       if (mode !== null && mode !== next)
         for (const one of held.values()) one.standing = one.look.authorized === true ? "kept" : "new";
+      if (mode !== next) takeBack(); // the new mode may refuse it
       const which = mode === next ? "new" : "all";
       mode = next;
       reconcile(which);
@@ -557,6 +578,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     tick,
     stop() {
       if (stopped) return;
+      takeBack();
       tellRepeats(repeats.drainAll());
       if (mode !== null) state("now");
       stopped = true;
@@ -602,6 +624,14 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       rulesDigest = before;
       if (receipt === null) throw new BoundaryError("internal", "signing rules that are the same as before");
       return receipt;
+    },
+    lend(one) {
+      lent.add(one.plug);
+      return () => {
+        lent.delete(one.plug);
+        one.stale = true;
+        reconcile("new");
+      };
     },
     rulesChanged() {
       rulesDigest = rules.digest();

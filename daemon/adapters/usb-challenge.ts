@@ -48,7 +48,7 @@ const SET_PROTOCOL = 0x0b;
 const BOOT = 0;
 const REPORT = 1;
 const BOOT_KEYBOARD = "03:01:01";
-/** The time is looked at this often, and whether somebody has had enough of waiting. */
+/** The time is looked at this often. */
 const REPORT_MS = 200;
 const LOOK_MS = 20;
 const REQUEST_MS = 1_000;
@@ -143,13 +143,11 @@ export function createKeyboardChallenge(options: KeyboardChallengeOptions): Keyb
   async function converse(
     keyboard: OpenedKeyboard,
     asked: Parameters<KeyboardChallenge["run"]>[1],
-    stopped: AbortSignal,
   ): Promise<Awaited<ReturnType<KeyboardChallenge["run"]>>> {
     const { code, timeoutMs, maxPerSecond } = asked;
     const challenge = beginChallenge({ code, maxPerSecond, deadlineUs: nowUs() + timeoutMs * 1_000 });
     let step: ChallengeStep = { kind: "going", challenge };
     while (step.kind === "going") {
-      if (stopped.aborted) return { kind: "gone", why: "ended" };
       try {
         const report = await keyboard.report(REPORT_MS);
         if (report === null) step = awaitReport(step.challenge, nowUs());
@@ -163,10 +161,9 @@ export function createKeyboardChallenge(options: KeyboardChallengeOptions): Keyb
   }
 
   return {
-    async run(place, asked, stopped) {
+    async run(place, asked) {
       const { port, number } = place;
       let keyboard: OpenedKeyboard | null = null;
-      let passed = false;
       requireOutside(place);
       try {
         put(`${port}/authorized`, "1");
@@ -182,14 +179,13 @@ export function createKeyboardChallenge(options: KeyboardChallengeOptions): Keyb
           throw impossible(`asking ${target.path} for the boot protocol`, cause);
         });
         await keyboard.request(SET_IDLE, 0).catch(() => undefined); // many do not know it: then they repeat reports
-        const end = await converse(keyboard, asked, stopped);
-        passed = end.kind === "passed";
+        const end = await converse(keyboard, asked);
+        // as drivers expect it
+        if (end.kind === "passed") await keyboard.request(SET_PROTOCOL, REPORT).catch(() => undefined);
         return end;
       } finally {
         try {
-          if (!passed)
-            deauthorize(place); // before it is let go
-          else await keyboard?.request(SET_PROTOCOL, REPORT).catch(() => undefined); // as the driver expects it
+          deauthorize(place); // before it is let go
         } finally {
           await keyboard?.close().catch(() => undefined);
         }
@@ -234,7 +230,11 @@ const openUsbfs: OpenKeyboard = async (bus, address) => {
         throw error;
       }
     },
-    close: () => device.close(),
+    async close() {
+      // closing alone leaves the claim until the object is collected
+      if (claimed !== -1) await device.releaseInterface(claimed).catch(() => undefined);
+      await device.close();
+    },
   };
 };
 

@@ -52,6 +52,7 @@ export const RECORD_KINDS = [
   "usb.detached",
   /** A person allowed, blocked or rejected a device; and the permanent rules have become others. */
   "usb.granted",
+  "usb.challenged",
   "usb.rules",
   /** What is plugged in and granted: the fold keeps the newest one. */
   "usb.state",

@@ -123,6 +123,8 @@ export const ConfigSchema = z.strictObject({
     .prefault({}),
   usb: z
     .strictObject({
+      /** A new keyboard is let in when a code was typed on it (`usb.challenge`), or a person allows it. */
+      challengeKeyboards: z.boolean().default(false),
       /** When keys count as injected. */
       keystrokes: z
         .strictObject({

@@ -106,6 +106,8 @@ export const PARAMS = {
   "usb.allow": UsbWish,
   "usb.block": UsbWish,
   "usb.reject": UsbWish,
+  /** A new keyboard: gives the code that is to be typed on it. */
+  "usb.challenge": z.strictObject({ device: UsbDeviceName }),
   /** A policy that allows what is plugged in. */
   "usb.generate": z.strictObject({ ports: z.boolean().default(false), hashes: z.boolean().default(true) }),
   check: CheckSchema,
@@ -256,6 +258,13 @@ export type UsbGrantReply = {
   readonly device: UsbDeviceView;
   readonly until: string;
   readonly rule: string;
+};
+/** `until`: RFC 3339. How it ends is a `usb.challenged` record. */
+export type UsbChallengeReply = {
+  readonly port: string;
+  readonly id: string;
+  readonly code: string;
+  readonly until: string;
 };
 export type UsbPolicyReply = { readonly text: string; readonly devices: number };
 export type EventList = { readonly events: readonly Event[] };

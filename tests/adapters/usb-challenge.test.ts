@@ -9,7 +9,6 @@ import { BoundaryError } from "../../daemon/core/errors.ts";
 
 const PLACE = { port: "1-2", number: "7" };
 const [BOOT_KEYBOARD, MOUSE, STORAGE] = ["03:01:01", "03:01:02", "08:06:50"];
-const never = new AbortController().signal;
 
 let top: string;
 let root: string;
@@ -98,10 +97,10 @@ function type(digits: string): void {
   }
 }
 
-function challenge(place = PLACE, timeoutMs = 5_000, stopped = never) {
+function challenge(place = PLACE, timeoutMs = 5_000) {
   const clock = createClock();
   const tested = createKeyboardChallenge({ clock, root, write, openKeyboard, driverMs: 60 });
-  return tested.run(place, { code: "407319", timeoutMs, maxPerSecond: 40 }, stopped);
+  return tested.run(place, { code: "407319", timeoutMs, maxPerSecond: 40 });
 }
 
 const authorized = () => readFileSync(join(root, "1-2/authorized"), "utf8").trim();
@@ -116,7 +115,7 @@ async function refusal(given: Promise<unknown>): Promise<string> {
   return String((error as BoundaryError).cause);
 }
 
-test("the right code: claimed without a driver, in boot protocol, and let go authorised, as drivers expect it", async () => {
+test("the right code: claimed without a driver, in boot protocol, and let go as it was, for the rules to let it in", async () => {
   const keyed = [...Array.from({ length: 3 }, () => Buffer.from([0, 0, 1, 1, 1, 1, 1, 1]))];
   reports.push(...keyed);
   type("407319");
@@ -129,9 +128,9 @@ test("the right code: claimed without a driver, in boot protocol, and let go aut
     "request 11 0",
     "request 10 0",
     "request 11 1",
+    "1-2/authorized=0",
     "close",
   ]);
-  expect(authorized()).toBe("1");
   expect(keyed.every((one) => one.every((byte) => byte === 0))).toBe(true); // overwritten
 });
 
@@ -152,13 +151,6 @@ test.each([
   act();
   expect(await challenge(PLACE, 3_000)).toMatchObject(end);
   expect(done.slice(-2)).toEqual(["1-2/authorized=0", "close"]);
-  expect(authorized()).toBe("0");
-});
-
-test("whoever has had enough of waiting ends it", async () => {
-  const stop = new AbortController();
-  setTimeout(() => stop.abort(), 50);
-  expect(await challenge(PLACE, 60_000, stop.signal)).toEqual({ kind: "gone", why: "ended" });
   expect(authorized()).toBe("0");
 });
 

@@ -5,8 +5,9 @@ import type { Mode } from "../../daemon/core/mode.ts";
 import type { Signal } from "../../daemon/core/signal.ts";
 import { readUsbMemory, type UsbMemory } from "../../daemon/core/usb-memory.ts";
 import { parseUsbRules } from "../../daemon/core/usb-rule-parse.ts";
-import type { UsbRulesStore } from "../../daemon/ports.ts";
+import type { KeyboardChallenge, UsbRulesStore } from "../../daemon/ports.ts";
 import { createUsbControl, type UsbControl } from "../../daemon/usb.ts";
+import { createUsbChallenges } from "../../daemon/usb-challenges.ts";
 import { createUsbPeople, type UsbPeople } from "../../daemon/usb-people.ts";
 import { createRulebook } from "../../daemon/usb-rulebook.ts";
 import { FakeUsb } from "./fake-usb.ts";
@@ -45,6 +46,8 @@ type Options = {
   readonly memory?: UsbMemory | null;
   readonly clock?: FakeClock;
   readonly missing?: readonly string[];
+  readonly challengeKeyboards?: boolean;
+  readonly keyboard?: KeyboardChallenge;
   /** Whether the rules are a person's. */
   readonly chosen?: boolean;
 };
@@ -94,14 +97,27 @@ export function usbHost(options: Options = {}) {
     hold: () => world.hold,
     mayAllow: () => world.room,
     frozen: () => world.frozen,
+    challengeKeyboards: options.challengeKeyboards ?? false,
     append,
     submit: (signal) => void signals.push(signal),
     repeatWindowMs: 60_000,
     opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
   });
+  const challenges = createUsbChallenges({
+    control,
+    keyboard: options.keyboard ?? { run: () => Promise.reject(new Error("no keyboard to challenge")) },
+    clock,
+    code: () => "407319",
+    maxPerSecond: 40,
+    append,
+    submit: (signal) => void signals.push(signal),
+    obstacle: () => (world.frozen ? { code: "clock-frozen", why: "the clock moved" } : null),
+    opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
+  });
   const people: UsbPeople = createUsbPeople({
     control,
     rules,
+    challenges,
     append,
     wallMs: clock.wallMs,
     mode: () => world.mode,
@@ -119,6 +135,7 @@ export function usbHost(options: Options = {}) {
     world,
     control,
     people,
+    challenges,
     rules,
     release: () => {
       log.state = "works";
