@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { UsbRule } from "../../daemon/core/usb-rule.ts";
 import { parseUsbRules } from "../../daemon/core/usb-rule-parse.ts";
 import { addUsbRules, removeUsbRules, renderUsbRule, ruleKey } from "../../daemon/core/usb-rule-render.ts";
 import { rules, rulesOf } from "../support/usb-rules.ts";
@@ -176,6 +177,19 @@ describe("properties", () => {
 
   test("what is written is printable ASCII on one line", () => {
     fc.assert(fc.property(rules, (rule) => /^[ -~]+$/.test(renderUsbRule(rule))));
+  });
+
+  test("every byte there is comes back as it was, and none is written that does something to a terminal", () => {
+    const name = Array.from({ length: 0x180 }, (_, code) => String.fromCharCode(code)).join("");
+    const rule: UsbRule = {
+      line: 1,
+      target: "allow",
+      attributes: [{ name: "name", operator: "equals", values: [name] }],
+      conditions: null,
+      label: null,
+    };
+    expect(renderUsbRule(rule)).toMatch(/^[ -~]+$/);
+    expect(rulesOf(renderUsbRule(rule))).toEqual([rule]);
   });
 
   const piece = fc.oneof(
