@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { UsbRule } from "../../daemon/core/usb-rule.ts";
+import { importUsbGuard } from "../../daemon/core/usb-rule-import.ts";
 import { parseUsbRules } from "../../daemon/core/usb-rule-parse.ts";
 import { addUsbRules, removeUsbRules, renderUsbRule, ruleKey } from "../../daemon/core/usb-rule-render.ts";
 import { rules, rulesOf } from "../support/usb-rules.ts";
@@ -236,6 +237,8 @@ describe("properties", () => {
           expect(message).toMatch(/^[ -~…]+$/);
           expect(hint).not.toBe("");
         }
+        // whatever is read is also imported, and looked over
+        expect(importUsbGuard(text).ok).toBe(parsed.ok);
       }),
       { numRuns: 5_000 },
     );
