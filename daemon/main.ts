@@ -269,7 +269,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     renewEveryMs: config.sensors.repeatWindowMs,
     opLog,
   });
-  const usbMemory = opened.fold.usb === null ? null : readUsbMemory(opened.fold.usb);
+  const usbMemory = readUsbMemory(opened.fold.usb);
   const usbRules = createRulebook({
     store: openUsbRulesFile(options.stateDir),
     configured: { rules: setup.usbRules, chosen: config.usb.rulesFile !== undefined },

@@ -20,8 +20,8 @@ export type Fold = {
   readonly baselineDigest: string;
   readonly firedByTripwire: Readonly<Record<string, number>>;
   readonly started: number;
-  /** The newest `usb.state`, as recorded; null when there is none. core/usb-memory.ts reads it. */
-  readonly usb: Data | null;
+  /** The newest `usb.state`, as recorded; {} when there is none. core/usb-memory.ts reads it. */
+  readonly usb: Data;
   /** The last field that could not be read, "seq 12: epoch"; "" when all could. */
   readonly unreadable: string;
 };
@@ -42,7 +42,7 @@ export function emptyFold(): Fold {
     baselineDigest: "",
     firedByTripwire: {},
     started: 0,
-    usb: null,
+    usb: {},
     unreadable: "",
   };
 }

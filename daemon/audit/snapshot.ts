@@ -15,7 +15,7 @@ export function renderSnapshot(snapshot: Snapshot): Data {
   const { fold, frontier } = snapshot;
   const { usb, ...rest } = fold;
   const always = { ...rest, wanted: fold.wanted ?? "" };
-  return { fold: usb === null ? always : { ...always, usb }, frontier: frontier.subtrees };
+  return { fold: Object.keys(usb).length === 0 ? always : { ...always, usb }, frontier: frontier.subtrees };
 }
 
 /** The snapshot that a `log.snapshot` or `log.segment` record holds; null when it holds none, or none that can be read. */
@@ -40,8 +40,9 @@ export function isSnapshotLine(line: string): boolean {
 
 function readFold(value: Value | undefined): Fold | null {
   if (!isData(value)) return null;
-  const { usb = null, ...rest } = value;
-  if (Object.keys(rest).length !== FIELDS || (usb !== null && !isData(usb))) return null;
+  const { usb = {}, ...rest } = value;
+  if (Object.keys(rest).length !== FIELDS || !isData(usb)) return null;
+  if (Object.hasOwn(value, "usb") && Object.keys(usb).length === 0) return null; // left out where it says nothing
   const { wanted, epoch, frozen, stop, lastAt, lastSeq, lastBoot, lastMono } = rest;
   const { baselineDigest, firedByTripwire, started, unreadable } = rest;
   const mode = wanted === "" ? null : MODES.find((each) => each === wanted);

@@ -17,7 +17,7 @@ export type ImportedUsbRules =
   | { readonly ok: false; readonly problems: readonly UsbProblem[] };
 
 /**
- * Reads a rules.conf of USBGuard. The language is the same; what USBGuard 1.1 does otherwise than it says, or otherwise
+ * Reads a rules.conf of USBGuard. The language is the same; what USBGuard (1.x, by its source) does otherwise than it says, or otherwise
  * than we do, is warned of. What it takes and we refuse (`match` and `device` as targets, `key`, conditions or labels
  * within a query, an argument of `true`) is a problem with its line: nothing is left out silently.
  */

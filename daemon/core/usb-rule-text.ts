@@ -3,6 +3,8 @@
  * printable ASCII is written as the bytes of its UTF-8, so a device's name can put nothing into a file or a terminal.
  */
 
+const LONGEST_SHOWN = 200;
+
 /** A text with its quotes, as a rule has it. `also`: a character that has to be written as a byte besides. */
 export function quoteText(text: string, also: ")" | null = null): string {
   const bytes = new TextEncoder().encode(text);
@@ -70,6 +72,11 @@ export function unquoteText(line: string, start: number): Unquoted {
 export function showText(text: string): string {
   const short = text.length > 60 ? `${text.slice(0, 60)}…` : text;
   return short.replaceAll(/[^ -~…]/gu, "?");
+}
+
+/** The beginning of a text that may be long, for a message. */
+export function clipText(text: string): string {
+  return text.length > LONGEST_SHOWN ? `${text.slice(0, LONGEST_SHOWN)}…` : text;
 }
 
 function closingQuote(line: string, from: number): number | null {

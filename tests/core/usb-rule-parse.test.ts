@@ -1,6 +1,8 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { UsbRule } from "../../daemon/core/usb-rule.ts";
+import { importUsbGuard } from "../../daemon/core/usb-rule-import.ts";
 import { parseUsbRules } from "../../daemon/core/usb-rule-parse.ts";
 import { addUsbRules, removeUsbRules, renderUsbRule, ruleKey } from "../../daemon/core/usb-rule-render.ts";
 import { rules, rulesOf } from "../support/usb-rules.ts";
@@ -178,6 +180,19 @@ describe("properties", () => {
     fc.assert(fc.property(rules, (rule) => /^[ -~]+$/.test(renderUsbRule(rule))));
   });
 
+  test("every byte there is comes back as it was, and none is written that does something to a terminal", () => {
+    const name = Array.from({ length: 0x180 }, (_, code) => String.fromCharCode(code)).join("");
+    const rule: UsbRule = {
+      line: 1,
+      target: "allow",
+      attributes: [{ name: "name", operator: "equals", values: [name] }],
+      conditions: null,
+      label: null,
+    };
+    expect(renderUsbRule(rule)).toMatch(/^[ -~]+$/);
+    expect(rulesOf(renderUsbRule(rule))).toEqual([rule]);
+  });
+
   const piece = fc.oneof(
     fc.constantFrom(
       "allow",
@@ -222,6 +237,8 @@ describe("properties", () => {
           expect(message).toMatch(/^[ -~…]+$/);
           expect(hint).not.toBe("");
         }
+        // whatever is read is also imported, and looked over
+        expect(importUsbGuard(text).ok).toBe(parsed.ok);
       }),
       { numRuns: 5_000 },
     );

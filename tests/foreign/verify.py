@@ -134,7 +134,7 @@ def fold_record(fold, record):
         name = "other" if name not in counts and len(counts) >= MAX_TRIPWIRES else name
         counts[name] = counts.get(name, 0) + 1
     elif kind == "baseline.set": fold["baselineDigest"] = name
-    if kind == "usb.state": fold["usb"] = data  # not there before the first one
+    if kind == "usb.state": fold.pop("usb", 0); fold.update({"usb": data} if data else {})  # left out where it says nothing
     if bad: fold["wanted"], fold["unreadable"] = "LOCKDOWN", f"seq {record['seq']}: {bad[0]}"
 
 class Walk:

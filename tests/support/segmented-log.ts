@@ -6,6 +6,7 @@ import { emptyFold, fold } from "../../daemon/audit/fold.ts";
 import { renderLine } from "../../daemon/audit/line.ts";
 import { append, copyFrontier, emptyFrontier, leafHash, root } from "../../daemon/audit/merkle.ts";
 import { type Data, FIRST_PREV, type LogRecord } from "../../daemon/audit/record.ts";
+import { renderSnapshot } from "../../daemon/audit/snapshot.ts";
 import type { Signer } from "../../daemon/ports.ts";
 
 /**
@@ -66,8 +67,8 @@ export function createSegmentedLog(genesis: Signer): SegmentedLog {
   }
 
   function snapshot() {
-    const { wanted, ...rest } = state;
-    return { fold: { ...rest, wanted: wanted ?? "" } as Data, frontier: [...frontier.subtrees] };
+    const { fold: rendered } = renderSnapshot({ fold: state, frontier });
+    return { fold: rendered as Data, frontier: [...frontier.subtrees] };
   }
 
   function announce(next: Signer, says: Data = {}): void {
