@@ -30,7 +30,7 @@ export function prepareInput(fd: number): void {
   const mask = Buffer.alloc(16);
   mask.writeUInt32LE(EV_MSC, 0);
   mask.writeUInt32LE(none.length, 4);
-  mask.writeBigUInt64LE(BigInt(koffi.address(none)), 8);
+  mask.writeBigUInt64LE(koffi.address(none), 8);
   ioctl(fd, EVIOCSMASK, mask); // a kernel before 4.4 has none: then they are passed over
 }
 

@@ -116,7 +116,7 @@ async function refusal(given: Promise<unknown>): Promise<string> {
 }
 
 test("the right code: claimed without a driver, in boot protocol, and let go as it was, for the rules to let it in", async () => {
-  const keyed = [...Array.from({ length: 3 }, () => Buffer.from([0, 0, 1, 1, 1, 1, 1, 1]))];
+  const keyed = Array.from({ length: 3 }, () => Buffer.from([0, 0, 1, 1, 1, 1, 1, 1]));
   reports.push(...keyed);
   type("407319");
   expect(await challenge()).toEqual({ kind: "passed" });
