@@ -146,12 +146,17 @@ export function createKeySensor(options: KeySensorOptions): SignalSource {
   }
 
   function read(one: Watched): void {
+    for (const atUs of downTimes(one)) judge(one, atUs);
+  }
+
+  function downTimes(one: Watched): readonly number[] {
     try {
       const length = readSync(one.fd, buffer, 0, READ_BYTES, null);
       if (length === 0) forget(one);
-      for (const atUs of keyDownTimes(buffer.subarray(0, length))) judge(one, atUs);
+      return keyDownTimes(buffer.subarray(0, length));
     } catch (error) {
       if (!isWaiting(error)) forget(one); // unplugged; what is still there is taken up at the next look
+      return [];
     } finally {
       buffer.fill(0); // it held which keys they were
     }
