@@ -16,6 +16,7 @@ export const ROWS: readonly Row[] = [
   ),
   row("mode", "Show or change the mode", () => import("./commands/mode.ts")),
   row("ceremony", "Leave LOCKDOWN", () => import("./commands/ceremony.ts")),
+  row("usb", "See and decide which USB devices are let in", () => import("./commands/usb.ts")),
   row("watch", "Follow what happens, live, until Ctrl-C", () => import("./commands/watch.ts")),
   row("events", "Show the newest records, oldest first", () => import("./commands/events.ts")),
   row("tripwire", "Look at the tripwires", () => import("./commands/tripwire.ts")),

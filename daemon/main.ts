@@ -455,6 +455,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
 /** Loads the last mode's rules without a daemon to renew them, or LOCKDOWN when the last mode is not known for certain. */
 async function close(setup: Setup): Promise<void> {
   const { options, config } = setup;
+  if (!isTaken(options.logDir)) closeUsb(setup);
   const { enforcer, obstacles } = openKernel(setup);
   if (enforcer.how === "observed") {
     const missing = obstacles.map(({ what }) => what).join("; ");
@@ -478,6 +479,21 @@ async function close(setup: Setup): Promise<void> {
   const settled = enforcer.settle(mode);
   if (!settled.ok) throw new BoundaryError("nft-failed", `loading the rules of ${mode}: ${settled.why}`);
   process.stdout.write(`${mode} is in the kernel\n`);
+}
+
+/** New devices and interfaces only: what is there is for the next start to decide, which knows the rules and the log. */
+function closeUsb({ switches }: Setup): void {
+  const missing = usbObstacles({ switchedOn: switches.usb, missingPrivilege: missingUsbPrivilege() });
+  if (missing.length > 0) {
+    if (!switches.usb) return;
+    process.stderr.write(
+      `boundary-daemon: USB is not closed; missing: ${missing.map(({ what }) => what).join("; ")}\n`,
+    );
+    process.exitCode = EXIT.noStart;
+    return;
+  }
+  const gate = createUsbGate();
+  for (const { port, defaults } of gate.glance()) if (defaults !== null) gate.setDefaults(port, "closed");
 }
 
 /** Whether a living daemon has the log: then the kernel's rules are its own. */

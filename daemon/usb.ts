@@ -612,9 +612,10 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       if (given.target !== "allow") take(given);
       const before = grants;
       grants = withGrant(grants, given); // as the record of the state has it
-      const receipts = [parts.append(entry), state("now")];
+      const { durable } = parts.append(entry);
+      const pictured = state("now")?.durable ?? durable;
       grants = before;
-      await Promise.all(receipts.map((receipt) => receipt?.durable));
+      await Promise.all([durable, pictured]);
       if (given.target === "allow") take(given);
     },
     sign(digest) {

@@ -71,7 +71,7 @@ export class FakeUsb implements UsbGate {
   }
 
   unplug(port: string): void {
-    for (const name of [...this.plugged.keys()])
+    for (const name of this.plugged.keys())
       if (name === port || name.startsWith(`${port}.`)) this.plugged.delete(name);
   }
 

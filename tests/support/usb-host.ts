@@ -13,7 +13,7 @@ import { createRulebook } from "../../daemon/usb-rulebook.ts";
 import { FakeUsb } from "./fake-usb.ts";
 import { FakeClock, settled } from "./host.ts";
 
-export const ALLOW_ALL = "allow";
+const ALLOW_ALL = "allow";
 
 /** The permanent rules in memory. */
 export class FakeRulesStore implements UsbRulesStore {
@@ -61,8 +61,8 @@ export function usbHost(options: Options = {}) {
   const signals: Signal[] = [];
   const log: { state: "works" | "holds" | "fails" } = { state: "works" };
   const held: (() => void)[] = [];
-  const world = {
-    hold: options.hold ?? ("enforcing" as Hold),
+  const world: { hold: Hold; frozen: boolean; room: boolean; mode: Mode } = {
+    hold: options.hold ?? "enforcing",
     frozen: false,
     room: true,
     mode: options.mode ?? "OPEN",
