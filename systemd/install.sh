@@ -105,6 +105,8 @@ stage() {
   (cd "$here" && packages) | while read -r path; do
     mkdir -p "$new/$(dirname "$path")"
     cp -R "$here/$path" "$new/$path"
+    # Node's headers, a third of all that is installed: nothing is compiled here
+    case $path in node_modules/node-linux-*) rm -rf "$new/$path/include" ;; esac
   done
   node=$(readlink "$here/node_modules/.bin/node")
   [ -x "$new/node_modules/.bin/$node" ] || fail 1 "no node among the packages: $node"

@@ -117,7 +117,11 @@ export function udp(packet: Packet, fromPort: number, toPort: number): Buffer {
 }
 
 /** ARP, "who has" or "is at". */
-export function arp(what: "request" | "reply", from: { mac: Mac; ip: string }, to: { mac: Mac; ip: string }): Buffer {
+export function arp(
+  what: "request" | "reply",
+  from: { mac: Mac; ip: string },
+  to: { mac: Mac; ip: string },
+): Buffer {
   const head = Buffer.from([0, 1, 8, 0, 6, 4, 0, what === "request" ? 1 : 2]);
   return Buffer.concat([head, macBytes(from.mac), bytes4(from.ip), macBytes(to.mac), bytes4(to.ip)]);
 }
@@ -125,7 +129,12 @@ export function arp(what: "request" | "reply", from: { mac: Mac; ip: string }, t
 /** The answer to an IPv6 neighbour solicitation for our address. */
 export function advertisement(packet: Packet, mac: Mac): Buffer {
   const head = Buffer.from([136, 0, 0, 0, 0x60, 0, 0, 0]);
-  return withIpv6(packet, PROTOCOL.icmp6, Buffer.concat([head, bytes6(packet.from), Buffer.from([2, 1]), macBytes(mac)]), 2);
+  return withIpv6(
+    packet,
+    PROTOCOL.icmp6,
+    Buffer.concat([head, bytes6(packet.from), Buffer.from([2, 1]), macBytes(mac)]),
+    2,
+  );
 }
 
 /** Which address a neighbour solicitation asks for. */
@@ -159,7 +168,10 @@ function withIpv6({ from, to }: Packet, protocol: number, body: Buffer, sumAt: n
   head[7] = 255;
   bytes6(from).copy(head, 8);
   bytes6(to).copy(head, 24);
-  const pseudo = Buffer.concat([head.subarray(8, 40), Buffer.from([0, 0, body.length >> 8, body.length & 0xff, 0, 0, 0, protocol])]);
+  const pseudo = Buffer.concat([
+    head.subarray(8, 40),
+    Buffer.from([0, 0, body.length >> 8, body.length & 0xff, 0, 0, 0, protocol]),
+  ]);
   return Buffer.concat([head, summed(body, sumAt, pseudo)]);
 }
 
@@ -192,7 +204,8 @@ function bytes4(address: string): Buffer {
 
 function bytes6(address: string): Buffer {
   const [head = "", tail = ""] = address.split("::");
-  const groups = (text: string) => (text === "" ? [] : text.split(":").map((group) => Number.parseInt(group, 16)));
+  const groups = (text: string) =>
+    text === "" ? [] : text.split(":").map((group) => Number.parseInt(group, 16));
   const [before, after] = [groups(head), groups(tail)];
   const all = [...before, ...new Array<number>(8 - before.length - after.length).fill(0), ...after];
   return Buffer.from(all.flatMap((group) => [group >> 8, group & 0xff]));
@@ -208,5 +221,9 @@ function ipv6(frame: Buffer, at: number): string {
   const runs = groups.join(":").match(/(?:^|:)0(?::0)+(?=:|$)/g) ?? [];
   const longest = runs.reduce((best, one) => (one.length > best.length ? one : best), "");
   const text = groups.join(":").replace(longest, ":");
-  return longest === "" ? text : text.startsWith("::") || !/^:|:$/.test(text) ? text : text.replace(/^:|:$/, "::");
+  return longest === ""
+    ? text
+    : text.startsWith("::") || !/^:|:$/.test(text)
+      ? text
+      : text.replace(/^:|:$/, "::");
 }

@@ -84,7 +84,9 @@ export async function startGuest(parts: GuestParts): Promise<Guest> {
   const ok = async (command: string, seconds?: number): Promise<string> => {
     const ran = await agent.run(command, seconds);
     if (ran.code === 0) return ran.stdout;
-    throw new Error(`in the guest: ${command.slice(0, 200)}: exit ${ran.code}: ${ran.stderr}${ran.stdout}`.slice(0, 2_000));
+    throw new Error(
+      `in the guest: ${command.slice(0, 200)}: exit ${ran.code}: ${ran.stderr}${ran.stdout}`.slice(0, 2_000),
+    );
   };
   const upAgain = async (cause: () => unknown): Promise<void> => {
     const up = agent.hello(BOOT_MS);
@@ -117,7 +119,11 @@ export async function startGuest(parts: GuestParts): Promise<Guest> {
 }
 
 /** Asks again and again until `wanted` holds. Gives whether it did, within the time. */
-export async function until(wanted: () => Promise<boolean>, withinMs: number, everyMs = 500): Promise<boolean> {
+export async function until(
+  wanted: () => Promise<boolean>,
+  withinMs: number,
+  everyMs = 500,
+): Promise<boolean> {
   const end = performance.now() + withinMs;
   for (;;) {
     if (await wanted()) return true;

@@ -2,12 +2,13 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { isOnHost, missingFor } from "../support/setup.ts";
 import { type Guest, type GuestParts, startGuest } from "./guest.ts";
 import { NoImage, provideImage } from "./image.ts";
 import { makeProductDisk } from "./product.ts";
 import { createReport, type Report } from "./report.ts";
-import { SCENARIOS, type Scenario } from "./scenarios.ts";
 import { install } from "./scenarios/install.ts";
+import { SCENARIOS, type Scenario } from "./scenarios.ts";
 import { createStage } from "./stage.ts";
 
 const HELP = `npm run test:vm: the product in a machine of its own, with systemd, udev, reboots and power cuts
@@ -52,7 +53,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => 
 setTimeout(() => void endEarly("the deadline"), DEADLINE_MS).unref();
 
 await run().catch((error: unknown) => {
-  if (error instanceof NoImage) return finish(`no guest: ${error.message}`);
+  if (error instanceof NoImage) return finish(`${error.message}`);
   newReport("run").check(`went on to the end`, false, String(error));
   return finish();
 });
@@ -60,6 +61,8 @@ await run().catch((error: unknown) => {
 async function run(): Promise<void> {
   const chosen = SCENARIOS.filter(({ name }) => values.only?.includes(name) ?? true);
   if (chosen.length === 0) throw new Error(`there is no scenario ${values.only?.join(", ")}`);
+  const missing = missingFor("vm", isOnHost).map(({ what }) => what);
+  if (missing.length > 0) throw new NoImage(`missing: ${missing.join(", ")}`);
   const image = provideImage((line) => console.log(line));
   const product = makeProductDisk(directory);
   const first = join(directory, "first");

@@ -136,7 +136,10 @@ export async function startPeer(path: string, end: End, guest: End): Promise<Pee
 }
 
 /** Pings until stopped: what answers while the guest boots. Gives how many were sent and which were answered, and when. */
-export function keepPinging(peer: Peer, everyMs: number): { stop(): Promise<{ sent: number; answered: number }> } {
+export function keepPinging(
+  peer: Peer,
+  everyMs: number,
+): { stop(): Promise<{ sent: number; answered: number }> } {
   let going = true;
   const tally = { sent: 0, answered: 0 };
   const running = (async () => {

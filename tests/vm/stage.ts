@@ -67,7 +67,9 @@ export function createStage(guest: Guest, report: Report): Stage {
     ctl,
     ceremony: async (reason) => {
       const line = `boundaryctl ceremony begin --reason ${quoted(reason)}`;
-      await guest.ok(`install -m 0755 /dev/null /run/ceremony && cat >/run/ceremony <<'END'\n${CEREMONY}\nEND`);
+      await guest.ok(
+        `install -m 0755 /dev/null /run/ceremony && cat >/run/ceremony <<'END'\n${CEREMONY}\nEND`,
+      );
       return guest.run(`runuser -u olga -- bash /run/ceremony ${quoted(line)}`, 180);
     },
     status: async () => {
@@ -86,7 +88,8 @@ export function createStage(guest: Guest, report: Report): Stage {
     },
     checkPaths,
     daemonUp: async () => {
-      const active = () => guest.run("systemctl is-active --quiet boundary-daemon").then(({ code }) => code === 0);
+      const active = () =>
+        guest.run("systemctl is-active --quiet boundary-daemon").then(({ code }) => code === 0);
       const up = await until(active, ACTIVE_MS);
       const state = up ? "" : (await guest.run("systemctl status --no-pager boundary-daemon")).stdout;
       report.check("the daemon is active: it has said READY", up, state);

@@ -1,4 +1,3 @@
-import { keepPinging } from "../peer.ts";
 import { quoted, type Stage } from "../stage.ts";
 
 /** CAP_LINUX_IMMUTABLE (9) and CAP_NET_ADMIN (12). */
@@ -9,7 +8,9 @@ const MAX_EXPOSURE = 2.5;
 /** As a user would: from a built tree, by install.sh, then enabled. Leaves a daemon in RESTRICTED that enforces. */
 export async function install(stage: Stage): Promise<void> {
   const { guest, check } = stage;
-  await guest.ok("sysctl -qw net.ipv4.ip_forward=1; echo net.ipv4.ip_forward=1 >/etc/sysctl.d/forward.conf");
+  await guest.ok(
+    "echo net.ipv4.ip_forward=1 >/etc/sysctl.d/forward.conf; echo 1 >/proc/sys/net/ipv4/ip_forward",
+  );
   await stage.checkPaths("a host without the daemon", "all");
 
   await guest.ok("mkdir -p /mnt/product && mount -o ro /dev/vdb /mnt/product");
@@ -19,7 +20,9 @@ export async function install(stage: Stage): Promise<void> {
   // what a person waits for is not what is tested here
   await guest.ok("printf 'ceremony:\\n  coolDownMs: 1000\\n' >>/etc/boundary-daemon/config.yaml");
   await guest.ok("touch /etc/boundary-daemon/lockdown-on-failure");
-  const good = await guest.run("runuser -u boundary -- boundary-daemon --check-config --config /etc/boundary-daemon/config.yaml");
+  const good = await guest.run(
+    "runuser -u boundary -- boundary-daemon --check-config --config /etc/boundary-daemon/config.yaml",
+  );
   check("the installed configuration is good", good.code === 0, good.stderr);
 
   const enabled = await guest.run("systemctl enable --now boundary-early boundary-daemon", 120);
@@ -38,12 +41,21 @@ async function identity({ guest, check }: Stage, pid: number): Promise<void> {
   check("the daemon runs as boundary", status.trimEnd().endsWith("boundary"), status);
   for (const name of ["CapEff", "CapPrm", "CapBnd", "CapAmb"])
     check(`${name} is CAP_NET_ADMIN and CAP_LINUX_IMMUTABLE`, field(name) === CAPABILITIES, field(name));
-  check("it cannot gain privileges, and has a system call filter", field("NoNewPrivs") === "1" && field("Seccomp") === "2");
+  check(
+    "it cannot gain privileges, and has a system call filter",
+    field("NoNewPrivs") === "1" && field("Seccomp") === "2",
+  );
   const watchdog = await guest.ok("systemctl show -P WatchdogUSec boundary-daemon");
   check("systemd waits for its watchdog messages", watchdog.trim() === "10s", watchdog);
-  const security = await guest.ok("systemd-analyze security --no-pager boundary-daemon.service boundary-early.service | grep Overall");
+  const security = await guest.ok(
+    "systemd-analyze security --no-pager boundary-daemon.service boundary-early.service | grep Overall",
+  );
   const worst = Math.max(...[...security.matchAll(/: ([0-9.]+)/g)].map((hit) => Number(hit[1])));
-  check(`systemd-analyze security of the running units: at most ${MAX_EXPOSURE}`, worst <= MAX_EXPOSURE, security);
+  check(
+    `systemd-analyze security of the running units: at most ${MAX_EXPOSURE}`,
+    worst <= MAX_EXPOSURE,
+    security,
+  );
 }
 
 /** From within the daemon's mount namespace and control group, as its user: what the unit lets through and what not. */
@@ -68,15 +80,20 @@ async function sandbox({ guest, check }: Stage, pid: number): Promise<void> {
   const power = await asBoundary(`echo on >${usb}/power/control`);
   check("but not a controller's other files", power.code !== 0);
   const denied: readonly (readonly [string, string])[] = [
-    ["/proc/sys", "echo 1 >/proc/sys/vm/drop_caches"],
-    ["/sys outside the devices", "echo 1 >/sys/kernel/profiling || echo 0 >/sys/module/usbcore/parameters/blinkenlights"],
+    ["/proc/sys", "echo 60 >/proc/sys/vm/swappiness"],
+    ["/sys outside the devices", "echo 2 >/sys/module/usbcore/parameters/autosuspend"],
     ["the program", ": >>/usr/lib/boundary-daemon/package.json"],
     ["the configuration", ": >>/etc/boundary-daemon/config.yaml"],
     ["a disk", ": </dev/vda"],
   ];
   for (const [what, line] of denied) {
     const ran = await within(`bash -c ${quoted(line)}`);
-    check(`not even root inside the sandbox touches ${what}`, ran.code !== 0, ran.stderr);
+    const outside = await guest.run(line); // else the line itself would be wrong
+    check(
+      `not even root inside the sandbox touches ${what}`,
+      ran.code !== 0 && outside.code === 0,
+      outside.stderr,
+    );
   }
   const input = await within(`bash -c ${quoted(": </dev/input/event0")}`);
   check("keyboards can be opened for reading", input.code === 0, input.stderr);
@@ -96,21 +113,18 @@ async function asked(stage: Stage): Promise<void> {
   check("the control network is enforced", network?.state === "enforced", network);
   const stranger = await guest.run("runuser -u mallory -- boundaryctl status", 90);
   check("who is not in the group gets no answer", stranger.code !== 0 && stranger.stdout === "", stranger);
-  const version = await guest.run("man -w boundaryctl 2>/dev/null; ls /usr/share/man/man1/boundaryctl.1 /usr/share/bash-completion/completions/boundaryctl");
+  const version = await guest.run(
+    "man -w boundaryctl 2>/dev/null; ls /usr/share/man/man1/boundaryctl.1 /usr/share/bash-completion/completions/boundaryctl",
+  );
   check("man page and completion are there", version.code === 0, version.stderr);
 }
 
 async function shipping({ guest, check }: Stage): Promise<void> {
   await guest.ok("systemctl start boundary-ship");
   const shown = await guest.ok("systemctl show -P ConditionResult -P ActiveState boundary-ship");
-  check("boundary-ship is left out: it was not told where to", shown.includes("no") && shown.includes("inactive"), shown);
-}
-
-/** A control: the wire and the pings work, and a host without us answers while it boots. */
-export async function bootOfAnOpenHost(stage: Stage): Promise<void> {
-  const pings = keepPinging(stage.guest.outside, 200);
-  await stage.guest.reboot();
-  const came = await stage.guest.run("until ip -br a | grep -q 10.66; do sleep 0.2; done; sleep 2", 60);
-  const { sent, answered } = await pings.stop();
-  stage.check("without the daemon pings are answered during a boot", came.code === 0 && answered > 0, `${answered} of ${sent}`);
+  check(
+    "boundary-ship is left out: it was not told where to",
+    shown.includes("no") && shown.includes("inactive"),
+    shown,
+  );
 }
