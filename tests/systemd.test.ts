@@ -115,6 +115,7 @@ describe("the unit files", () => {
     const unit = readUnit("boundary-daemon.service");
     expect(valuesOf(unit, "Service", "ExecStopPost")[0]).toMatch(/ --close$/);
     expect(valuesOf(unit, "Service", "Restart")).toEqual(["on-failure"]);
+    expect(valuesOf(unit, "Service", "KillMode")).toEqual(["mixed"]);
     expect(valuesOf(unit, "Unit", "StartLimitIntervalSec")).not.toEqual([]);
     expect(valuesOf(unit, "Unit", "OnFailure")).toEqual(["boundary-lockdown.service"]);
     expect(valuesOf(readUnit("boundary-early.service"), "Unit", "OnFailure")).toEqual([

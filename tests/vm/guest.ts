@@ -162,7 +162,11 @@ function startQemu(parts: GuestParts, at: (name: string) => string, disk: string
     ...(parts.from === null ? [] : ["-loadvm", parts.from.name]),
   ];
   const log = openSync(at("qemu.log"), "w");
-  return spawn("qemu-system-x86_64", args, { stdio: ["ignore", log, log] });
+  const qemu = spawn("qemu-system-x86_64", args, { stdio: ["ignore", log, log] });
+  const end = () => qemu.kill("SIGKILL"); // however this process ends, no machine is left running
+  process.once("exit", end);
+  qemu.once("exit", () => process.off("exit", end));
+  return qemu;
 }
 
 function tail(file: string): string {

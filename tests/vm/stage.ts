@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Ran } from "./agent.ts";
-import { type Guest, until } from "./guest.ts";
+import type { Guest } from "./guest.ts";
 import type { Report } from "./report.ts";
 
 /** What a scenario works with: a guest, the operator's hands in it, and where its checks are counted. */
@@ -45,7 +45,7 @@ const OPEN: Readonly<Record<Paths, readonly Path[]>> = {
   "loopback only": ["local4", "local6"],
   nothing: [],
 };
-const ACTIVE_MS = 120_000;
+const ACTIVE_S = 300;
 
 export function createStage(guest: Guest, report: Report): Stage {
   const as = (user: string, args: readonly string[], seconds = 90) =>
@@ -74,7 +74,7 @@ export function createStage(guest: Guest, report: Report): Stage {
     },
     status: async () => {
       const ran = await ctl("status", "--json");
-      if (ran.code !== 0 && ran.stdout === "") throw new Error(`boundaryctl status: ${ran.stderr}`);
+      if (!ran.stdout.includes('"mode"')) throw new Error(`boundaryctl status: ${ran.stderr}${ran.stdout}`);
       return JSON.parse(ran.stdout) as StatusShape;
     },
     records: async (kind) => {
@@ -88,9 +88,7 @@ export function createStage(guest: Guest, report: Report): Stage {
     },
     checkPaths,
     daemonUp: async () => {
-      const active = () =>
-        guest.run("systemctl is-active --quiet boundary-daemon").then(({ code }) => code === 0);
-      const up = await until(active, ACTIVE_MS);
+      const up = await waitInside(guest, "systemctl is-active --quiet boundary-daemon", ACTIVE_S);
       const state = up ? "" : (await guest.run("systemctl status --no-pager boundary-daemon")).stdout;
       report.check("the daemon is active: it has said READY", up, state);
       return Number(await guest.ok("systemctl show -P MainPID boundary-daemon"));
@@ -101,6 +99,7 @@ export function createStage(guest: Guest, report: Report): Stage {
 /** Reads the code off a terminal and types it there: bash's own, with script(1) for the terminal. */
 const CEREMONY = String.raw`
 coproc T { script -qefc "$1" /dev/null; }
+pid=$T_PID
 screen=
 while IFS= read -r -n 1 -d '' -t 120 -u "\${T[0]}" letter; do
   screen+=$letter
@@ -112,7 +111,7 @@ while IFS= read -r -n 1 -d '' -t 120 -u "\${T[0]}" letter; do
     *'type "accept"'*:*) [ -n "$accepted" ] || { accepted=yes; printf 'accept\n' >&"\${T[1]}"; } ;;
   esac
 done
-wait "$T_PID"`.replaceAll("\\$", "$");
+wait "$pid"`.replaceAll("\\$", "$");
 
 /** Every way at once; what is closed costs the deadline of one. */
 async function openPaths({ outside, inside, run }: Guest): Promise<readonly Path[]> {
@@ -140,6 +139,12 @@ async function openPaths({ outside, inside, run }: Guest): Promise<readonly Path
   ] as const)
     if (is) open.add(path);
   return PATHS.filter((path) => open.has(path));
+}
+
+/** Waits in the guest until a line of bash there ends with 0: to ask again and again from here costs it more. */
+export async function waitInside(guest: Guest, line: string, seconds: number): Promise<boolean> {
+  const loop = `for i in $(seq ${seconds}); do ${line} && exit 0; sleep 1; done; exit 1`;
+  return (await guest.run(loop, 2 * seconds)).code === 0;
 }
 
 /** For bash, as one word. */

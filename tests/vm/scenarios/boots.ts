@@ -1,7 +1,7 @@
 import { keepPinging } from "../peer.ts";
 import type { Stage } from "../stage.ts";
 
-const PING_MS = 200;
+const PING_MS = 500;
 
 /**
  * The same boots with and without us would be told apart by nothing but luck: this is what a boot looks like when the
@@ -35,7 +35,7 @@ export async function airgapOverReboot(stage: Stage): Promise<void> {
   check(
     "after the reboot the mode is AIRGAP, enforced",
     status.mode.applied === "AIRGAP" && status.assurance === "enforced",
-    status.mode,
+    [status.mode, (await stage.records("tripwire.fired")).slice(-4)],
   );
   const [stopped, started] = [
     (await stage.records("daemon.stopped")).at(-1),

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../guest.ts";
-import type { Stage } from "../stage.ts";
+import { type Stage, waitInside } from "../stage.ts";
 import { leaveLockdown } from "./boots.ts";
 
 const UNIT = "boundary-daemon.service";
-const RESTART_MS = 120_000;
+const RESTART_S = 200;
 
 /** kill -9: whoever closes first, and systemd starts it again, in LOCKDOWN. */
 export async function kill(stage: Stage): Promise<void> {
@@ -183,7 +183,8 @@ async function mainPid({ guest }: Stage): Promise<number> {
 }
 
 async function restarted(stage: Stage, before: number): Promise<void> {
-  const again = await until(async () => ![0, before].includes(await mainPid(stage)), RESTART_MS);
+  const other = `pid=$(systemctl show -P MainPID ${UNIT}) && [ "$pid" != 0 ] && [ "$pid" != ${before} ]`;
+  const again = await waitInside(stage.guest, other, RESTART_S);
   stage.check("systemd starts it again", again);
   await stage.daemonUp();
 }
