@@ -1,4 +1,5 @@
 import type {
+  UsbChallengeReply,
   UsbDeviceView,
   UsbExplanationReply,
   UsbGrantReply,
@@ -119,6 +120,23 @@ function renderGrant({ device, until, rule }: UsbGrantReply): readonly string[] 
   ];
 }
 
+const challenge = define({
+  usage: "challenge <device>",
+  describe: "Show a code that is to be typed on a new keyboard before it is let in",
+  examples: [["boundaryctl usb challenge 1-2", "then type the code on that keyboard"]],
+  options: (yargs) => yargs.positional("device", DEVICE),
+  run: (args) =>
+    askAndShow(args, { verb: "usb.challenge", params: { device: args.device } }, { render: renderChallenge }),
+});
+
+function renderChallenge({ port, id, code, until }: UsbChallengeReply): readonly string[] {
+  return [
+    `code       ${plain(code)}`,
+    `type it    on ${plain(port)} ${plain(id)}, until ${plain(until)}`,
+    `outcome    boundaryctl usb explain ${plain(port)}`,
+  ];
+}
+
 const generate = define({
   usage: "generate-policy",
   describe: "Propose rules that allow what is plugged in now, and nothing else",
@@ -154,6 +172,7 @@ export const command = group({
     say("allow", "Let a device in, so far as the mode has it", "for ten minutes"),
     say("block", "Keep a device out", "for ten minutes"),
     say("reject", "Take a device off the bus", "for ten minutes"),
+    challenge,
     generate,
     importRules,
     check,

@@ -7,6 +7,7 @@ import {
 } from "./scenarios/boots.ts";
 import { brokenConfiguration, clock, crashLoop, hang, kill, stop, upgrade } from "./scenarios/crashes.ts";
 import { evidence } from "./scenarios/evidence.ts";
+import { keyboards } from "./scenarios/keyboards.ts";
 import { usb } from "./scenarios/usb.ts";
 import type { Stage } from "./stage.ts";
 
@@ -39,6 +40,12 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: "upgrade", guest: "crashes", title: "an upgrade", run: upgrade },
   { name: "crash-loop", guest: "crashes", title: "a crash loop, and the last resort", run: crashLoop },
   { name: "usb", guest: "crashes", title: "USB, plugged and unplugged; leaves LOCKDOWN", run: usb },
+  {
+    name: "keyboards",
+    guest: "keyboards",
+    title: "keyboards that are none; leaves LOCKDOWN",
+    run: keyboards,
+  },
   { name: "evidence", guest: "crashes", title: "what is left behind", run: evidence },
   {
     name: "changed-log",
