@@ -22,6 +22,11 @@ import type {
   ShadowReply,
   Status,
   TripwireList,
+  UsbChallengeReply,
+  UsbExplanationReply,
+  UsbGrantReply,
+  UsbList,
+  UsbPolicyReply,
   Verb,
 } from "../daemon/protocol/messages.ts";
 
@@ -46,6 +51,13 @@ export type Replies = {
   "log.prune": PruneReply;
   "audit.head": AuditHead;
   "audit.lines": AuditLines;
+  "usb.list": UsbList;
+  "usb.explain": UsbExplanationReply;
+  "usb.allow": UsbGrantReply;
+  "usb.block": UsbGrantReply;
+  "usb.reject": UsbGrantReply;
+  "usb.challenge": UsbChallengeReply;
+  "usb.generate": UsbPolicyReply;
 };
 
 export type Params<V extends Verb> = input<(typeof PARAMS)[V]>;
@@ -115,6 +127,13 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "log.prune": { segments: "number", through: "number" },
   "audit.head": { vkey: "string", size: "number", note: "string" },
   "audit.lines": { lines: "object" },
+  "usb.list": { control: "object", devices: "object", controllers: "object", rules: "object" },
+  "usb.explain": { device: "object", rules: "object" },
+  "usb.allow": { device: "object" },
+  "usb.block": { device: "object" },
+  "usb.reject": { device: "object" },
+  "usb.challenge": { port: "string", code: "string", until: "string" },
+  "usb.generate": { text: "string" },
 };
 
 /** Connects to a control socket. Throws BoundaryError "no-daemon", or "role-required" when we may not connect. */

@@ -39,6 +39,8 @@ export type Before = {
   /** RFC 3339: the last record before this start. */
   readonly lastAt: string;
   readonly sameBoot: boolean;
+  /** What else changed while nobody watched, a line each. */
+  readonly unwatched?: readonly string[];
 };
 
 /** One look at the disk, against what is accepted. */
@@ -144,7 +146,8 @@ export function createBaseline(parts: BaselineParts): Baseline {
     return taken === "done" ? [] : [brokenSignal("cannot be kept")];
   }
 
-  function recordGap(before: Before, changes: readonly string[]): void {
+  function recordGap(before: Before, files: readonly string[]): void {
+    const changes = [...(before.unwatched ?? []), ...files];
     const data = { since: before.lastAt, ended: before.kind, count: changes.length };
     try {
       parts.append({ kind: "gap", data: { ...data, changes: capList(changes).shown } });

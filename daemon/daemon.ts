@@ -20,6 +20,7 @@ import type { Enforcer } from "./enforce.ts";
 import { createLookout } from "./lookout.ts";
 import type { Clock, Notifier, OpLog, SignalSource } from "./ports.ts";
 import type { Selftest } from "./selftest.ts";
+import type { UsbControl } from "./usb.ts";
 
 /**
  * The loop. Everything that happens comes in here as an input: `step` decides, the kernel is told, the records are
@@ -37,6 +38,7 @@ export type Parts = {
   /** Bytes that are free on the log's file system; null when it does not say. */
   readonly logRoom: () => number | null;
   readonly enforcer: Enforcer;
+  readonly usb: Pick<UsbControl, "modeIs" | "look" | "tick" | "stop" | "failure">;
   readonly baseline: Baseline;
   readonly selftest: Pick<Selftest, "failing" | "tick">;
   /** Whether a signal is the self-test's own doing, and so sets off nothing. */
@@ -155,6 +157,7 @@ export function createDaemon(
     const receipts = told.map(append);
     const durable = Promise.all(receipts.map((receipt) => receipt.durable));
     durable.catch(() => undefined); // every failure is answered by whoever waits, and by log.onFailed
+    if (result.enforce) parts.usb.modeIs(result.enforce.mode);
     if (result.awaits !== null) promisedSeq = receipts.at(-1)?.seq ?? -1;
     const seq = input?.kind === "logged" ? promisedSeq : (receipts.at(-1)?.seq ?? -1);
     for (const { request, answer } of result.answers) settle(request, { answer, durable, seq });
@@ -243,6 +246,7 @@ export function createDaemon(
     lookAtKept();
     dispatch({ kind: "tick" });
     heartbeat();
+    parts.usb.tick();
     const damage = log.damage();
     if (damage)
       lookout.submit({
@@ -364,9 +368,10 @@ export function createDaemon(
 
   function submitLive(signal: Signal): void {
     if (closed || parts.isExpected(signal)) return;
+    // first: what it trips loads rules that name the new link already, and decides about the device too
     lookout.submit(signal);
-    // after: a trip has loaded rules that name the new link already
     if (signal.kind === "network.link") followLinks();
+    if (signal.kind === "usb.device") parts.usb.look();
   }
 
   /** Where the links are closed, the rules name each of them. What cannot be loaded is not confirmed any more, and is ordered anew. */
@@ -384,6 +389,7 @@ export function createDaemon(
     parts.notifier.stopping();
     dispatch({ kind: "stop", why });
     for (const entry of repeats.drainAll()) append(repeatRecord(entry));
+    parts.usb.stop();
     const recorded = await recordStop(why);
     closed = true;
     // Only a recorded stop may leave rules that nobody renews; otherwise the dead-man closes, and the next start is LOCKDOWN.
@@ -412,7 +418,8 @@ export function createDaemon(
   }
 
   function assurance(): Assurance {
-    if (state.applied !== state.wanted || parts.selftest.failing().size > 0) return "failed";
+    const failing = parts.selftest.failing().size > 0 || parts.usb.failure() !== "";
+    if (state.applied !== state.wanted || failing) return "failed";
     if (enforcer.how === "observed" || state.how === "observed" || state.keep !== null) return "observed";
     return degraded() ? "observed" : "enforced";
   }

@@ -1,5 +1,5 @@
 #!/usr/bin/env -S node --disallow-code-generation-from-strings --max-semi-space-size=1 --optimize-for-size
-import { createHash } from "node:crypto";
+import { createHash, randomInt } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { openBaselineFile } from "./adapters/baseline-file.ts";
@@ -15,6 +15,7 @@ import { createHostSockets } from "./adapters/flows.ts";
 import { forgetHead, openHeadFile, readHead } from "./adapters/head-file.ts";
 import { createInventory } from "./adapters/inventory.ts";
 import { type ControlSocket, listenControl } from "./adapters/ipc.ts";
+import { createKeySensor } from "./adapters/key-watch.ts";
 import { createKeyRing, loadKeyRing, prepareStateDirectory } from "./adapters/keys.ts";
 import { openLibnftables } from "./adapters/libnftables.ts";
 import {
@@ -42,13 +43,16 @@ import { createNetworkSensor } from "./adapters/net-watch.ts";
 import { openNftProgram } from "./adapters/nft-program.ts";
 import { createOpLog } from "./adapters/op-log.ts";
 import { peerOf } from "./adapters/peer.ts";
-import { netPrivilege } from "./adapters/privilege.ts";
+import { missingUsbPrivilege, netPrivilege } from "./adapters/privilege.ts";
 import { createPeerFacts } from "./adapters/proc.ts";
 import { createRulesWatch } from "./adapters/rules-watch.ts";
 import { claimSocketPath, prepareRuntimeDir } from "./adapters/socket-path.ts";
 import { createSurroundings } from "./adapters/surroundings.ts";
 import { createNotifier } from "./adapters/systemd.ts";
 import { tracesIn } from "./adapters/traces.ts";
+import { createKeyboardChallenge } from "./adapters/usb-challenge.ts";
+import { createUsbGate } from "./adapters/usb-gate.ts";
+import { openUsbRulesFile } from "./adapters/usb-rules-file.ts";
 import { createUsbSensor } from "./adapters/usb-watch.ts";
 import { openLog } from "./audit/log.ts";
 import type { Entry } from "./audit/record.ts";
@@ -67,6 +71,7 @@ import { sameFlow } from "./core/flow-text.ts";
 import type { Hold } from "./core/hold.ts";
 import { redactText } from "./core/redact.ts";
 import { holdIn, startIn } from "./core/start.ts";
+import { fullDisk } from "./core/steps.ts";
 import { cgroupsOf } from "./core/surroundings.ts";
 import {
   faultsOf,
@@ -75,8 +80,12 @@ import {
   type Obstacle,
   readSwitches,
   type SwitchSettings,
+  usbObstacles,
 } from "./core/switches.ts";
 import { type Tripwire, watchedPaths } from "./core/tripwire.ts";
+import { readUsbMemory } from "./core/usb-memory.ts";
+import type { UsbRule } from "./core/usb-rule.ts";
+import { parseUsbRules } from "./core/usb-rule-parse.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
 import { createEnforcer, type Enforcer } from "./enforce.ts";
 import { createFeed } from "./feed.ts";
@@ -98,6 +107,10 @@ import {
 } from "./selftest.ts";
 import { statusOf } from "./status.ts";
 import { createStop } from "./stop-once.ts";
+import { createUsbControl } from "./usb.ts";
+import { createUsbChallenges } from "./usb-challenges.ts";
+import { createUsbPeople } from "./usb-people.ts";
+import { createRulebook } from "./usb-rulebook.ts";
 
 /**
  * The composition root: reads what this run is to be, builds the parts and joins them. Nothing is decided here but
@@ -111,6 +124,7 @@ const MAX_HASH_BYTES = 64 * 1024 * 1024;
 const MAX_LINES_BYTES = 60 * 1024;
 const STREAM_STOP_MS = 2_000;
 const PROBE_DEADLINE_MS = 5_000;
+const MILLION = 1_000_000;
 /** Another daemon has the socket or the log: the kernel's rules are its own, and not ours to close. */
 const NOT_OURS = new Set(["socket-in-use", "log-locked"]);
 
@@ -120,6 +134,8 @@ type Setup = {
   readonly options: Options;
   readonly config: Config;
   readonly tripwires: readonly Tripwire[];
+  /** Of the configuration; the permanent ones come before them. */
+  readonly usbRules: readonly UsbRule[];
   readonly switches: SwitchSettings;
   readonly digest: string;
 };
@@ -259,6 +275,11 @@ async function start(setup: Setup, host: Host): Promise<void> {
     createNetworkSensor({ clock, relistMs: config.sensors.relistMs }),
     files,
     createUsbSensor({ clock }),
+    createKeySensor({
+      clock,
+      ...config.usb.keystrokes,
+      onInjected: (port) => usbChallenges.injected(port),
+    }),
     createClockSensor({ clock, limits: config.clock, everyMs: config.enforcement.heartbeatMs }),
   ];
   const baseline = createBaseline({
@@ -274,6 +295,32 @@ async function start(setup: Setup, host: Host): Promise<void> {
     tell: (signal) => daemon.submit(signal),
     seenNs: clock.monoNs,
     renewEveryMs: config.sensors.repeatWindowMs,
+    opLog,
+  });
+  const usbMemory = readUsbMemory(opened.fold.usb);
+  const usbRules = createRulebook({
+    store: openUsbRulesFile(options.stateDir),
+    configured: { rules: setup.usbRules, chosen: config.usb.rulesFile !== undefined },
+    signed: usbMemory?.rules ?? "",
+  });
+  const usb = createUsbControl({
+    gate: createUsbGate(),
+    missing: usbObstacles({
+      switchedOn: setup.switches.usb,
+      missingPrivilege: missingUsbPrivilege(),
+    }).map(({ what }) => what),
+    rules: usbRules,
+    memory: usbMemory,
+    clock,
+    localOffsetMinutes: (atMs) => -new Date(atMs).getTimezoneOffset(),
+    random: () => randomInt(MILLION) / MILLION,
+    hold: () => daemon.state().held.hold,
+    mayAllow: () => daemon.state().room === "ok",
+    frozen: () => daemon.state().frozen !== null,
+    challengeKeyboards: config.usb.challengeKeyboards,
+    append: (entry) => daemon.record(entry),
+    submit: (signal) => daemon.submit(signal),
+    repeatWindowMs: config.sensors.repeatWindowMs,
     opLog,
   });
   const notifier = createNotifier();
@@ -310,6 +357,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         return change && { path: `${options.stateDir}/log.key`, change };
       },
       enforcer,
+      usb,
       baseline,
       sensors,
       notifier,
@@ -343,6 +391,34 @@ async function start(setup: Setup, host: Host): Promise<void> {
     if (daemon.stopping()) throw new BoundaryError("stopping", `appending a record of kind ${entry.kind}`);
     return daemon.record(entry);
   };
+  const usbObstacle = () => {
+    const { frozen } = daemon.state();
+    if (frozen) return { code: "clock-frozen", why: `nothing is allowed: ${frozen.why}` } as const;
+    return fullDisk(daemon.state());
+  };
+  const usbChallenges = createUsbChallenges({
+    control: usb,
+    keyboard: createKeyboardChallenge({ clock }),
+    clock,
+    code: () => String(randomInt(MILLION)).padStart(6, "0"),
+    maxPerSecond: config.usb.keystrokes.maxPerSecond,
+    append: (entry) => {
+      if (!daemon.stopping()) daemon.record(entry);
+    },
+    submit: (signal) => daemon.submit(signal),
+    obstacle: usbObstacle,
+    opLog,
+  });
+  const usbPeople = createUsbPeople({
+    control: usb,
+    rules: usbRules,
+    challenges: usbChallenges,
+    append: beforeStop,
+    wallMs: clock.wallMs,
+    mode: () => daemon.state().wanted,
+    obstacle: usbObstacle,
+    requireTerminal: config.ceremony.requireTerminal,
+  });
   const ended = new Set<string>(); // segments that are known to be immutable
   const office = {
     daemon,
@@ -357,8 +433,9 @@ async function start(setup: Setup, host: Host): Promise<void> {
     audit: stream,
     selftest,
     sockets: SOCKETS,
-    usb: () => [], // the USB gate's, once there is one
     wouldBlock: () => enforcer.wouldBlock(),
+    usb: usbPeople,
+    usbOutlook: usbPeople.outlook,
     prune: oneAtATime((keptDays: number, by: number) =>
       prune(prunePlaceOf(options.logDir), beforeStop, opened.ring.genesis, {
         keptDays,
@@ -376,6 +453,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         baseline,
         selftest,
         stream: stream.state,
+        usb: usbPeople.status,
         clock,
         switches: setup.switches,
         obstacles: missing,
@@ -399,6 +477,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
           : hold.held.hold === "enforcing"
             ? "enforced"
             : `observed; ${hold.held.hold}`,
+      usb: usb.how === "enforced" ? "enforced" : `observed; missing: ${usb.missing.join("; ")}`,
     },
     {
       kind: opened.history.kind === "none" ? "first" : opened.history.kind === "clean" ? "clean" : "crash",
@@ -406,6 +485,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       digest: opened.fold.baselineDigest,
       lastAt: opened.fold.lastAt,
       sameBoot: opened.fold.lastBoot === clock.bootId(),
+      unwatched: usb.gap(),
     },
   );
   host.known.hold = daemon.state().held.hold;
@@ -440,7 +520,8 @@ async function start(setup: Setup, host: Host): Promise<void> {
 async function close(setup: Setup): Promise<void> {
   const { enforcer, obstacles } = openKernel(setup);
   const missing = obstacles.map(({ what }) => what).join("; ");
-  if (enforcer.how === "observed" && faultsOf(obstacles).length === 0) {
+  const isLogOnly = enforcer.how === "observed" && faultsOf(obstacles).length === 0;
+  if (isLogOnly && !setup.switches.usb) {
     process.stdout.write(`nothing to close: log-only; missing: ${missing}\n`);
     return;
   }
@@ -449,6 +530,11 @@ async function close(setup: Setup): Promise<void> {
     return;
   }
   const { mode, hold, why } = await asLogged(setup);
+  if (hold === "enforcing") closeUsb(setup);
+  if (isLogOnly) {
+    process.stdout.write(`no rules to load: log-only; missing: ${missing}\n`);
+    return;
+  }
   if (enforcer.how === "observed" && hold === "enforcing") {
     // whoever called has to close by other means (OnFailure=)
     process.stderr.write(`boundary-daemon: cannot close, though it is switched on; missing: ${missing}\n`);
@@ -463,6 +549,21 @@ async function close(setup: Setup): Promise<void> {
       ? `${mode} is in the kernel\n`
       : `the hold is ${hold}${because}: nothing is loaded; the mode is ${mode}\n`,
   );
+}
+
+/** New devices and interfaces only: what is there is for the next start to decide, which knows the rules and the log. */
+function closeUsb({ switches }: Setup): void {
+  const missing = usbObstacles({ switchedOn: switches.usb, missingPrivilege: missingUsbPrivilege() });
+  if (missing.length > 0) {
+    if (!switches.usb) return;
+    process.stderr.write(
+      `boundary-daemon: USB is not closed; missing: ${missing.map(({ what }) => what).join("; ")}\n`,
+    );
+    process.exitCode = EXIT.noStart;
+    return;
+  }
+  const gate = createUsbGate();
+  for (const { port, defaults } of gate.glance()) if (defaults !== null) gate.setDefaults(port, "closed");
 }
 
 /** Whether a living daemon has the log: then the kernel's rules are its own. */
@@ -735,6 +836,7 @@ function ownFiles({ options, config }: Setup): readonly SelfPath[] {
   return [
     { path: options.configFile, part: "config" },
     ...(config.tripwiresFile ? [{ path: config.tripwiresFile, part: "config" } as const] : []),
+    ...(config.usb.rulesFile ? [{ path: config.usb.rulesFile, part: "config" } as const] : []),
     { path: `${options.stateDir}/log.vkey`, part: "key" },
     { path: `${root}daemon/`, part: "program" },
     { path: `${root}cli/`, part: "program" },
@@ -778,8 +880,31 @@ function readSetup(options: Options): Setup {
       "network.deny names a cgroup, and cgroup v2 is not at /sys/fs/cgroup: nothing would be denied";
     throw new BoundaryError("config-invalid", why);
   }
-  const digest = createHash("sha256").update(text).update("\0").update(tripwiresText).digest("hex");
-  return { options, config: config.value, tripwires: tripwires.value, switches: switches.value, digest };
+  const usbFile =
+    config.value.usb.rulesFile ?? fileURLToPath(new URL("../policies/usb.rules", import.meta.url));
+  const usbText = readText(usbFile);
+  const usbRules = readUsbRules(usbFile, usbText);
+  const digest = createHash("sha256").update([text, tripwiresText, usbText].join("\0")).digest("hex");
+  return {
+    options,
+    config: config.value,
+    tripwires: tripwires.value,
+    usbRules,
+    switches: switches.value,
+    digest,
+  };
+}
+
+function readUsbRules(file: string, text: string): readonly UsbRule[] {
+  const parsed = parseUsbRules(text);
+  if (parsed.ok) return parsed.rules;
+  const problems = parsed.problems.map(({ line, column, message, hint }) => ({
+    line,
+    column,
+    at: "",
+    problem: hint === "" ? message : `${message}: ${hint}`,
+  }));
+  throw new BoundaryError("config-invalid", renderProblems(file, problems));
 }
 
 /** An absent file is the default configuration, unless it was named; one that cannot be read is an error always. */

@@ -2,6 +2,9 @@ import type { FileState } from "./core/fingerprint.ts";
 import type { Flow } from "./core/flow.ts";
 import type { HostNetwork } from "./core/preflight.ts";
 import type { FileChange, Signal } from "./core/signal.ts";
+import type { ChallengeEnd } from "./core/usb-challenge.ts";
+import type { UsbFacts, UsbTarget } from "./core/usb-facts.ts";
+import type { DescribedInterface } from "./core/usb-interfaces.ts";
 
 /** Time, three ways. Pure code never calls these; the loop passes the values in. */
 export interface Clock {
@@ -93,6 +96,85 @@ export interface Surroundings {
   hasCgroups(): boolean;
 }
 
+/** A plugged-in device: where, and the number that the kernel counts up, so that it is no other one. */
+export type UsbPlace = { readonly port: string; readonly number: string };
+
+/** Has a person type a code on a new keyboard before the host gets it. */
+export interface KeyboardChallenge {
+  /**
+   * Authorises the device, no driver for it, and listens to it alone. However it ends, the device is not authorised any
+   * more: one that has passed is let in as any other is. Rejects with BoundaryError("usb-challenge-failed") when the keyboard cannot be kept from the host meanwhile.
+   */
+  run(
+    place: UsbPlace,
+    asked: { readonly code: string; readonly timeoutMs: number; readonly maxPerSecond: number },
+  ): Promise<ChallengeEnd | { readonly kind: "gone"; readonly why: string }>;
+}
+
+/** What the kernel holds of one device or root hub. null: it does not say. */
+export type UsbState = {
+  readonly port: string;
+  /** The kernel counts it up: another device at the same port has another one. "" when it cannot be read. */
+  readonly number: string;
+  readonly authorized: boolean | null;
+  /** Those that are there: of a device that is not authorised, none. `driver`: "" when none is bound. */
+  readonly interfaces: readonly {
+    readonly name: string;
+    readonly authorized: boolean | null;
+    readonly driver: string;
+  }[];
+  /** Of a root hub: what is done with new devices and new interfaces on its bus; null for any other device. */
+  readonly defaults: { readonly device: string; readonly interface: string } | null;
+};
+
+/** The same with everything the rules ask for. */
+export type UsbLook = UsbState & {
+  readonly facts: UsbFacts;
+  readonly described: readonly DescribedInterface[];
+  /** Why it cannot be understood; null when it can. */
+  readonly problem: string | null;
+  /** SHA-256 of its descriptors, hex: with `number`, what a write is for. */
+  readonly print: string;
+};
+
+/** What is to be authorised: `interfaces` are the names of those that are, all others are not. */
+export type UsbOrder = { readonly device: UsbTarget; readonly interfaces: "all" | ReadonlySet<string> };
+
+/** The kernel's authorisation of USB devices, in sysfs. Synchronous. Every write is read back. */
+export interface UsbGate {
+  /** Everything on the buses. Throws BoundaryError("usb-failed"); [] where the kernel has no USB. */
+  list(): readonly UsbLook[];
+  /** The same without the facts: cheap enough for every second. Throws as `list` does. */
+  glance(): readonly UsbState[];
+  /**
+   * Whether new devices and new interfaces on a root hub's bus are authorised: "closed" is no. Throws
+   * BoundaryError("usb-failed").
+   */
+  setDefaults(port: string, to: "closed" | "open"): void;
+  /**
+   * Brings a device to what is ordered: takes away first, gives then, an interface at a time. Throws
+   * BoundaryError("usb-failed") when it is not (any more) the device that was looked at, or when the kernel says
+   * something else than what was written. What was taken away by then stays so.
+   */
+  set(look: UsbLook, order: UsbOrder): void;
+}
+
+/** The permanent USB rules of this host's people. Their digest is in the signed log, which decides. */
+export interface UsbRulesStore {
+  readonly path: string;
+  /** The text that `isSigned` says yes to; a replacement that a crash cut off is finished. */
+  load(
+    isSigned: (text: string) => boolean,
+  ):
+    | { readonly kind: "missing" }
+    | { readonly kind: "rules"; readonly text: string }
+    | { readonly kind: "unreadable"; readonly why: string };
+  /** Writes it durably beside the present one. Throws BoundaryError("state-unwritable"). */
+  prepare(text: string): void;
+  /** What was prepared takes the present one's place: once the log has signed it. Throws BoundaryError("state-unwritable"). */
+  commit(): void;
+}
+
 /** What a sensor can say of itself. "absent": this host has nothing to see (no USB), which is no fault. */
 export type SensorHealth =
   | { readonly state: "watching"; readonly via: string }
@@ -101,7 +183,7 @@ export type SensorHealth =
 
 /** A sensor. It reports what it saw, never decides; when it cannot see it says so with a `sensor.blind` signal and restarts itself with back-off. */
 export interface SignalSource {
-  readonly name: "files" | "network" | "usb" | "rules" | "clock";
+  readonly name: "files" | "network" | "usb" | "keys" | "rules" | "clock";
   /** Resolves once it is really watching (or has reported itself blind or absent). */
   start(emit: (signal: Signal) => void): Promise<void>;
   stop(): Promise<void>;

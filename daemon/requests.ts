@@ -20,6 +20,7 @@ import {
 } from "./core/roles.ts";
 import type { Person } from "./core/state.ts";
 import type { Tripwire } from "./core/tripwire.ts";
+import type { UsbTarget } from "./core/usb-facts.ts";
 import type { Daemon, Outcome } from "./daemon.ts";
 import type { Feed } from "./feed.ts";
 import type { Connection, HostSockets, OpLog, Peer, PeerFacts } from "./ports.ts";
@@ -37,11 +38,13 @@ import {
   type ShadowReply,
   type Status,
   type TripwireList,
+  type UsbGrantReply,
   type UsbOutlook,
   type Verb,
 } from "./protocol/messages.ts";
 import { problem } from "./protocol/problem.ts";
 import type { Selftest } from "./selftest.ts";
+import type { UsbPeople } from "./usb-people.ts";
 
 /** What the verbs need of the rest of the daemon. */
 export type Office = {
@@ -59,10 +62,11 @@ export type Office = {
   readonly prune: (keptDays: number, by: number) => Promise<PruneReply>;
   readonly sockets: HostSockets;
   /** What a mode would do with the USB devices that are there. */
-  readonly usb: (mode: Mode) => readonly UsbOutlook[];
+  readonly usbOutlook: (mode: Mode) => readonly UsbOutlook[];
   readonly wouldBlock: () => readonly WouldBlock[];
   readonly audit: Pick<AuditStream, "head" | "lines">;
   readonly selftest: Pick<Selftest, "run">;
+  readonly usb: UsbPeople;
   readonly opLog: OpLog;
 };
 
@@ -83,8 +87,12 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   "mode.confirm": { role: "operator", handle: confirmMode },
   "mode.preflight": {
     role: "operator",
-    handle: ({ sockets, config, usb, daemon }, { params: { mode, session = null, keep } }) =>
-      preflightReply({ sockets, network: config.network, usb }, daemon.state(), { mode, session, keep }),
+    handle: ({ sockets, config, usbOutlook, daemon }, { params: { mode, session = null, keep } }) =>
+      preflightReply({ sockets, network: config.network, usb: usbOutlook }, daemon.state(), {
+        mode,
+        session,
+        keep,
+      }),
   },
   "enforcement.enforce": { role: "operator", handle: enforce },
   "enforcement.shadow": { role: "operator", handle: shadow },
@@ -101,6 +109,16 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   "selftest.run": {
     role: "operator",
     handle: (office, { person }) => office.selftest.run(person().name),
+  },
+  "usb.list": { role: "readonly", handle: ({ usb }) => usb.list() },
+  "usb.explain": { role: "readonly", handle: ({ usb }, { params }) => usb.explain(params.device) },
+  "usb.generate": { role: "readonly", handle: ({ usb }, { params }) => usb.propose(params) },
+  "usb.allow": { role: "operator", handle: (office, call) => sayOfUsb("allow", office, call) },
+  "usb.block": { role: "operator", handle: (office, call) => sayOfUsb("block", office, call) },
+  "usb.reject": { role: "operator", handle: (office, call) => sayOfUsb("reject", office, call) },
+  "usb.challenge": {
+    role: "operator",
+    handle: ({ usb }, { params, person }) => usb.challenge(params.device, person()),
   },
   check: { role: "readonly", handle: check },
   "key.show": { role: "readonly", auditor: true, handle: (office) => office.head() },
@@ -339,6 +357,15 @@ async function pruneLog(office: Office, { params, peer }: Call<"log.prune">): Pr
   if (office.daemon.state().frozen)
     throw new Refusal("clock-frozen", "what is old cannot be told: the clock moved");
   return office.prune(params.keptDays, peer.uid);
+}
+
+function sayOfUsb(
+  target: UsbTarget,
+  office: Office,
+  { params, person }: Pick<Call<"usb.allow">, "params" | "person">,
+): Promise<UsbGrantReply> {
+  const { device, permanent, forMs } = params;
+  return office.usb.say(target, { device, permanent, forMs: forMs ?? null, by: person() });
 }
 
 /** Once a connection: asking again changes nothing. */

@@ -18,6 +18,7 @@ export type StatusParts = {
   readonly baseline: Baseline;
   readonly selftest: Pick<Selftest, "latest">;
   readonly stream: () => StreamState;
+  readonly usb: () => Claim;
   readonly clock: Clock;
   readonly switches: SwitchSettings;
   /** Why the network is only observed; empty when it is enforced. */
@@ -104,7 +105,7 @@ function controls(parts: StatusParts, checkedAt: string): readonly Claim[] {
   const sensor = (name: string) => parts.sensors.find((one) => one.name === name)?.health();
   return [
     network(parts),
-    notBuilt("usb", sensor("usb"), parts.switches.usb, checkedAt),
+    parts.usb(),
     {
       name: "process",
       state: "absent",
@@ -158,15 +159,6 @@ const NOT_HELD = {
   released: "released: our rules are out of the kernel, until `boundaryctl enforce`",
   enforcing: "the kernel was not asked to hold it",
 } as const;
-
-function notBuilt(name: string, health: SensorHealth | undefined, on: boolean, checkedAt: string): Claim {
-  if (health?.state === "absent") return { name, state: "absent", detail: health.why, checkedAt };
-  const control = watched(name, health, checkedAt);
-  return {
-    ...control,
-    detail: switched(`${control.detail}; USB is watched, not enforced, in this version`, on),
-  };
-}
 
 function switched(detail: string, on: boolean): string {
   return on ? `${detail}; its switch is on and has no effect` : detail;

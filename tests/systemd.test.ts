@@ -63,14 +63,32 @@ describe("the unit files", () => {
     }
   });
 
-  test("shipping alone may use IP", () => {
+  test("shipping alone may reach another host: who else may open an IP socket is denied every address", () => {
     const withIp = unitNames().filter((name) =>
       /AF_INET|^$/.test(valuesOf(readUnit(name), "Service", "RestrictAddressFamilies").join(" ")),
     );
-    expect(withIp).toEqual([SHIP_UNIT]);
+    expect(withIp).toEqual(["boundary-daemon.service", SHIP_UNIT]);
     for (const name of unitNames().filter((one) => one !== SHIP_UNIT)) {
       expect(valuesOf(readUnit(name), "Service", "IPAddressDeny")).toEqual(["any"]);
+      expect(valuesOf(readUnit(name), "Service", "IPAddressAllow")).toEqual([]);
     }
+  });
+
+  test("of the host's devices the daemon sees keyboards and USB, and of /sys it writes what devices there are", () => {
+    const unit = readUnit("boundary-daemon.service");
+    expect(valuesOf(unit, "Service", "DevicePolicy")).toEqual(["closed"]);
+    expect(valuesOf(unit, "Service", "DeviceAllow")).toEqual(["char-input r", "char-usb_device rw"]);
+    for (const name of NODE_UNITS) {
+      expect(valuesOf(readUnit(name), "Service", "ProtectKernelTunables")).toEqual(["yes"]);
+      expect(valuesOf(readUnit(name), "Service", "ReadWritePaths")).toEqual(["-/sys/devices -/sys/bus/usb"]);
+    }
+  });
+
+  test("the last resort closes only where its owner said so and the daemon enforced", () => {
+    expect(valuesOf(readUnit("boundary-lockdown.service"), "Unit", "ConditionPathExists")).toEqual([
+      "/etc/boundary-daemon/lockdown-on-failure",
+      "/var/lib/boundary-daemon/enforced",
+    ]);
   });
 
   test("shipping is called as boundaryctl can be called", async () => {
@@ -97,6 +115,7 @@ describe("the unit files", () => {
     const unit = readUnit("boundary-daemon.service");
     expect(valuesOf(unit, "Service", "ExecStopPost")[0]).toMatch(/ --close$/);
     expect(valuesOf(unit, "Service", "Restart")).toEqual(["on-failure"]);
+    expect(valuesOf(unit, "Service", "KillMode")).toEqual(["mixed"]);
     expect(valuesOf(unit, "Unit", "StartLimitIntervalSec")).not.toEqual([]);
     expect(valuesOf(unit, "Unit", "OnFailure")).toEqual(["boundary-lockdown.service"]);
     expect(valuesOf(readUnit("boundary-early.service"), "Unit", "OnFailure")).toEqual([

@@ -1,4 +1,6 @@
-import { existsSync, readFileSync, readlinkSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
+import { isDeviceName } from "../core/usb-device.ts";
 
 export type NetPrivilege = {
   /** Whether this process holds CAP_NET_ADMIN, so that rules can be loaded in its network namespace. */
@@ -51,5 +53,44 @@ function namespaceOf(proc: string, pid: string): string | null {
     return readlinkSync(`${proc}/${pid}/ns/net`);
   } catch {
     return null; // not ours to look at
+  }
+}
+
+/**
+ * What of sysfs we may not write, for a person to read; empty when nothing is missing, or nothing is there. Root hubs are
+ * what is there at a start; the files of a device that comes later get their group from the same udev rule.
+ */
+export function missingUsbPrivilege(root = "/sys/bus/usb/devices"): readonly string[] {
+  const files = usbFiles(root).filter((path) => !isWritable(path));
+  if (files.length === 0) return [];
+  return [
+    `writing ${files[0]}${files.length > 1 ? ` and ${files.length - 1} more` : ""} (root, or the shipped udev rule)`,
+  ];
+}
+
+function usbFiles(root: string): readonly string[] {
+  let names: readonly string[];
+  try {
+    names = readdirSync(root).filter(isDeviceName);
+  } catch (error) {
+    return existsSync(root) ? [`${root} (${String(error)})`] : [];
+  }
+  return [
+    ...(names.length > 0 ? [join(root, "../drivers_probe")] : []),
+    ...names.flatMap((name) =>
+      (name.startsWith("usb")
+        ? ["authorized_default", "interface_authorized_default"]
+        : ["authorized", "remove"]
+      ).map((file) => join(root, name, file)),
+    ),
+  ];
+}
+
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return false;
   }
 }

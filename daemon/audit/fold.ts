@@ -1,7 +1,7 @@
 import { type HoldMemory, NO_HOLD_MEMORY } from "../core/held.ts";
 import { HOLDS } from "../core/hold.ts";
 import { MODES, type Mode } from "../core/mode.ts";
-import type { LogRecord, Value } from "./record.ts";
+import type { Data, LogRecord, Value } from "./record.ts";
 
 /** What a log says of the daemon: the state that a start goes on from. */
 export type Fold = HoldMemory & {
@@ -22,6 +22,8 @@ export type Fold = HoldMemory & {
   readonly baselineDigest: string;
   readonly firedByTripwire: Readonly<Record<string, number>>;
   readonly started: number;
+  /** The newest `usb.state`, as recorded; {} when there is none. core/usb-memory.ts reads it. */
+  readonly usb: Data;
   /** The last field that could not be read, "seq 12: epoch"; "" when all could. */
   readonly unreadable: string;
 };
@@ -42,6 +44,7 @@ export function emptyFold(): Fold {
     baselineDigest: "",
     firedByTripwire: {},
     started: 0,
+    usb: {},
     unreadable: "",
     ...NO_HOLD_MEMORY,
   };
@@ -75,6 +78,8 @@ export function fold(state: Fold, record: LogRecord): Fold {
       return withFired(withMode(next, record, next.frozen), record);
     case "baseline.set":
       return withBaseline(next, record);
+    case "usb.state":
+      return { ...next, usb: record.data };
     default:
       return next;
   }

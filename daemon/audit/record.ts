@@ -47,6 +47,20 @@ export const RECORD_KINDS = [
   "ceremony.cancelled",
   "baseline.set",
   "selftest.done",
+  /** What was decided about a device, before it is let in; what the kernel confirmed; what it did not take. */
+  "usb.decided",
+  "usb.applied",
+  "usb.apply-failed",
+  /** In shadow: what would have been refused. */
+  "usb.would-block",
+  "usb.repeated",
+  "usb.detached",
+  /** A person allowed, blocked or rejected a device; and the permanent rules have become others. */
+  "usb.granted",
+  "usb.challenged",
+  "usb.rules",
+  /** What is plugged in and granted: the fold keeps the newest one. */
+  "usb.state",
   "decision",
   "request.refused",
   /** A new audit stream begins: its key, and why. docs/LOG_FORMAT.md, "The audit stream", has these three. */

@@ -12,21 +12,22 @@ import type { Data, LogRecord, Value } from "./record.ts";
  */
 export type Snapshot = { readonly fold: Fold; readonly frontier: Frontier };
 
-/** As it stands in a record. */
+/** As it stands in a record. Without `usb` where there is none: so older logs, which know nothing of it, stay what they are. */
 export function renderSnapshot(snapshot: Snapshot): Data {
   const { fold, frontier } = snapshot;
   return { fold: renderFold(fold), frontier: frontier.subtrees };
 }
 
-/** What is as in a log that knows no hold is left out: such a log's snapshots are what they always were. */
+/** What is as in a log that knows no hold and no USB is left out: such a log's snapshots are what they always were. */
 function renderFold(fold: Fold): Data {
-  const { hold, parameterBoot, releasedBoot, ...rest } = fold;
+  const { hold, parameterBoot, releasedBoot, usb, ...rest } = fold;
   return {
     ...rest,
     wanted: fold.wanted ?? "",
     ...(hold === NO_HOLD_MEMORY.hold ? {} : { hold }),
     ...(parameterBoot === "" ? {} : { parameterBoot }),
     ...(releasedBoot === "" ? {} : { releasedBoot }),
+    ...(Object.keys(usb).length === 0 ? {} : { usb }),
   };
 }
 
@@ -59,7 +60,8 @@ function readFold(value: Value | undefined): Fold | null {
   if (mode === undefined || known === undefined || !areTexts(frozen, lastAt, lastBoot, lastMono)) return null;
   if (!areTexts(baselineDigest, unreadable) || !areNumbers(epoch, lastSeq, started)) return null;
   if (!isData(firedByTripwire) || !areNumbers(...Object.values(firedByTripwire))) return null;
-  const held = { ...NO_HOLD_MEMORY, ...value };
+  const held = { ...NO_HOLD_MEMORY, usb: {}, ...value };
+  if (!isData(held.usb)) return null;
   if (!areTexts(held.parameterBoot, held.releasedBoot) || !HOLDS.some((each) => each === held.hold))
     return null;
   const fold = { ...(held as Omit<Fold, "wanted">), wanted: mode };

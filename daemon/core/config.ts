@@ -46,6 +46,7 @@ const NetEntrySchema = z.union(
   ],
   { error: (issue) => whyNoEntry(issue.input) },
 );
+const UsbIds = /^[0-9a-f]{4}:(?:[0-9a-f]{4}|\*)$/;
 const ModeName = z.enum(MODES);
 const Ms = (least: number, most: number, usual: number) =>
   z.number().int().min(least).max(most).default(usual);
@@ -149,6 +150,23 @@ export const ConfigSchema = z.strictObject({
       deny: z.array(NetEntrySchema).max(1024).default([]),
       /** What TRUSTED lets pass beside its trusted interfaces, with the answers to it. */
       allow: z.array(NetEntrySchema).max(256).default([]),
+    })
+    .prefault({}),
+  usb: z
+    .strictObject({
+      /** A new keyboard is let in when a code was typed on it (`usb.challenge`), or a person allows it. */
+      challengeKeyboards: z.boolean().default(false),
+      /** When keys count as injected. */
+      keystrokes: z
+        .strictObject({
+          /** Key-downs a second, over 20 of them: people's records are 25. */
+          maxPerSecond: z.number().int().min(30).max(500).default(40),
+          /** Devices that type by themselves and are meant to: "1050:0407", or a whole vendor, "1050:*". */
+          exempt: z.array(z.string().regex(UsbIds, 'write "1050:0407" or "1050:*"')).max(64).default([]),
+        })
+        .prefault({}),
+      /** Rules for USB devices, in USBGuard's language; without it the shipped ones (policies/usb.rules). */
+      rulesFile: AbsolutePath.optional(),
     })
     .prefault({}),
   ceremony: z

@@ -199,6 +199,37 @@ export const ERRORS = {
     "lasting",
     "report the nft version: its listing could not be read",
   ),
+  "usb-failed": about(
+    "enforcement",
+    "critical",
+    "transient",
+    "see `boundaryctl usb list` and `boundaryctl doctor`: sysfs did not take what was written",
+  ),
+  "usb-unknown": about(
+    "enforcement",
+    "warning",
+    "lasting",
+    "name the device by its port, as `boundaryctl usb list` shows it",
+  ),
+  "usb-ceiling": about(
+    "security",
+    "warning",
+    "lasting",
+    "the mode forbids it, and no rule and nobody can allow it in this mode",
+  ),
+  "usb-no-terminal": about("auth", "warning", "lasting", "allow storage from a terminal"),
+  "usb-observed": about(
+    "enforcement",
+    "warning",
+    "lasting",
+    "see `boundaryctl status`: USB is watched, not enforced",
+  ),
+  "usb-rules-invalid": about(
+    "config",
+    "error",
+    "lasting",
+    "see `boundaryctl usb check FILE`: correct the line named in the message",
+  ),
   "run-failed": about("enforcement", "error", "lasting", "see the message of the program"),
   "run-timeout": about("enforcement", "error", "transient", "the program did not end in time"),
   "sensor-failed": about(
@@ -207,6 +238,13 @@ export const ERRORS = {
     "transient",
     "see `boundaryctl status`: the sensor is restarted with back-off",
   ),
+  "usb-challenge-failed": about(
+    "enforcement",
+    "error",
+    "lasting",
+    "see the message; /dev/bus/usb and the interfaces of the device must be writable for the daemon",
+  ),
+  "usb-challenge-busy": about("enforcement", "info", "transient", "one keyboard is challenged at a time"),
   "socket-in-use": about("network", "fatal", "lasting", "another daemon is running: stop it first"),
   "socket-unsafe": about(
     "filesystem",

@@ -15,6 +15,13 @@ export const SIGNAL_FACTS = {
   "network.route": ["interface", "destination", "via", "change"],
   /** change: attached | detached. vendor, product: four hex digits. classes: interface classes, "08:06:50 03:01:01". */
   "usb.device": ["change", "port", "vendor", "product", "classes"],
+  /**
+   * Keys were pressed as no person presses them. id: "046d:c31c". keys: so many key-downs, within so many milliseconds.
+   * why: too fast | too regular. Which keys they were is nowhere known.
+   */
+  "usb.keystrokes": ["port", "id", "keys", "milliseconds", "why"],
+  /** Somebody else changed the kernel's authorisation of USB. what: device | interface | default. */
+  "usb.changed": ["port", "what", "detail"],
   /** change: step | drift. milliseconds: signed, wall clock minus boot clock. */
   "clock.moved": ["change", "milliseconds"],
   /** Somebody else changed our nftables tables, or did and took it back. what: missing | differs | dead-man. */
@@ -23,7 +30,7 @@ export const SIGNAL_FACTS = {
   "rules.foreign": ["what", "table", "detail"],
   /** Our own log. log: core | audit (the audit stream). what: write-failed | replaced | truncated | grown | broken. */
   "log.damaged": ["log", "what", "detail"],
-  /** A sensor cannot see. sensor: files | network | usb | rules | clock. */
+  /** A sensor cannot see. sensor: files | network | usb | keys | rules | clock. */
   "sensor.blind": ["sensor", "why"],
   /** The self-test's own, to see that an event becomes a record. */
   "selftest.event": ["nonce"],

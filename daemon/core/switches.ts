@@ -29,7 +29,7 @@ export function readSwitches(
   return { ok: true, value: { network, usb, process: processes } };
 }
 
-/** What stands between the network switch and the kernel. Switch and consent are the owner's to give; the rest is a fault. */
+/** What stands between a switch and the kernel. Switch and consent are the owner's to give; the rest is a fault. */
 export type Obstacle = {
   readonly kind: "switch" | "privilege" | "consent" | "nftables";
   /** For a person to read. */
@@ -59,6 +59,17 @@ export function networkObstacles(facts: {
       what: "the consent to enforce in the host's own network namespace (enforcement.allowInitNetns)",
     });
   if (facts.firewall !== null) obstacles.push({ kind: "nftables", what: `nftables (${facts.firewall})` });
+  return obstacles;
+}
+
+/** The same for USB. */
+export function usbObstacles(facts: {
+  readonly switchedOn: boolean;
+  readonly missingPrivilege: readonly string[];
+}): readonly Obstacle[] {
+  const obstacles: Obstacle[] = facts.missingPrivilege.map((what) => ({ kind: "privilege", what }));
+  if (!facts.switchedOn)
+    obstacles.unshift({ kind: "switch", what: `the switch (${SWITCHES.usb}=1 or enforcement.usb)` });
   return obstacles;
 }
 

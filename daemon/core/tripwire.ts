@@ -31,7 +31,9 @@ export function match(tripwires: readonly Tripwire[], signal: Signal, mode: Mode
 }
 
 /** Which sensor a kind of signal comes from: what goes blind with it. */
-export function sensorOf(kind: SignalKind): "files" | "network" | "usb" | "rules" | "clock" | "none" {
+export function sensorOf(
+  kind: SignalKind,
+): "files" | "network" | "usb" | "keys" | "rules" | "clock" | "none" {
   switch (kind) {
     case "file.changed":
     case "self.changed":
@@ -41,7 +43,10 @@ export function sensorOf(kind: SignalKind): "files" | "network" | "usb" | "rules
     case "network.route":
       return "network";
     case "usb.device":
+    case "usb.changed":
       return "usb";
+    case "usb.keystrokes":
+      return "keys";
     case "rules.changed":
     case "rules.foreign":
       return "rules";

@@ -85,6 +85,21 @@ export const CheckSchema = z.strictObject({
   }),
 });
 
+/** A port ("1-2"), an id ("0781:5581") or a hash, as `usb.list` shows them. */
+const UsbDeviceName = z.string().min(1).max(128);
+const UsbWish = z
+  .strictObject({
+    device: UsbDeviceName,
+    /** For good: a rule of its own before all others. */
+    permanent: z.boolean().default(false),
+    /** For so long, through any re-plugging. Without either: until it is unplugged. */
+    forMs: z.number().int().min(1_000).max(86_400_000).optional(),
+  })
+  .refine(({ permanent, forMs }) => !permanent || forMs === undefined, {
+    message: "either for good or for a time",
+    path: ["forMs"],
+  });
+
 /** What every verb takes. The verb table in requests.ts adds role and handler. */
 export const PARAMS = {
   status: None,
@@ -122,6 +137,15 @@ export const PARAMS = {
   "events.subscribe": None,
   "tripwire.list": None,
   "selftest.run": None,
+  "usb.list": None,
+  "usb.explain": z.strictObject({ device: UsbDeviceName }),
+  "usb.allow": UsbWish,
+  "usb.block": UsbWish,
+  "usb.reject": UsbWish,
+  /** A new keyboard: gives the code that is to be typed on it. */
+  "usb.challenge": z.strictObject({ device: UsbDeviceName }),
+  /** A policy that allows what is plugged in. */
+  "usb.generate": z.strictObject({ ports: z.boolean().default(false), hashes: z.boolean().default(true) }),
   check: CheckSchema,
   "key.show": None,
   /** Segments whose records are all older are removed, and leave tombstones. */
@@ -293,6 +317,60 @@ export type TripwireList = {
     readonly fired: number;
   }[];
 };
+/** `until`: RFC 3339, when it is decided anew; "". `refused`: interfaces that are kept out of a device that is let in. */
+export type UsbDeviceView = {
+  readonly port: string;
+  readonly id: string;
+  readonly name: string;
+  readonly serial: string;
+  readonly hash: string;
+  readonly interfaces: readonly string[];
+  readonly connectType: string;
+  /** What the kernel holds now. */
+  readonly authorized: "yes" | "no" | "unknown";
+  readonly drivers: readonly string[];
+  /** What is decided. */
+  readonly target: "allow" | "block" | "reject";
+  readonly refused: readonly string[];
+  readonly rule: string;
+  readonly why: string;
+  readonly until: string;
+  readonly failure: string;
+};
+export type UsbList = {
+  readonly control: Omit<Control, "testedAt">;
+  readonly devices: readonly UsbDeviceView[];
+  /** Devices that found no room in the reply. */
+  readonly more: number;
+  readonly controllers: readonly {
+    readonly port: string;
+    readonly newDevices: string;
+    readonly newInterfaces: string;
+  }[];
+  readonly rules: { readonly permanent: number; readonly configured: number };
+  /** In shadow: how often something would have been refused. */
+  readonly wouldBlock: number;
+};
+export type UsbExplanationReply = {
+  readonly device: UsbDeviceView;
+  /** Each rule, in the order in which they are asked: did it match, and why (not). */
+  readonly rules: readonly { readonly rule: string; readonly matched: boolean; readonly because: string }[];
+  readonly more: number;
+};
+/** `until`: RFC 3339; "" for good, or until it is unplugged. `rule`: the permanent rule, "" when there is none. */
+export type UsbGrantReply = {
+  readonly device: UsbDeviceView;
+  readonly until: string;
+  readonly rule: string;
+};
+/** `until`: RFC 3339. How it ends is a `usb.challenged` record. */
+export type UsbChallengeReply = {
+  readonly port: string;
+  readonly id: string;
+  readonly code: string;
+  readonly until: string;
+};
+export type UsbPolicyReply = { readonly text: string; readonly devices: number };
 export type EventList = { readonly events: readonly Event[] };
 /** `through`: the first record that is kept. */
 export type PruneReply = { readonly segments: number; readonly through: number };

@@ -344,6 +344,8 @@ const entries = fc.constantFrom<Entry>(
   { kind: "tripwire.fired", data: { wanted: "nonsense", epoch: 2, tripwire: "usb" } },
   { kind: "clock.frozen", data: { wanted: "AIRGAP", epoch: 3, why: "a step" } },
   { kind: "baseline.set", data: { digest: "aa" } },
+  { kind: "usb.state", data: {} },
+  { kind: "usb.state", data: { boot: "b", known: [{ port: "1-2" }] } },
   { kind: "daemon.stopped", data: { wanted: "AIRGAP", epoch: 3, frozen: "a step" } },
   { kind: "decision", data: {} },
   { kind: "hold.changed", data: { to: "shadow", lasts: "always" } },

@@ -35,6 +35,7 @@ test("a log of format 1 verifies as it always did", async () => {
     lastMono: "1767323045011000000",
     baselineDigest: "9f".repeat(32),
     firedByTripwire: { net: 1 },
+    usb: {},
     started: 1,
     unreadable: "",
     // it is of a time before there were holds

@@ -3,6 +3,7 @@ import { resolveRoles } from "../../daemon/core/accounts.ts";
 import { createFeed } from "../../daemon/feed.ts";
 import { answer } from "../../daemon/requests.ts";
 import { settled, startHost } from "../support/host.ts";
+import { usbHost } from "../support/usb-host.ts";
 
 const MARK = 67_108_864;
 type Host = Awaited<ReturnType<typeof startHost>>;
@@ -39,8 +40,9 @@ async function check(host: Host, memoryClass: string): Promise<unknown> {
       flows: () => [],
       commandLine: () => "",
     },
-    usb: () => [],
+    usbOutlook: () => [],
     wouldBlock: () => [],
+    usb: usbHost().people,
     opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
   };
   const connection = {

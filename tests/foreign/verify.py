@@ -149,6 +149,7 @@ def fold_record(fold, record):
     elif kind == "baseline.set": fold["baselineDigest"] = name
     if kind == "hold.changed": bad = fold_hold(fold, record, data.get("to"), data.get("lasts"))
     if bad: set_hold(fold, hold="enforcing", releasedBoot="")
+    if kind == "usb.state": fold.pop("usb", 0); fold.update({"usb": data} if data else {})  # left out where it says nothing
     if bad: fold["wanted"], fold["unreadable"] = "LOCKDOWN", f"seq {record['seq']}: {bad[0]}"
 
 class Walk:
@@ -221,7 +222,8 @@ class Walk:
             with otherwise("snapshot-lies"):
                 fold = self.fold = copy.deepcopy(says["fold"])
                 held = {name: fold[name] for name in NEW_HOLD if name in fold}
-                types = [{name: type(of[name]) for name in of} for of in (fold, {**NEW_FOLD, **{name: "" for name in held}})]
+                usb = {"usb": {}} if "usb" in fold else {}
+                types = [{name: type(of[name]) for name in of} for of in (fold, {**NEW_FOLD, **{name: "" for name in held}, **usb})]
                 known = fold["wanted"] in ("", *MODES) and fold["stop"] in ("none", "running", "clean")
                 known = known and held.get("hold", "shadow") in ("shadow", "released") and "" not in held.values()
                 numbers = all(type(count) is int for count in fold["firedByTripwire"].values())

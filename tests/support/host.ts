@@ -101,6 +101,18 @@ type HostOptions = {
   readonly hold?: StartHold;
   /** The log cannot be written from the beginning. */
   readonly storeFails?: true;
+  readonly usb?: DaemonParts["usb"];
+};
+
+type DaemonParts = Parameters<typeof createDaemon>[0];
+
+/** A host without USB. */
+const NO_USB: DaemonParts["usb"] = {
+  modeIs: () => undefined,
+  look: () => undefined,
+  tick: () => undefined,
+  stop: () => undefined,
+  failure: () => "",
 };
 
 export const trip = (id: string, on: SignalKind, over: Partial<Tripwire> = {}): Tripwire => ({
@@ -202,6 +214,7 @@ export async function startHost(options: HostOptions = {}) {
       enforcer,
       exists: (flow) => flows.some((each) => sameFlow(each, flow)),
       heldAs: (hold) => void holds.push(hold),
+      usb: options.usb ?? NO_USB,
       baseline,
       selftest: { failing: () => failing, tick: () => undefined },
       isExpected: () => false,

@@ -67,8 +67,8 @@ export function createSegmentedLog(genesis: Signer): SegmentedLog {
   }
 
   function snapshot() {
-    const data = renderSnapshot({ fold: state, frontier });
-    return { fold: data["fold"] as Data, frontier: [...frontier.subtrees] };
+    const { fold: rendered } = renderSnapshot({ fold: state, frontier });
+    return { fold: rendered as Data, frontier: [...frontier.subtrees] };
   }
 
   function announce(next: Signer, says: Data = {}): void {

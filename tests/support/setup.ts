@@ -3,15 +3,17 @@ import { existsSync, readdirSync, readFileSync, realpathSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
 /**
- * Run by npm before the demo, the tests and the benchmarks: `node tests/support/setup.ts demo|test|bench`.
+ * Run by npm before the demo, the tests and the benchmarks: `node tests/support/setup.ts demo|test|bench|vm`.
  * Looks at the Node version and at the Debian packages the run needs; as root it installs what is missing.
  * Only a Node that is too old ends the run: without a package the run goes on in the form that is possible.
  */
-export type Purpose = "demo" | "test" | "bench";
+export type Purpose = "demo" | "test" | "bench" | "vm";
 
 type Need = { readonly what: string; readonly debianPackage: string; readonly purposes: readonly Purpose[] };
 
+/** What is run on this host itself. */
 const ALWAYS: readonly Purpose[] = ["demo", "test", "bench"];
+const PURPOSES: readonly Purpose[] = [...ALWAYS, "vm"];
 
 /** Where Debian's own Python finds it. */
 const PYTHON_CRYPTOGRAPHY = "python3/dist-packages/cryptography/hazmat/bindings/_rust.abi3.so";
@@ -34,6 +36,10 @@ const NEEDS: readonly Need[] = [
   { what: "rsyslogd", debianPackage: "rsyslog", purposes: ["test"] },
   { what: "rsyslog/lmnsd_gtls.so", debianPackage: "rsyslog-gnutls", purposes: ["test"] },
   { what: "openssl", debianPackage: "openssl", purposes: ["test"] },
+  { what: "qemu-system-x86_64", debianPackage: "qemu-system-x86", purposes: ["vm"] },
+  { what: "qemu-img", debianPackage: "qemu-utils", purposes: ["vm"] },
+  { what: "debootstrap", debianPackage: "debootstrap", purposes: ["vm"] },
+  { what: "mke2fs", debianPackage: "e2fsprogs", purposes: ["vm"] },
 ];
 
 // sbin is not on an ordinary user's PATH, and nft and ip live there.
@@ -138,7 +144,7 @@ function aptGet(args: readonly string[], deadlineMs: number): boolean {
 }
 
 function parsePurpose(text: string | undefined): Purpose {
-  return ALWAYS.find((purpose) => purpose === text) ?? "test";
+  return PURPOSES.find((purpose) => purpose === text) ?? "test";
 }
 
 // not import.meta.main, which an older Node lacks: it would do nothing instead of naming its age

@@ -1,0 +1,34 @@
+import { isDeviceName, isInterfaceOf } from "./usb-device.ts";
+
+/** Keys 1 to 31 (linux/input-event-codes.h): Esc, digits, the letters' upper rows. Whatever has them all can type. */
+const TYPING_KEYS = 0xffff_fffen;
+
+/**
+ * Whether an input device can type, by its `capabilities/key` in sysfs: 64-bit words in hex, the lowest last. Volume
+ * wheels, power buttons and mice cannot. What cannot be read is taken for one that can.
+ */
+export function isKeyboard(capabilities: string | null): boolean {
+  const lowest = capabilities?.trim().split(/\s+/).at(-1) ?? "";
+  if (!/^[0-9a-f]{1,16}$/.test(lowest)) return true;
+  return (BigInt(`0x${lowest}`) & TYPING_KEYS) === TYPING_KEYS;
+}
+
+/**
+ * The USB device that an input device belongs to, from its real path in sysfs
+ * ("/sys/devices/…/usb1/1-2/1-2:1.0/0003:…/input/input5"): its directory and port. Null for one that hangs on
+ * something else (PS/2, Bluetooth, uinput).
+ */
+export function usbPlaceOf(path: string): { readonly port: string; readonly directory: string } | null {
+  const parts = path.split("/");
+  const at = parts.findLastIndex((part, index) => {
+    const device = parts[index - 1] ?? "";
+    return isDeviceName(device) && isInterfaceOf(device, part);
+  });
+  const port = parts[at - 1];
+  return at < 1 || port === undefined ? null : { port, directory: parts.slice(0, at).join("/") };
+}
+
+/** Whether a device is exempt: "1050:0407" or, with any product, "1050:*". `id`: four hex digits twice, lower case. */
+export function isExempt(id: string, exempt: readonly string[]): boolean {
+  return exempt.some((one) => (one.endsWith(":*") ? id.startsWith(one.slice(0, -1)) : id === one));
+}

@@ -1,0 +1,163 @@
+import { createHash } from "node:crypto";
+import type { Data, Value } from "../audit/record.ts";
+import type { UsbFacts, UsbTarget } from "./usb-facts.ts";
+
+/** A device as it is remembered: enough to know it again, not to show it. */
+export type KnownUsb = {
+  readonly port: string;
+  readonly id: string;
+  /** `usbKey` of it. */
+  readonly key: string;
+  /** `usbPlug` of it. */
+  readonly plug: string;
+  readonly authorized: boolean;
+};
+
+/** What a person said of a device. */
+export type UsbGrant = {
+  readonly key: string;
+  readonly target: UsbTarget;
+  /** Who: a name, or "present at first start". */
+  readonly by: string;
+  /** Wall clock, milliseconds. */
+  readonly fromMs: number;
+  /** Wall clock: its end; null: none of its own. */
+  readonly untilMs: number | null;
+  /** When it is for one plugging-in alone: which; "" otherwise. */
+  readonly plug: string;
+};
+
+/** What the log keeps of USB: the record `usb.state` holds it, and the fold keeps the newest one. */
+export type UsbMemory = {
+  readonly boot: string;
+  /** Whether we have closed the controllers in that boot. */
+  readonly closed: boolean;
+  readonly known: readonly KnownUsb[];
+  /** Known devices that found no room. */
+  readonly more: number;
+  readonly grants: readonly UsbGrant[];
+  /** SHA-256 of the permanent rules, hex; "" when there are none. */
+  readonly rules: string;
+};
+
+const MAX_KNOWN = 128;
+const MAX_GRANTS = 64;
+const MAX_TEXT = 64;
+
+/** Tells one device from another wherever it is plugged in: id, serial and hash. 128 bits, hex. */
+export function usbKey({ id, serial, hash }: Pick<UsbFacts, "id" | "serial" | "hash">): string {
+  return createHash("sha256")
+    .update(JSON.stringify([id, serial, hash]))
+    .digest("hex")
+    .slice(0, 32);
+}
+
+/** Tells one plugging-in from the next: the kernel counts `number` up. */
+export function usbPlug(boot: string, port: string, number: string): string {
+  return `${boot} ${port} ${number}`;
+}
+
+/** As it stands in a record. What is authorised goes first where there is no room for all. */
+export function renderUsbMemory(memory: UsbMemory): Data {
+  const { boot, closed, rules } = memory;
+  const sorted = memory.known.toSorted((a, b) => Number(b.authorized) - Number(a.authorized));
+  const known = sorted.slice(0, MAX_KNOWN).map((one) => ({ ...one, authorized: one.authorized ? 1 : 0 }));
+  const grants = memory.grants
+    .slice(-MAX_GRANTS)
+    .map((one) => ({ ...one, by: one.by.slice(0, MAX_TEXT), untilMs: one.untilMs ?? -1 }));
+  return {
+    boot,
+    closed: closed ? 1 : 0,
+    known,
+    more: memory.more + Math.max(0, memory.known.length - MAX_KNOWN),
+    grants,
+    rules,
+  };
+}
+
+/** What a record holds; null when it cannot be read: then nothing is remembered, and nothing granted. */
+export function readUsbMemory(data: Data): UsbMemory | null {
+  const { boot, closed, known, more, grants, rules } = data;
+  if (typeof boot !== "string" || typeof rules !== "string" || typeof more !== "number") return null;
+  const devices = readList(known, readKnown);
+  const given = readList(grants, readGrant);
+  if (devices === null || given === null) return null;
+  return { boot, closed: closed === 1, known: devices, more, grants: given, rules };
+}
+
+function readList<T>(value: Value | undefined, read: (one: Data) => T | null): readonly T[] | null {
+  if (!Array.isArray(value)) return null;
+  const list: T[] = [];
+  for (const one of value as readonly Value[]) {
+    const item = typeof one === "object" && !Array.isArray(one) ? read(one as Data) : null;
+    if (item === null) return null;
+    list.push(item);
+  }
+  return list;
+}
+
+function readKnown({ port, id, key, plug, authorized }: Data): KnownUsb | null {
+  if (typeof port !== "string" || typeof id !== "string" || typeof key !== "string") return null;
+  return typeof plug === "string" ? { port, id, key, plug, authorized: authorized === 1 } : null;
+}
+
+function readGrant({ key, target, by, fromMs, untilMs, plug }: Data): UsbGrant | null {
+  if (typeof key !== "string" || typeof by !== "string" || typeof plug !== "string") return null;
+  if (typeof fromMs !== "number" || typeof untilMs !== "number") return null;
+  if (target !== "allow" && target !== "block" && target !== "reject") return null;
+  return { key, target, by, fromMs, untilMs: untilMs < 0 ? null : untilMs, plug };
+}
+
+/**
+ * The grants that still hold: an end that is past ends them, and so does a clock that was set to before they were given,
+ * which would make them last longer. `plugs`: what is plugged in now.
+ */
+export function liveGrants(
+  grants: readonly UsbGrant[],
+  nowMs: number,
+  plugs: ReadonlySet<string>,
+): readonly UsbGrant[] {
+  return grants.filter(
+    ({ fromMs, untilMs, plug, target }) =>
+      (target !== "allow" || nowMs >= fromMs - MAX_BACK_MS) &&
+      (untilMs === null || nowMs < untilMs) &&
+      (plug === "" || plugs.has(plug)),
+  );
+}
+
+/** A clock that is corrected by this much is not set back. */
+const MAX_BACK_MS = 1_000;
+
+/** The newest grant for a device, in this plugging-in; null when there is none. */
+export function grantFor(grants: readonly UsbGrant[], key: string, plug: string): UsbGrant | null {
+  return grants.findLast((one) => one.key === key && (one.plug === "" || one.plug === plug)) ?? null;
+}
+
+/** The grants with one more, which takes the place of those for the same device. Bounded: the oldest go, those that allow first. */
+export function withGrant(grants: readonly UsbGrant[], given: UsbGrant): readonly UsbGrant[] {
+  const kept = grants.filter(({ key }) => key !== given.key);
+  if (kept.length < MAX_GRANTS) return [...kept, given];
+  const oldest = kept.find(({ target }) => target === "allow") ?? kept[0];
+  return [...kept.filter((one) => one !== oldest), given];
+}
+
+/**
+ * What was plugged and unplugged while nobody watched, a line each. After a reboot the kernel counts anew: then a device
+ * is the same when it is the same at the same port.
+ */
+export function usbGap(
+  before: UsbMemory,
+  now: readonly KnownUsb[],
+  boot: "same-boot" | "rebooted",
+): readonly string[] {
+  const nameOf = (one: KnownUsb) =>
+    boot === "same-boot" ? `${one.plug} ${one.key}` : `${one.port} ${one.key}`;
+  const was = new Set(before.known.map(nameOf));
+  const is = new Set(now.map(nameOf));
+  const line = (what: string, { port, id }: KnownUsb) => `usb ${port}: ${id} was ${what}`;
+  return [
+    ...before.known.filter((one) => !is.has(nameOf(one))).map((one) => line("unplugged", one)),
+    ...now.filter((one) => !was.has(nameOf(one))).map((one) => line("plugged in", one)),
+    ...(before.more > 0 ? [`usb: ${before.more} more devices were there, and not remembered`] : []),
+  ];
+}

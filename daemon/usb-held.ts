@@ -1,0 +1,98 @@
+import type { KnownUsb } from "./core/usb-memory.ts";
+import { decideUsb, type UsbQuestion, type UsbSubject, type UsbVerdict } from "./core/usb-policy.ts";
+import type { UsbLook, UsbState } from "./ports.ts";
+
+/** One plugging-in of one device, and what is known of it. Only the control (usb.ts) writes to it. */
+export type HeldUsb = {
+  readonly plug: string;
+  readonly key: string;
+  /** As it was seen last, or brought to since. */
+  look: UsbLook;
+  standing: UsbQuestion["standing"];
+  verdict: UsbVerdict;
+  /** Whether the kernel has confirmed the verdict. */
+  confirmed: boolean;
+  recorded: "no" | "on-its-way" | "yes";
+  /** Why it is not as it should be; "" when it is. */
+  failure: string;
+  /** Asks for a new decision. */
+  stale: boolean;
+  /** For the conditions of rules: what had happened before it was plugged in. */
+  readonly history: {
+    readonly applied: ReadonlyMap<string, number>;
+    readonly evaluated: ReadonlyMap<string, number>;
+  };
+};
+
+const UNDECIDED: UsbVerdict = {
+  device: "block",
+  interfaces: [],
+  rule: "",
+  why: "not decided yet",
+  validUntilMs: null,
+};
+
+/** A device that nothing has been decided about. */
+export function newHeld(given: Pick<HeldUsb, "plug" | "key" | "look" | "standing" | "history">): HeldUsb {
+  return { ...given, verdict: UNDECIDED, confirmed: false, recorded: "no", failure: "", stale: true };
+}
+
+export function isController({ port }: Pick<UsbLook, "port">): boolean {
+  return port.startsWith("usb");
+}
+
+/** What is to be decided about: what the descriptors tell, with the drivers that the kernel has bound. */
+export function subjectOf(look: UsbLook): UsbSubject {
+  const driver = (name: string) => look.interfaces.find((one) => one.name === name)?.driver ?? "";
+  return {
+    facts: look.facts,
+    controller: isController(look),
+    interfaces: look.described.map((one) => ({ ...one, driver: driver(one.name) })),
+    problem: look.problem,
+    authorized: look.authorized === true,
+  };
+}
+
+/** Whether both say the same, until whenever. */
+export function isSameVerdict(a: UsbVerdict, b: UsbVerdict): boolean {
+  return verdictText(a) === verdictText(b);
+}
+
+function verdictText({ device, interfaces, rule, why }: UsbVerdict): string {
+  return JSON.stringify([device, interfaces, rule, why]);
+}
+
+/** Equal for decisions that one record stands for. */
+export function decisionKey({ look, key, verdict }: HeldUsb, mode: string): string {
+  const { device, interfaces, rule, why } = verdict;
+  const bits = interfaces.map(({ allow }) => (allow ? "1" : "0")).join("");
+  return JSON.stringify([look.port, key, device, bits, rule, why, mode]);
+}
+
+export function driversOf({ interfaces }: UsbState): string {
+  return JSON.stringify(interfaces.map(({ name, driver }) => [name, driver]));
+}
+
+export function knownOf({ plug, key, look }: Pick<HeldUsb, "plug" | "key" | "look">): KnownUsb {
+  return { port: look.port, id: look.facts.id, key, plug, authorized: look.authorized === true };
+}
+
+/** Whether the kernel holds something else of it than before. */
+export function hasChanged(before: UsbState, now: UsbState): boolean {
+  const bare = ({ authorized, interfaces, defaults }: UsbState) =>
+    JSON.stringify([authorized, interfaces, defaults]);
+  return bare(before) !== bare(now);
+}
+
+/** As it is once the kernel has confirmed this. */
+export function broughtTo(look: UsbLook, isOn: boolean, lets: (name: string) => boolean): UsbLook {
+  const interfaces = isOn ? look.interfaces.map((each) => ({ ...each, authorized: lets(each.name) })) : [];
+  return { ...look, authorized: isOn, interfaces };
+}
+
+/** Whether any of it would be refused. */
+export function refusesAny(question: UsbQuestion): UsbVerdict | null {
+  const verdict = decideUsb({ ...question, hold: "enforcing" });
+  const isWhole = verdict.device === "allow" && verdict.interfaces.every(({ allow }) => allow);
+  return isWhole ? null : verdict;
+}

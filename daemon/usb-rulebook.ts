@@ -1,0 +1,141 @@
+import { createHash } from "node:crypto";
+import { BoundaryError } from "./core/errors.ts";
+import type { UsbFacts, UsbTarget } from "./core/usb-facts.ts";
+import { generatePolicy } from "./core/usb-generate.ts";
+import type { UsbWord } from "./core/usb-policy.ts";
+import type { EvaluateContext, UsbExplanation, UsbRule } from "./core/usb-rule.ts";
+import { askedKeys, evaluate, explain } from "./core/usb-rule-match.ts";
+import { parseUsbRules } from "./core/usb-rule-parse.ts";
+import { addUsbRules, removeUsbRules, renderUsbRule, ruleKey } from "./core/usb-rule-render.ts";
+import type { UsbRulesStore } from "./ports.ts";
+
+export type RulebookParts = {
+  readonly store: UsbRulesStore;
+  /** The rules of the configuration, and whether a person chose them (else they are the shipped ones). */
+  readonly configured: { readonly rules: readonly UsbRule[]; readonly chosen: boolean };
+  /** SHA-256 of the permanent rules that the log signed, hex; "" when there were none. */
+  readonly signed: string;
+};
+
+/** Rules that are on their way to be the permanent ones. */
+export type RulesDraft = { readonly digest: string; readonly rule: string; readonly commit: () => void };
+
+/** What a decision by rules leaves behind for `rule-applied` and `rule-evaluated`. */
+export type RuledWord = UsbWord & { readonly evaluated: readonly string[]; readonly applied: string | null };
+
+/**
+ * The rules, in the order in which they are asked: first the permanent ones, which people of this host gave by
+ * `boundaryctl usb allow|block|reject --permanent`, the newest first; then the configuration's. A person's word about one
+ * device so goes before what was written of many, whichever of the two is the stricter; the mode stands above both.
+ */
+export type Rulebook = {
+  readonly decide: (device: UsbFacts, context: EvaluateContext) => RuledWord;
+  readonly explain: (device: UsbFacts, context: EvaluateContext) => readonly UsbExplanation[];
+  readonly counts: () => { readonly permanent: number; readonly configured: number };
+  /** Whether a person of this host has given any rules. */
+  readonly arePersonal: () => boolean;
+  /** SHA-256 of the permanent rules, hex; "" when there are none. */
+  readonly digest: () => string;
+  /** Why the permanent rules are not in use; "" when they are, or there are none. */
+  readonly fault: () => string;
+  /** A policy that allows these devices, as text. */
+  readonly propose: (
+    devices: readonly UsbFacts[],
+    options: { readonly withPorts: boolean; readonly withHashes: boolean },
+  ) => string;
+  /** A rule that decides about this device, before all others. Nothing is changed before `commit`. Throws "state-unwritable". */
+  readonly prepare: (target: UsbTarget, device: UsbFacts) => RulesDraft;
+};
+
+/** Throws BoundaryError("config-invalid") when the permanent rules cannot be read as rules. */
+export function createRulebook({ store, configured, signed }: RulebookParts): Rulebook {
+  const loaded = store.load((text) => digestOf(text) === signed);
+  let text = loaded.kind === "rules" ? loaded.text : "";
+  let permanent = parsed(store.path, text);
+  let fault = faultOf(loaded, signed);
+  const all = () => [...permanent, ...configured.rules];
+
+  function decideByRules(device: UsbFacts, context: EvaluateContext): RuledWord {
+    const rules = all();
+    const decision = evaluate(rules, device, context);
+    const { target, rule, why, validUntilMs } = decision;
+    const evaluated = askedKeys(rules, device, decision);
+    if (rule === null) return { target, rule: "", names: false, why, validUntilMs, evaluated, applied: null };
+    const whose = permanent.includes(rule) ? "permanent rule" : "rule of the configuration";
+    return {
+      target,
+      rule: renderUsbRule(rule),
+      names: namesDevice(rule),
+      why: `${whose}, line ${rule.line}`,
+      validUntilMs,
+      evaluated,
+      applied: rule.conditions === null ? null : ruleKey(rule),
+    };
+  }
+
+  function prepare(target: UsbTarget, device: UsbFacts): RulesDraft {
+    if (fault !== "") throw new BoundaryError("usb-rules-invalid", `${store.path}: ${fault}`);
+    const [rule] = parsed("the new rule", generatePolicy([device], { withPorts: false, withHashes: true }));
+    if (rule === undefined)
+      throw new BoundaryError("usb-unknown", "too little is known of the device for a rule of its own");
+    const given = { ...rule, target };
+    const same = (one: UsbRule) => ruleKey({ ...one, target }) === ruleKey(given);
+    const kept = removeUsbRules(
+      text,
+      permanent.filter(same).map(({ line }) => line),
+    );
+    const next = addUsbRules(kept, [given], "first");
+    const rules = parsed("the new rules", next);
+    store.prepare(next);
+    return {
+      digest: digestOf(next),
+      rule: renderUsbRule(given),
+      commit: () => {
+        store.commit();
+        text = next;
+        permanent = rules;
+        fault = "";
+      },
+    };
+  }
+
+  return {
+    decide: decideByRules,
+    explain: (device, context) => explain(all(), device, context),
+    counts: () => ({ permanent: permanent.length, configured: configured.rules.length }),
+    arePersonal: () => configured.chosen || permanent.length > 0,
+    digest: () => (text === "" ? "" : digestOf(text)),
+    fault: () => fault,
+    propose: generatePolicy,
+    prepare,
+  };
+}
+
+function faultOf(loaded: ReturnType<UsbRulesStore["load"]>, signed: string): string {
+  if (loaded.kind === "unreadable") return loaded.why;
+  return loaded.kind === "missing" && signed !== "" ? "they are gone" : "";
+}
+
+function parsed(path: string, text: string): readonly UsbRule[] {
+  const found = parseUsbRules(text);
+  if (found.ok) return found.rules;
+  const told = found.problems.map(({ line, column, message }) => `${path}:${line}:${column}: ${message}`);
+  throw new BoundaryError("config-invalid", told.join("\n"));
+}
+
+/** What tells one device from others. */
+const NAMING: ReadonlySet<string> = new Set(["id", "hash", "serial", "via-port"]);
+
+/** Whether it is about one device, not a class of them: an id without wildcards, a hash, a serial or a port. */
+function namesDevice({ attributes }: UsbRule): boolean {
+  return attributes.some(
+    ({ name, operator, values }) =>
+      NAMING.has(name) &&
+      operator !== "none-of" &&
+      values.every((value) => value !== "" && !(name === "id" && value.includes("*"))),
+  );
+}
+
+function digestOf(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}

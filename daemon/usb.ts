@@ -1,0 +1,648 @@
+import type { Entry } from "./audit/record.ts";
+import { BoundaryError, renderErrorChain } from "./core/errors.ts";
+import type { Hold } from "./core/hold.ts";
+import type { Mode } from "./core/mode.ts";
+import { createRepeats } from "./core/repeats.ts";
+import type { Signal } from "./core/signal.ts";
+import {
+  liveGrants,
+  renderUsbMemory,
+  type UsbGrant,
+  type UsbMemory,
+  usbGap,
+  usbKey,
+  usbPlug,
+  withGrant,
+} from "./core/usb-memory.ts";
+import { decideUsb, isHub, isInputDevice, type UsbVerdict, type UsbWord } from "./core/usb-policy.ts";
+import type { EvaluateContext } from "./core/usb-rule.ts";
+import type { Clock, OpLog, UsbGate, UsbLook, UsbOrder, UsbState } from "./ports.ts";
+import {
+  broughtTo,
+  decisionKey,
+  driversOf,
+  type HeldUsb,
+  hasChanged,
+  isController,
+  isSameVerdict,
+  knownOf,
+  newHeld,
+  refusesAny,
+  subjectOf,
+} from "./usb-held.ts";
+import { createUsbJudge } from "./usb-judge.ts";
+import { appliedRecord, decidedData, detachedRecord, failedRecord, grantedRecord } from "./usb-records.ts";
+import type { Rulebook } from "./usb-rulebook.ts";
+
+type Receipt = { readonly seq: number; readonly durable: Promise<unknown> };
+
+export type UsbControlParts = {
+  readonly gate: UsbGate;
+  /** What is missing for enforcing: empty when nothing is. */
+  readonly missing: readonly string[];
+  readonly rules: Rulebook;
+  /** What the log remembers; null when it remembers nothing. */
+  readonly memory: UsbMemory | null;
+  readonly clock: Clock;
+  readonly localOffsetMinutes: (atMs: number) => number;
+  readonly random: () => number;
+  readonly hold: () => Hold;
+  /** Whether anything may be allowed at this moment: not while the log has no room. */
+  readonly mayAllow: () => boolean;
+  readonly frozen: () => boolean;
+  readonly append: (entry: Entry) => Receipt;
+  readonly submit: (signal: Signal) => void;
+  readonly repeatWindowMs: number;
+  /** Whether a new keyboard needs more than a rule: a code typed on it, or a person's word. */
+  readonly challengeKeyboards: boolean;
+  readonly opLog: OpLog;
+};
+
+export type UsbCounts = {
+  readonly controllers: number;
+  readonly closed: number;
+  readonly authorized: number;
+  readonly blocked: number;
+  readonly wouldBlock: number;
+};
+
+/**
+ * USB: joins rules, people and mode, and brings devices to what they come to. What is taken away is taken at once, beside
+ * its record; what is given, only when the record is durable. Calls are synchronous and do not throw, unless said so.
+ */
+export type UsbControl = {
+  /** "observed": what would be decided is shown, and nothing is written. */
+  readonly how: "enforced" | "observed";
+  readonly missing: readonly string[];
+  /** To be called in the turn in which the kernel is told of the mode, and whenever it is told again. */
+  modeIs(mode: Mode): void;
+  /** Something was plugged or unplugged. */
+  look(): void;
+  /** Once a heartbeat: ends of grants and time windows, read-back, what failed. */
+  tick(): void;
+  /** Before the last record of a clean stop. The kernel goes on refusing what is new. */
+  stop(): void;
+  /** Lines for the `gap` record: what was plugged and unplugged since the log's last word. Before the first `modeIs`. */
+  gap(): readonly string[];
+  /** Why USB is not held as it should be; "" when it is, or is only observed. */
+  failure(): string;
+  counts(): UsbCounts;
+  /** RFC 3339: when the kernel was last read; "" when never. */
+  checkedAt(): string;
+  devices(): readonly HeldUsb[];
+  controllers(): readonly UsbState[];
+  /** What would come of it if a person said this of it; null: as it is. */
+  judge(one: HeldUsb, word: UsbWord | null): UsbVerdict;
+  /** What another mode would decide about it, on being entered now. */
+  foresee(one: HeldUsb, mode: Mode): UsbVerdict;
+  contextOf(one: HeldUsb): EvaluateContext;
+  /**
+   * Takes a person's word: an allow counts once its records are durable, anything else at once. Resolves then; rejects
+   * when they cannot be made durable.
+   */
+  grant(given: UsbGrant, record: Entry): Promise<void>;
+  /**
+   * While somebody else has it (a challenge) the device is left as it is, unless the mode changes. Gives the way to
+   * return it, which brings it to what is decided.
+   */
+  lend(one: HeldUsb): () => void;
+  /** Appends a `usb.state` with this digest: so the log signs permanent rules. */
+  sign(rulesDigest: string): Receipt;
+  /** The rules have become others: everything is decided anew. */
+  rulesChanged(): void;
+};
+
+const GLANCE_MS = 1_000;
+const STATE_MS = 2_000;
+const RETRY_MS = 1_000;
+const MAX_DURABLES = 256;
+export const FIRST_START = "present at first start";
+
+export function createUsbControl(parts: UsbControlParts): UsbControl {
+  const { gate, rules, clock, opLog, memory: remembered } = parts;
+  const how = parts.missing.length === 0 ? "enforced" : "observed";
+  const boot = clock.bootId();
+  const nowMs = () => Number(clock.monoNs() / 1_000_000n);
+  const held = new Map<string, HeldUsb>();
+  const repeats = createRepeats(parts.repeatWindowMs);
+  const durables = new Map<string, Promise<unknown>>(); // of decisions that let something in, by their key
+  const lent = new Set<string>(); // plugs
+  const monoEnds = new Map<string, number>(); // of grants, by key: a wall clock that is set back prolongs nothing
+  const closedByUs = new Set<string>();
+  const signals: Signal[] = [];
+  let controllers: readonly UsbState[] = [];
+  let grants: readonly UsbGrant[] = (remembered?.grants ?? []).filter(
+    ({ plug }) => plug === "" || plug.startsWith(`${boot} `),
+  );
+  let mode: Mode | null = null;
+  let heldAs: Hold | null = null;
+  let wasFrozen = false;
+  let isClosed = remembered?.boot === boot && remembered.closed; // in this boot, by us
+  let rulesDigest = rules.digest();
+  let stopped = false;
+  let depth = 0;
+  let begun = false;
+  let listFailure = "";
+  let defaultsFailure = "";
+  let wouldBlock = 0;
+  let checkedMs: number | null = null;
+  let glancedMs = Number.NEGATIVE_INFINITY;
+  let statedMs = Number.NEGATIVE_INFINITY;
+  let stated = "";
+  let retryMs = Number.NEGATIVE_INFINITY;
+  const judge = createUsbJudge({
+    rules,
+    clock,
+    localOffsetMinutes: parts.localOffsetMinutes,
+    random: parts.random,
+    frozen: parts.frozen,
+    challengeKeyboards: parts.challengeKeyboards,
+    all: () => [...held.values()],
+    grants: () => grants,
+  });
+  for (const one of grants) timeGrant(one);
+
+  /** What devices are brought to. In shadow nothing, but what we closed ourselves in this boot is opened again. */
+  function aim(): "closed" | "open" | "nothing" {
+    if (how === "observed") return "nothing";
+    const hold = parts.hold();
+    if (hold === "enforcing") return "closed";
+    return hold === "released" || isClosed ? "open" : "nothing";
+  }
+
+  // --- reconciling: bringing everything to what is decided ---
+
+  /** "new": only what is new or stale is decided. */
+  function reconcile(which: "new" | "all"): void {
+    if (stopped || mode === null) return;
+    depth += 1;
+    try {
+      const looks = list();
+      if (looks !== null) settleAll(looks, heldAs === parts.hold() ? which : "all");
+    } finally {
+      depth -= 1;
+    }
+    // what they set off comes back here: only when everything is in its place, and the mode's record too
+    if (depth === 0) for (const signal of signals.splice(0)) queueMicrotask(() => parts.submit(signal));
+  }
+
+  function list(): readonly UsbLook[] | null {
+    try {
+      const looks = gate.list();
+      listFailure = "";
+      checkedMs = clock.wallMs();
+      return looks;
+    } catch (error) {
+      listFailure = renderErrorChain(error);
+      tellFailure("", "", listFailure);
+      return null;
+    }
+  }
+
+  function settleAll(looks: readonly UsbLook[], which: "new" | "all"): void {
+    const isFirst = !begun;
+    begun = true;
+    defaultsFailure = "";
+    const settled = looks.map((look) => (isController(look) ? settleDefaults(look) : look));
+    controllers = settled.filter(isController);
+    if (aim() === "closed") isClosed = true;
+    else if (parts.hold() === "released" && defaultsFailure === "") isClosed = false;
+    const plugs = new Map(settled.map((look) => [usbPlug(boot, look.port, look.number), look]));
+    for (const [plug, one] of held) if (!plugs.has(plug)) detach(one);
+    for (const [plug, look] of plugs) takeIn(plug, look, isFirst);
+    const isKept = keepWhatIsInUse(isFirst);
+    for (const one of held.values()) if (!isController(one.look)) settle(one, which);
+    state(isFirst || isKept ? "now" : "when-due");
+  }
+
+  function takeIn(plug: string, look: UsbLook, isFirst: boolean): void {
+    const one = held.get(plug);
+    if (one) {
+      if (lent.has(plug)) return; // as it was: what it is meanwhile is no grant
+      noticeTampering(one, look);
+      if (driversOf(one.look) !== driversOf(look)) one.stale = true;
+      one.look = look;
+      return;
+    }
+    const key = usbKey(look.facts);
+    const standing = isFirst ? standingAtStart(look, key, plug) : "new";
+    held.set(plug, newHeld({ plug, key, look, standing, history: judge.history() }));
+  }
+
+  /** What the log says was let in before; all that is, where there is no log yet. */
+  function standingAtStart(look: UsbLook, key: string, plug: string): HeldUsb["standing"] {
+    if (remembered === null) return look.authorized === true ? "kept" : "new";
+    const was = remembered.known.filter((one) => one.authorized && one.key === key && one.port === look.port);
+    if (remembered.boot === boot) return was.some((one) => one.plug === plug) ? "kept" : "new";
+    return was.length > 0 ? "restored" : "new";
+  }
+
+  /** Nobody has given rules yet: a keyboard in use is not taken away before somebody was asked. */
+  function keepWhatIsInUse(isFirst: boolean): boolean {
+    const hold = parts.hold();
+    const begins = hold === "enforcing" && (heldAs === "shadow" || (isFirst && remembered === null));
+    heldAs = hold;
+    if (!begins || how === "observed" || rules.arePersonal()) return false;
+    for (const { key, plug, look } of held.values()) {
+      const subject = subjectOf(look);
+      if (subject.controller || subject.problem !== null || !(isInputDevice(subject) || isHub(subject)))
+        continue;
+      const given: UsbGrant = {
+        key,
+        target: "allow",
+        by: FIRST_START,
+        fromMs: clock.wallMs(),
+        untilMs: null,
+        plug,
+      };
+      grants = withGrant(grants, given);
+      parts.append(grantedRecord(look, given));
+    }
+    return true;
+  }
+
+  function settle(one: HeldUsb, which: "new" | "all"): void {
+    if (lent.has(one.plug)) return;
+    if (which === "all" || one.stale || isNotGivenAgain(one)) decide(one);
+    if (aim() === "nothing") return;
+    const before = one.failure;
+    takeAway(one);
+    if (lacks(one)) {
+      if (one.failure === "" || nowMs() >= retryMs) giveWhenRecorded(one);
+      return;
+    }
+    if (one.recorded === "no") recordTaken(one);
+    if (one.failure !== "") return;
+    one.confirmed = true;
+    if (before !== "") parts.append(appliedRecord(one.look, one.verdict));
+  }
+
+  /** LOCKDOWN authorises nothing again. */
+  function isNotGivenAgain(one: HeldUsb): boolean {
+    return (
+      mode === "LOCKDOWN" && one.confirmed && one.verdict.device === "allow" && one.look.authorized !== true
+    );
+  }
+
+  function decide(one: HeldUsb): void {
+    one.stale = false;
+    const question = judge.ask(one, mode);
+    if (parts.hold() === "shadow" && how === "enforced") noticeShadow(one, refusesAny(question));
+    const verdict = decideUsb(aim() === "open" ? { ...question, hold: "released" } : question);
+    if (isSameVerdict(verdict, one.verdict)) {
+      // the same object where it ends when it did: an allow on its way to the log stays the one that was decided
+      if (verdict.validUntilMs !== one.verdict.validUntilMs && one.recorded !== "on-its-way")
+        one.verdict = verdict;
+      return;
+    }
+    one.verdict = verdict;
+    one.confirmed = false;
+    one.recorded = "no";
+    one.failure = "";
+  }
+
+  function noticeShadow(one: HeldUsb, verdict: UsbVerdict | null): void {
+    if (verdict === null) return;
+    wouldBlock += 1;
+    const key = decisionKey({ ...one, verdict }, mode ?? "");
+    if (!repeats.first("usb.would-block", key, nowMs())) return;
+    parts.append({ kind: "usb.would-block", data: decidedData(one.look, verdict, mode ?? "", "shadow") });
+  }
+
+  function isAllowed({ verdict }: HeldUsb, name: string): boolean {
+    if (verdict.device !== "allow") return false;
+    return aim() === "open" || verdict.interfaces.some((each) => each.name === name && each.allow);
+  }
+
+  /** At once: what must not be there. */
+  function takeAway(one: HeldUsb): void {
+    const { look, verdict } = one;
+    const isThere = look.authorized !== false;
+    if (verdict.device !== "allow") {
+      const isDone = verdict.device === "reject" ? one.confirmed : !isThere;
+      if (isDone) one.failure = "";
+      else bring(one, { device: verdict.device, interfaces: new Set() });
+      return;
+    }
+    const isRefused = look.interfaces.some((each) => each.authorized !== false && !isAllowed(one, each.name));
+    if (!isThere || !isRefused) return;
+    const stays = look.interfaces.filter((each) => each.authorized === true && isAllowed(one, each.name));
+    bring(one, { device: "allow", interfaces: new Set(stays.map(({ name }) => name)) });
+  }
+
+  function bring(one: HeldUsb, order: UsbOrder): boolean {
+    const { look } = one;
+    try {
+      gate.set(look, order);
+    } catch (error) {
+      one.failure = renderErrorChain(error);
+      one.confirmed = false;
+      tellFailure(look.port, look.facts.id, one.failure);
+      return false;
+    }
+    const lets = (name: string) => order.interfaces === "all" || order.interfaces.has(name);
+    one.look = broughtTo(look, order.device === "allow", lets);
+    one.failure = "";
+    return true;
+  }
+
+  /** What somebody else has is taken from him. */
+  function takeBack(): void {
+    for (const plug of lent) {
+      const one = held.get(plug);
+      if (one && aim() === "closed") bring(one, { device: "block", interfaces: new Set() });
+    }
+    lent.clear();
+  }
+
+  /** Something that the verdict allows is not there yet. */
+  function lacks(one: HeldUsb): boolean {
+    const { look, verdict } = one;
+    if (verdict.device !== "allow" || isController(look) || aim() === "nothing") return false;
+    return (
+      look.authorized !== true ||
+      look.interfaces.some(({ name, authorized }) => authorized !== true && isAllowed(one, name))
+    );
+  }
+
+  function giveWhenRecorded(one: HeldUsb): void {
+    if (one.recorded === "on-its-way" || !parts.mayAllow()) return; // asked again at a tick
+    const { verdict } = one;
+    if (one.recorded === "yes") {
+      give(one, verdict);
+      return;
+    }
+    one.recorded = "on-its-way";
+    recordGiven(one).then(
+      () => {
+        if (one.verdict !== verdict) return;
+        one.recorded = "yes";
+        give(one, verdict);
+      },
+      () => {
+        if (one.verdict === verdict) one.recorded = "no";
+      },
+    );
+  }
+
+  /** Only while it is still what is decided: an allow of before a trip is none any more. */
+  function give(one: HeldUsb, verdict: UsbVerdict): void {
+    if (stopped || held.get(one.plug) !== one || one.verdict !== verdict || !parts.mayAllow()) return;
+    if (!lacks(one)) return;
+    const names = verdict.interfaces.flatMap(({ name, allow }) => (allow ? [name] : []));
+    if (!bring(one, { device: "allow", interfaces: aim() === "open" ? "all" : new Set(names) })) return;
+    if (one.standing === "restored") one.standing = "kept";
+    one.confirmed = true;
+    if (repeats.first("usb.applied", decisionKey(one, mode ?? ""), nowMs()))
+      parts.append(appliedRecord(one.look, verdict));
+    if (depth === 0) reconcile("new"); // what drivers took it, and whether it is what was ordered
+  }
+
+  /** A decision that takes away, or keeps out, or finds things as they should be: one of a kind is told, repeats are counted. */
+  function recordTaken(one: HeldUsb): void {
+    one.recorded = "yes";
+    if (!repeats.first("usb.decided", decisionKey(one, mode ?? ""), nowMs())) return;
+    const applied = one.failure === "" ? "confirmed" : "failed";
+    parts.append({ kind: "usb.decided", data: decidedData(one.look, one.verdict, mode ?? "", applied) });
+  }
+
+  /** The record that has to be durable before this is let in: its own, or that of the same decision a moment ago. */
+  function recordGiven(one: HeldUsb): Promise<unknown> {
+    const key = decisionKey(one, mode ?? "");
+    const isFirst = repeats.first("usb.given", key, nowMs());
+    const before = durables.get(key);
+    if (!isFirst && before) return before;
+    const data = decidedData(one.look, one.verdict, mode ?? "", "after-its-record");
+    const { durable } = parts.append({ kind: "usb.decided", data });
+    if (durables.size >= MAX_DURABLES) durables.clear();
+    durables.set(key, durable);
+    durable.catch(() => durables.delete(key));
+    return durable;
+  }
+
+  /** The controller as it is then. */
+  function settleDefaults(look: UsbLook): UsbLook {
+    const to = aim();
+    if (to === "nothing") return look;
+    const { port, defaults } = look;
+    const wanted = to === "closed" ? "0" : "1";
+    const isSo = defaults?.device === wanted && defaults.interface === wanted;
+    if (!isSo && to === "closed" && closedByUs.has(port))
+      changed(port, "default", `new devices ${defaults?.device}, new interfaces ${defaults?.interface}`);
+    closedByUs.delete(port);
+    try {
+      if (!isSo) gate.setDefaults(port, to);
+      if (to === "closed") closedByUs.add(port);
+      return { ...look, defaults: { device: wanted, interface: wanted } };
+    } catch (error) {
+      defaultsFailure = renderErrorChain(error);
+      tellFailure(port, "", defaultsFailure);
+      return look;
+    }
+  }
+
+  // --- what others do ---
+
+  /** Looser than the kernel had confirmed: somebody did that. Stricter can be the kernel itself, after a reset. */
+  function noticeTampering(one: HeldUsb, look: UsbLook): void {
+    if (!one.confirmed || one.verdict.device === "reject" || aim() !== "closed" || isController(look)) return;
+    if (one.verdict.device !== "allow") {
+      if (look.authorized === false) return;
+      changed(look.port, "device", `${look.facts.id} is authorised, and not by us`);
+    } else {
+      const extra = look.interfaces.filter((each) => each.authorized !== false && !isAllowed(one, each.name));
+      if (extra.length === 0) return;
+      const names = extra.map(({ name }) => name).join(" ");
+      changed(look.port, "interface", `${names} of ${look.facts.id} authorised, and not by us`);
+    }
+    one.confirmed = false;
+  }
+
+  function changed(port: string, what: "device" | "interface" | "default", detail: string): void {
+    const facts = { port, what, detail: detail.slice(0, 200) };
+    signals.push({ kind: "usb.changed", facts, seenNs: clock.monoNs() });
+  }
+
+  function detach(one: HeldUsb): void {
+    held.delete(one.plug);
+    grants = grants.filter(({ plug }) => plug !== one.plug);
+    if (isController(one.look)) closedByUs.delete(one.look.port);
+    if (repeats.first("usb.detached", JSON.stringify([one.look.port, one.key]), nowMs()))
+      parts.append(detachedRecord(one.look));
+  }
+
+  function tellFailure(port: string, id: string, why: string): void {
+    retryMs = nowMs() + RETRY_MS;
+    if (!repeats.first("usb.apply-failed", JSON.stringify([port, why]), nowMs())) return;
+    opLog.error({ port, why }, "the kernel did not take what was decided about USB");
+    parts.append(failedRecord(port, id, why));
+  }
+
+  // --- the log's picture ---
+
+  function state(when: "now" | "when-due"): Receipt | null {
+    if (when === "when-due" && nowMs() - statedMs < STATE_MS) return null;
+    const known = [...held.values()].map(knownOf);
+    const data = renderUsbMemory({ boot, closed: isClosed, known, more: 0, grants, rules: rulesDigest });
+    const text = JSON.stringify(data);
+    if (text === stated) return null;
+    statedMs = nowMs();
+    stated = text;
+    return parts.append({ kind: "usb.state", data });
+  }
+
+  function tellRepeats(all: ReturnType<typeof repeats.drainAll>): void {
+    for (const { group, key, count } of all)
+      parts.append({ kind: "usb.repeated", data: { what: group, cause: key.slice(0, 1_000), count } });
+  }
+
+  // --- time ---
+
+  function timeGrant({ key, untilMs }: UsbGrant): void {
+    if (untilMs === null) monoEnds.delete(key);
+    else monoEnds.set(key, nowMs() + untilMs - clock.wallMs());
+  }
+
+  /** Grants whose end has come, by either clock. */
+  function endGrants(): void {
+    const live = liveGrants(grants, clock.wallMs(), new Set(held.keys())).filter(
+      ({ key, untilMs }) => untilMs === null || nowMs() < (monoEnds.get(key) ?? 0),
+    );
+    if (live.length === grants.length) return;
+    grants = live;
+    for (const one of held.values()) one.stale = true;
+  }
+
+  function endDecisions(): void {
+    const isFrozen = parts.frozen();
+    for (const one of held.values()) {
+      const { validUntilMs } = one.verdict;
+      if (validUntilMs !== null && (isFrozen !== wasFrozen || clock.wallMs() >= validUntilMs))
+        one.stale = true;
+    }
+    wasFrozen = isFrozen;
+  }
+
+  function tick(): void {
+    if (stopped || mode === null) return;
+    tellRepeats(repeats.drain(nowMs()));
+    endGrants();
+    endDecisions();
+    const all = [...held.values()].filter(({ look }) => !isController(look));
+    const isOwed = parts.mayAllow() && all.some((one) => lacks(one) && one.recorded !== "on-its-way");
+    const isFailing =
+      listFailure !== "" || defaultsFailure !== "" || all.some(({ failure }) => failure !== "");
+    const asks = heldAs !== parts.hold() || all.some(({ stale }) => stale);
+    if (asks || (isOwed && !isFailing) || (isFailing && nowMs() >= retryMs) || hasMoved()) reconcile("new");
+    else state("when-due");
+  }
+
+  /** Whether the kernel holds something else than we know of: looked at once a second. */
+  function hasMoved(): boolean {
+    if (nowMs() - glancedMs < GLANCE_MS) return false;
+    glancedMs = nowMs();
+    try {
+      const found = gate.glance();
+      checkedMs = clock.wallMs();
+      const known = new Map([...held.values()].map(({ look }) => [`${look.port} ${look.number}`, look]));
+      return (
+        found.length !== known.size ||
+        found.some((each) => {
+          const look = known.get(`${each.port} ${each.number}`);
+          return look === undefined || hasChanged(look, each);
+        })
+      );
+    } catch {
+      return true; // listing it tells why
+    }
+  }
+
+  /** The grant, and what hangs on it. */
+  function take(given: UsbGrant): void {
+    grants = withGrant(grants, given);
+    timeGrant(given);
+    for (const one of held.values()) if (one.key === given.key) one.stale = true;
+    reconcile("new");
+  }
+
+  return {
+    how,
+    missing: parts.missing,
+    modeIs(next) {
+      if (mode !== null && mode !== next)
+        for (const one of held.values()) one.standing = one.look.authorized === true ? "kept" : "new";
+      if (mode !== next) takeBack(); // the new mode may refuse it
+      const which = mode === next ? "new" : "all";
+      mode = next;
+      reconcile(which);
+    },
+    look: () => reconcile("new"),
+    tick,
+    stop() {
+      if (stopped) return;
+      takeBack();
+      tellRepeats(repeats.drainAll());
+      if (mode !== null) state("now");
+      stopped = true;
+    },
+    gap() {
+      if (remembered === null) return [];
+      const looks = list();
+      if (looks === null) return [`usb: ${listFailure}`];
+      const now = looks.map((look) =>
+        knownOf({ plug: usbPlug(boot, look.port, look.number), key: usbKey(look.facts), look }),
+      );
+      return usbGap(remembered, now, remembered.boot === boot ? "same-boot" : "rebooted");
+    },
+    failure() {
+      if (how === "observed") return "";
+      const device = [...held.values()].find((one) => one.failure !== "");
+      return listFailure || defaultsFailure || (device ? `${device.look.port}: ${device.failure}` : "");
+    },
+    counts() {
+      const devices = [...held.values()].filter(({ look }) => !isController(look));
+      const authorized = devices.filter(({ look }) => look.authorized === true).length;
+      const blocked = devices.length - authorized;
+      return { controllers: controllers.length, closed: closedByUs.size, authorized, blocked, wouldBlock };
+    },
+    checkedAt: () => (checkedMs === null ? "" : new Date(checkedMs).toISOString()),
+    devices: () => [...held.values()],
+    controllers: () => controllers,
+    judge: (one, word) => decideUsb(judge.question(one, mode, word)),
+    foresee(one, next) {
+      const standing = one.look.authorized === true ? "kept" : "new";
+      return decideUsb(judge.question({ ...one, standing }, next, null));
+    },
+    contextOf: judge.contextOf,
+    async grant(given, entry) {
+      if (given.target !== "allow") take(given);
+      const before = grants;
+      grants = withGrant(grants, given); // as the record of the state has it
+      const { durable } = parts.append(entry);
+      const pictured = state("now")?.durable ?? durable;
+      grants = before;
+      await Promise.all([durable, pictured]);
+      if (given.target === "allow") take(given);
+    },
+    sign(digest) {
+      const before = rulesDigest;
+      rulesDigest = digest;
+      const receipt = state("now");
+      rulesDigest = before;
+      if (receipt === null) throw new BoundaryError("internal", "signing rules that are the same as before");
+      return receipt;
+    },
+    lend(one) {
+      lent.add(one.plug);
+      return () => {
+        lent.delete(one.plug);
+        one.stale = true;
+        reconcile("new");
+      };
+    },
+    rulesChanged() {
+      rulesDigest = rules.digest();
+      reconcile("all");
+    },
+  };
+}

@@ -1,0 +1,698 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { MODES } from "../../daemon/core/mode.ts";
+import { isStorage } from "../../daemon/core/usb-policy.ts";
+import { isController, subjectOf } from "../../daemon/usb-held.ts";
+import {
+  CAMERA,
+  COMPOSITE,
+  FAR_KEYBOARD,
+  FakeUsb,
+  HUB,
+  hashOf,
+  KEYBOARD,
+  MOUSE,
+  SERIAL,
+  STICK,
+} from "../support/fake-usb.ts";
+import { FakeClock, settled, startHost, trip } from "../support/host.ts";
+import { ANA_AT_TERMINAL, digestOf, FakeRulesStore, usbHost } from "../support/usb-host.ts";
+
+const wish = (device: string, over: object = {}) => ({
+  device,
+  permanent: false,
+  forMs: null,
+  by: ANA_AT_TERMINAL,
+  ...over,
+});
+
+/** What is on, port by port. */
+function on(usb: FakeUsb): string[] {
+  return [...usb.plugged.keys()].filter((port) => usb.isAuthorized(port)).toSorted();
+}
+
+function plugged(...devices: Parameters<FakeUsb["plug"]>[0][]): FakeUsb {
+  const usb = new FakeUsb();
+  for (const device of devices) usb.plug(device);
+  return usb;
+}
+
+describe("a start", () => {
+  test("closes the controllers, takes away what is refused at once, and says all of it", async () => {
+    const host = usbHost({ usb: plugged(KEYBOARD, STICK), mode: "TRUSTED" });
+    host.log.state = "holds";
+    host.control.modeIs("TRUSTED");
+    expect(host.usb.defaults).toEqual({ device: "0", interface: "0" });
+    expect(on(host.usb)).toEqual(["1-1"]);
+    await settled();
+    const decided = host.records.filter(({ kind }) => kind === "usb.decided").map(({ data }) => data);
+    expect(decided).toMatchObject([
+      { port: "1-1", target: "allow", applied: "confirmed", mode: "TRUSTED", id: "046d:c31c" },
+      { port: "1-3", target: "block", applied: "confirmed", refused: "1-3:1.0", why: "TRUSTED: no storage" },
+    ]);
+    expect(host.control.failure()).toBe("");
+    expect(host.people.status()).toMatchObject({
+      state: "enforced",
+      detail: "1 controllers closed, 1 devices authorised, 1 blocked",
+    });
+  });
+
+  test("without rules of a person keeps the keyboard in use and the hub it hangs on, for that boot", async () => {
+    const usb = plugged(KEYBOARD, STICK, HUB, FAR_KEYBOARD, SERIAL);
+    const host = usbHost({ usb, rules: "block", chosen: false });
+    await host.enter("RESTRICTED");
+    expect(on(usb)).toEqual(["1-1", "1-6", "1-6.1"]);
+    const kept = host.records.filter(({ kind }) => kind === "usb.granted").map(({ data }) => data);
+    expect(kept.map(({ port, by }) => [port, by])).toEqual([
+      ["1-1", "present at first start"],
+      ["1-6", "present at first start"],
+      ["1-6.1", "present at first start"],
+    ]);
+    await host.enter("LOCKDOWN");
+    expect(on(usb)).toEqual(["1-1", "1-6", "1-6.1"]);
+    usb.unplug("1-1");
+    usb.plug(KEYBOARD);
+    await host.look();
+    expect(on(usb)).toEqual(["1-6", "1-6.1"]);
+    const rebooted = usbHost({ usb: plugged(MOUSE), rules: "block", chosen: false, memory: host.memory() });
+    await rebooted.enter("RESTRICTED");
+    expect(on(rebooted.usb)).toEqual([]);
+  });
+
+  test("where the kernel does not take it is told as failed, tried again, and told when it is done", async () => {
+    const usb = plugged(STICK);
+    usb.fails.add("1-3");
+    const host = usbHost({ usb, mode: "TRUSTED" });
+    await host.enter("TRUSTED");
+    expect(host.people.status().state).toBe("failed");
+    expect(host.control.failure()).toContain("1-3");
+    expect(host.last("usb.decided")).toMatchObject({ port: "1-3", applied: "failed" });
+    expect(host.last("usb.apply-failed")).toMatchObject({ port: "1-3" });
+    usb.fails.clear();
+    await host.pass(1_000);
+    expect(host.control.failure()).toBe("");
+    expect(on(usb)).toEqual([]);
+    expect(host.last("usb.applied")).toMatchObject({ port: "1-3", target: "block" });
+  });
+
+  test.each(["usb1", "list"])("where %s fails is failed too", async (what) => {
+    const usb = plugged(KEYBOARD);
+    usb.fails.add(what);
+    const host = usbHost({ usb });
+    await host.enter("RESTRICTED");
+    expect(host.control.failure()).not.toBe("");
+    usb.fails.clear();
+    await host.pass(1_000);
+    expect(host.control.failure()).toBe("");
+    expect(usb.defaults.device).toBe("0");
+  });
+});
+
+describe("a device that is plugged in", () => {
+  test("is let in only when its record is durable, an interface at a time", async () => {
+    const host = usbHost({ mode: "TRUSTED" });
+    await host.enter("TRUSTED");
+    host.log.state = "holds";
+    host.usb.plug(COMPOSITE);
+    await host.look();
+    expect(host.last("usb.decided")).toMatchObject({
+      port: "1-4",
+      applied: "after-its-record",
+      refused: "1-4:1.1",
+    });
+    expect(on(host.usb)).toEqual([]);
+    host.release();
+    await settled();
+    expect(host.usb.open("1-4")).toEqual(["1-4:1.0"]);
+    expect(host.last("usb.applied")).toMatchObject({ port: "1-4", interfaces: "1-4:1.0" });
+  });
+
+  test("stays out when its record fails, and when the mode is tightened meanwhile", async () => {
+    const host = usbHost();
+    await host.enter("OPEN");
+    host.log.state = "fails";
+    host.usb.plug(STICK);
+    await host.look();
+    expect(on(host.usb)).toEqual([]);
+    host.log.state = "holds";
+    await host.pass(500);
+    host.control.modeIs("TRUSTED");
+    host.release();
+    await settled();
+    expect(on(host.usb)).toEqual([]);
+    expect(host.last("usb.decided")).toMatchObject({ target: "block", mode: "TRUSTED" });
+  });
+
+  test("stays out while the log has no room, and comes in when it has", async () => {
+    const host = usbHost();
+    await host.enter("OPEN");
+    host.world.room = false;
+    host.usb.plug(MOUSE);
+    await host.look();
+    await host.pass(1_000);
+    expect(on(host.usb)).toEqual([]);
+    host.world.room = true;
+    await host.pass(500);
+    expect(on(host.usb)).toEqual(["1-2"]);
+  });
+
+  test("that cannot be understood stays out, whatever the rules say", async () => {
+    const host = usbHost();
+    await host.enter("OPEN");
+    host.usb.plug({ ...KEYBOARD, problem: "the descriptors cannot be read: cut" });
+    await host.look();
+    expect(on(host.usb)).toEqual([]);
+  });
+
+  test("to which the kernel binds a storage driver is thrown out again where no storage may be", async () => {
+    const host = usbHost({ mode: "TRUSTED" });
+    await host.enter("TRUSTED");
+    host.usb.plug({ ...SERIAL, driver: "usb-storage" });
+    await host.look();
+    expect(on(host.usb)).toEqual([]);
+    expect(host.last("usb.decided")).toMatchObject({ target: "block", why: "TRUSTED: no storage" });
+  });
+
+  test("is removed where a rule rejects it", async () => {
+    const host = usbHost({ rules: "reject with-interface 08:*:*\nallow" });
+    await host.enter("OPEN");
+    host.usb.plug(STICK);
+    await host.look();
+    await host.look();
+    expect([...host.usb.plugged.keys()]).toEqual([]);
+    expect(host.usb.writes.filter((each) => each.startsWith("1-3"))).toEqual(["1-3 reject"]);
+    expect(host.kinds()).toContain("usb.detached");
+  });
+
+  test("a thousand times is counted, and lets in nothing without a record", async () => {
+    const host = usbHost();
+    await host.enter("OPEN");
+    for (let turn = 0; turn < 300; turn++) {
+      host.usb.plug(MOUSE);
+      await host.look();
+      expect(on(host.usb)).toEqual(["1-2"]);
+      host.usb.unplug("1-2");
+      await host.look();
+    }
+    expect(host.kinds().filter((kind) => kind === "usb.decided").length).toBe(1);
+    await host.pass(61_000);
+    const counted = host.records.filter(({ kind }) => kind === "usb.repeated").map(({ data }) => data);
+    expect(counted).toContainEqual(expect.objectContaining({ what: "usb.given", count: 299 }));
+    expect(counted).toContainEqual(expect.objectContaining({ what: "usb.detached", count: 299 }));
+  });
+});
+
+describe("somebody else's write", () => {
+  test("to a blocked device is put back within a second, and a signal", async () => {
+    const host = usbHost({ usb: plugged(STICK), mode: "TRUSTED" });
+    await host.enter("TRUSTED");
+    host.usb.tamper("1-3");
+    await host.pass(1_000);
+    expect(on(host.usb)).toEqual([]);
+    expect(host.signals).toMatchObject([{ kind: "usb.changed", facts: { port: "1-3", what: "device" } }]);
+    await host.pass(1_000);
+    expect(host.signals.length).toBe(1);
+  });
+
+  test("to a refused interface, and to a controller, likewise", async () => {
+    const host = usbHost({ mode: "TRUSTED" });
+    await host.enter("TRUSTED");
+    host.usb.plug(COMPOSITE);
+    await host.look();
+    host.usb.tamper("1-4", "1-4:1.1");
+    await host.pass(1_000);
+    expect(host.usb.open("1-4")).toEqual(["1-4:1.0"]);
+    host.usb.defaults = { device: "1", interface: "0" };
+    await host.pass(1_000);
+    expect(host.usb.defaults).toEqual({ device: "0", interface: "0" });
+    expect(host.signals.map(({ facts }) => facts["what"])).toEqual(["interface", "default"]);
+  });
+
+  test("that takes away is put back without a signal, but in LOCKDOWN it stays", async () => {
+    const host = usbHost({ usb: plugged(KEYBOARD), mode: "COLDROOM" });
+    await host.enter("COLDROOM");
+    host.usb.deauthorize("1-1");
+    await host.pass(1_000);
+    expect(on(host.usb)).toEqual(["1-1"]);
+    await host.enter("LOCKDOWN");
+    expect(on(host.usb)).toEqual(["1-1"]);
+    host.usb.deauthorize("1-1");
+    await host.pass(1_000);
+    expect(on(host.usb)).toEqual([]);
+    expect(host.last("usb.decided")).toMatchObject({ why: "LOCKDOWN: nothing is authorised again" });
+    expect(host.signals).toEqual([]);
+  });
+});
+
+describe("the modes", () => {
+  test("the operator's keyboard survives all of them, and nothing new comes into the closed ones", async () => {
+    const host = usbHost({ usb: plugged(KEYBOARD, STICK, CAMERA, SERIAL, HUB, FAR_KEYBOARD) });
+    const seen: string[] = [];
+    for (const mode of MODES) {
+      await host.enter(mode);
+      seen.push(on(host.usb).join(" "));
+    }
+    expect(seen).toEqual([
+      "1-1 1-3 1-5 1-6 1-6.1 1-7",
+      "1-1 1-5 1-6 1-6.1",
+      "1-1 1-5 1-6 1-6.1",
+      "1-1 1-5 1-6 1-6.1",
+      "1-1 1-6 1-6.1",
+      "1-1 1-6 1-6.1",
+    ]);
+    host.usb.plug(MOUSE);
+    await host.look();
+    await host.enter("COLDROOM");
+    expect(host.usb.isAuthorized("1-2")).toBe(false);
+    await host.enter("RESTRICTED");
+    expect(on(host.usb)).toEqual(["1-1", "1-2", "1-5", "1-6", "1-6.1"]);
+  });
+
+  test("after a reboot in LOCKDOWN the keyboard that was there comes back, and no other", async () => {
+    const host = usbHost({ usb: plugged(KEYBOARD, STICK) });
+    await host.enter("LOCKDOWN");
+    host.control.stop();
+    const clock = new FakeClock();
+    clock.bootId = () => "11111111-0000-0000-0000-000000000000";
+    const usb = new FakeUsb();
+    usb.defaults = { device: "0", interface: "0" };
+    usb.plug({ ...MOUSE, port: "1-9" });
+    usb.plug(KEYBOARD);
+    usb.plug(STICK);
+    const next = usbHost({ usb, clock, memory: host.memory() });
+    expect(next.control.gap()).toEqual(["usb 1-9: 046d:c077 was plugged in"]);
+    await next.enter("LOCKDOWN");
+    expect(on(usb)).toEqual(["1-1"]);
+    usb.unplug("1-1");
+    usb.plug(KEYBOARD);
+    await next.look();
+    expect(on(usb)).toEqual([]);
+  });
+
+  test("a crash opens nothing, and the next start knows what came meanwhile", async () => {
+    const host = usbHost({ usb: plugged(KEYBOARD) });
+    await host.enter("RESTRICTED");
+    host.usb.plug(STICK); // nobody is there
+    expect(on(host.usb)).toEqual(["1-1"]);
+    const next = usbHost({ usb: host.usb, clock: host.clock, memory: host.memory() });
+    expect(next.control.gap()).toEqual(["usb 1-3: 0781:5581 was plugged in"]);
+    await next.enter("LOCKDOWN");
+    expect(on(next.usb)).toEqual(["1-1"]);
+  });
+});
+
+describe("a person", () => {
+  const RULES = "allow with-interface 03:*:*\nallow with-interface 09:*:*";
+
+  test("allows for a time: through a re-plugging, and then it ends", async () => {
+    const host = usbHost({ usb: plugged(STICK), rules: RULES });
+    await host.enter("OPEN");
+    const reply = await host.people.say("allow", wish("1-3", { forMs: 600_000 }));
+    expect(reply.until).toBe("2026-01-01T00:10:00.000Z");
+    await settled();
+    expect(on(host.usb)).toEqual(["1-3"]);
+    host.usb.unplug("1-3");
+    await host.look();
+    host.usb.plug({ ...STICK, port: "1-8" });
+    await host.look();
+    expect(on(host.usb)).toEqual(["1-8"]);
+    await host.pass(599_000);
+    expect(on(host.usb)).toEqual(["1-8"]);
+    await host.pass(1_000);
+    expect(on(host.usb)).toEqual([]);
+    expect(host.store.text).toBeNull();
+  });
+
+  test("has said it for a time also across a restart, and a clock that is set back prolongs nothing", async () => {
+    const host = usbHost({ usb: plugged(STICK), rules: RULES });
+    await host.enter("OPEN");
+    await host.people.say("allow", wish("1-3", { forMs: 600_000 }));
+    const next = usbHost({ usb: host.usb, rules: RULES, clock: host.clock, memory: host.memory() });
+    await next.enter("OPEN");
+    expect(on(host.usb)).toEqual(["1-3"]);
+    host.clock.realMs -= 300_000;
+    await next.pass(1_000);
+    expect(on(host.usb)).toEqual([]);
+  });
+
+  test("allows until it is unplugged, when he says no more than that", async () => {
+    const host = usbHost({ usb: plugged(STICK), rules: RULES });
+    await host.enter("OPEN");
+    await host.people.say("allow", wish("0781:5581"));
+    await settled();
+    expect(on(host.usb)).toEqual(["1-3"]);
+    host.usb.unplug("1-3");
+    host.usb.plug(STICK);
+    await host.look();
+    expect(on(host.usb)).toEqual([]);
+  });
+
+  test("is heard only when it is recorded", async () => {
+    const host = usbHost({ usb: plugged(STICK), rules: RULES });
+    await host.enter("OPEN");
+    host.log.state = "fails";
+    await expect(host.people.say("allow", wish("1-3"))).rejects.toMatchObject({ code: "log-unavailable" });
+    host.log.state = "works";
+    await host.pass(1_000);
+    expect(on(host.usb)).toEqual([]);
+  });
+
+  test("blocks at once, beside the record", async () => {
+    const host = usbHost({ usb: plugged(KEYBOARD), rules: RULES });
+    await host.enter("OPEN");
+    host.log.state = "fails";
+    await expect(host.people.say("block", wish("1-1"))).rejects.toMatchObject({ code: "log-unavailable" });
+    expect(on(host.usb)).toEqual([]);
+  });
+
+  test("in RESTRICTED lets storage in by word, from a terminal, and no rule does", async () => {
+    const host = usbHost({ usb: plugged(STICK), rules: "allow", mode: "RESTRICTED" });
+    await host.enter("RESTRICTED");
+    expect(on(host.usb)).toEqual([]);
+    const far = { name: "ana", terminal: "" };
+    await expect(host.people.say("allow", wish("1-3", { by: far }))).rejects.toMatchObject({
+      code: "usb-no-terminal",
+    });
+    await host.people.say("allow", wish("1-3"));
+    await settled();
+    expect(on(host.usb)).toEqual(["1-3"]);
+    await host.enter("TRUSTED");
+    expect(on(host.usb)).toEqual([]);
+  });
+
+  test.each([
+    ["TRUSTED", "1-3", "usb-ceiling"],
+    ["COLDROOM", "1-2", "usb-ceiling"],
+    ["LOCKDOWN", "1-2", "usb-ceiling"],
+    ["OPEN", "9-9", "usb-unknown"],
+    ["OPEN", "046d:c31c", "usb-unknown"],
+  ] as const)("in %s asks in vain for %s: %s", async (mode, device, code) => {
+    const host = usbHost({
+      usb: plugged(STICK, { ...KEYBOARD, port: "1-8" }, KEYBOARD),
+      rules: "block",
+      mode,
+    });
+    await host.enter(mode);
+    host.usb.plug(MOUSE);
+    await host.look();
+    await expect(host.people.say("allow", wish(device))).rejects.toMatchObject({ code });
+  });
+
+  test("is refused while the clock is in doubt, and where USB is only watched", async () => {
+    const host = usbHost({ usb: plugged(STICK), rules: "block" });
+    await host.enter("OPEN");
+    host.world.frozen = true;
+    await expect(host.people.say("allow", wish("1-3"))).rejects.toMatchObject({ code: "clock-frozen" });
+    const watched = usbHost({ usb: plugged(STICK), missing: ["the switch"] });
+    await watched.enter("OPEN");
+    await expect(watched.people.say("allow", wish("1-3"))).rejects.toMatchObject({ code: "usb-observed" });
+  });
+
+  test("for good writes a rule of its own, before all others, whose digest the log has", async () => {
+    const host = usbHost({ usb: plugged(STICK, MOUSE), rules: "block" });
+    await host.enter("OPEN");
+    const { rule } = await host.people.say("allow", wish("1-3", { permanent: true }));
+    expect(rule).toMatch(/^allow id 0781:5581 serial "4C53"/);
+    expect(host.last("usb.rules")).toMatchObject({ digest: digestOf(host.store.text ?? ""), by: "ana" });
+    expect(host.memory()?.rules).toBe(digestOf(host.store.text ?? ""));
+    await host.people.say("block", wish("1-2", { permanent: true }));
+    await host.people.say("block", wish("1-3", { permanent: true }));
+    expect(host.store.text?.match(/^(allow|block)/gm)).toEqual(["block", "block"]);
+    expect(host.rules.counts()).toEqual({ permanent: 2, configured: 1 });
+    await host.people.say("allow", wish("1-3", { permanent: true }));
+    const next = usbHost({ usb: host.usb, rules: "block", store: host.store, memory: host.memory() });
+    host.usb.unplug("1-3");
+    host.usb.plug(STICK);
+    await next.enter("OPEN");
+    expect(on(host.usb)).toEqual(["1-3"]);
+  });
+
+  test("finds no rules that the log did not sign", async () => {
+    const store = new FakeRulesStore();
+    store.text = "allow";
+    const host = usbHost({ usb: plugged(STICK), rules: "block", store });
+    await host.enter("OPEN");
+    expect(on(host.usb)).toEqual([]);
+    expect(host.people.status()).toMatchObject({
+      state: "failed",
+      detail: expect.stringContaining("not signed"),
+    });
+  });
+
+  test("sees what is there, and why", async () => {
+    const host = usbHost({ usb: plugged(STICK), rules: `block serial "X"\nallow with-interface 03:*:*` });
+    await host.enter("OPEN");
+    const { devices, controllers, rules } = host.people.list();
+    expect(devices).toMatchObject([{ port: "1-3", authorized: "no", target: "block", hash: hashOf(STICK) }]);
+    expect(controllers).toEqual([{ port: "usb1", newDevices: "refused", newInterfaces: "refused" }]);
+    expect(rules).toEqual({ permanent: 0, configured: 2 });
+    const told = host.people.explain("1-3");
+    expect(told.rules.map(({ matched }) => matched)).toEqual([false, false]);
+    expect(told.rules[0]?.because).toContain("serial");
+    expect(host.people.propose({ ports: false, hashes: true }).text).toContain("0781:5581");
+  });
+});
+
+describe("time", () => {
+  const OFFICE = "allow with-interface 08:*:* if localtime(00:00-00:59:59)\nblock";
+
+  test("a window that closes does close, and opens again", async () => {
+    const host = usbHost({ usb: plugged(STICK), rules: OFFICE });
+    await host.enter("OPEN");
+    expect(on(host.usb)).toEqual(["1-3"]);
+    await host.pass(3_600_000);
+    expect(on(host.usb)).toEqual([]);
+    await host.pass(23 * 3_600_000);
+    expect(on(host.usb)).toEqual(["1-3"]);
+  });
+
+  test("lets nothing in while the clock is in doubt", async () => {
+    const host = usbHost({ usb: plugged(STICK), rules: OFFICE });
+    await host.enter("OPEN");
+    host.world.frozen = true;
+    await host.pass(500);
+    expect(on(host.usb)).toEqual([]);
+    host.world.frozen = false;
+    await host.pass(500);
+    expect(on(host.usb)).toEqual(["1-3"]);
+  });
+});
+
+describe("the hold", () => {
+  test("in shadow nothing is written, and what would be refused is told and counted", async () => {
+    const host = usbHost({ usb: plugged(KEYBOARD, STICK), hold: "shadow", mode: "TRUSTED" });
+    await host.enter("TRUSTED");
+    expect(host.usb.writes).toEqual([]);
+    expect(host.last("usb.would-block")).toMatchObject({ port: "1-3", applied: "shadow" });
+    expect(host.kinds()).not.toContain("usb.decided");
+    expect(host.people.list().wouldBlock).toBe(1);
+    expect(host.people.status().state).toBe("observed");
+  });
+
+  test("from shadow to enforcing keeps the keyboard when nobody has given rules", async () => {
+    const usb = plugged(KEYBOARD, STICK);
+    const host = usbHost({ usb, hold: "shadow", rules: "block", chosen: false });
+    await host.enter("RESTRICTED");
+    host.world.hold = "enforcing";
+    await host.pass(500);
+    expect(on(usb)).toEqual(["1-1"]);
+  });
+
+  test("released opens the controllers and lets everything in, shadow what we had closed ourselves", async () => {
+    for (const hold of ["released", "shadow"] as const) {
+      const host = usbHost({ usb: plugged(KEYBOARD, COMPOSITE, STICK), mode: "TRUSTED" });
+      await host.enter("TRUSTED");
+      expect(host.usb.open("1-4")).toEqual(["1-4:1.0"]);
+      host.world.hold = hold;
+      await host.pass(500);
+      expect(host.usb.defaults).toEqual({ device: "1", interface: "1" });
+      expect(on(host.usb)).toEqual(["1-1", "1-3", "1-4"]);
+      expect(host.usb.open("1-4")).toEqual(["1-4:1.0", "1-4:1.1"]);
+      host.world.hold = "enforcing";
+      await host.pass(500);
+      expect(on(host.usb)).toEqual(["1-1", "1-4"]);
+      expect(host.usb.defaults).toEqual({ device: "0", interface: "0" });
+    }
+  });
+
+  test("watched only, nothing is written; what comes and goes is known all the same", async () => {
+    const host = usbHost({ usb: plugged(STICK), missing: ["the switch"], mode: "LOCKDOWN" });
+    await host.enter("LOCKDOWN");
+    expect(host.usb.writes).toEqual([]);
+    expect(host.control.failure()).toBe("");
+    expect(host.memory()?.known.map(({ port }) => port)).toEqual(["usb1", "1-3"]);
+  });
+});
+
+describe("in the whole daemon", () => {
+  test("a trip tightens USB in its own turn, before its record is on disk; a loosening waits for its own", async () => {
+    const part = usbHost({ usb: plugged(KEYBOARD, STICK), mode: "OPEN" });
+    const host = await startHost({ mode: "OPEN", usb: part.control });
+    expect(on(part.usb)).toEqual(["1-1", "1-3"]);
+    host.store.behaviour = "holds";
+    host.signal("network.link", { interface: "eth1", change: "up" });
+    expect(on(part.usb)).toEqual(["1-1"]);
+    host.store.release();
+    await settled();
+    expect(host.daemon.assurance()).toBe("enforced");
+    part.usb.fails.add("1-1");
+    part.usb.tamper("1-3");
+    part.usb.fails.add("1-3");
+    part.clock.pass(1_000);
+    host.daemon.tick();
+    expect(host.daemon.assurance()).toBe("failed");
+  });
+
+  test("what is plugged in is decided when its signal has been heard", async () => {
+    const part = usbHost({ mode: "OPEN" });
+    const usb = trip("usb", "usb.device");
+    const host = await startHost({ mode: "OPEN", usb: part.control, tripwires: [usb] });
+    part.usb.plug(MOUSE);
+    host.signal("usb.device", {
+      change: "attached",
+      port: "1-2",
+      vendor: "046d",
+      product: "c077",
+      classes: "",
+    });
+    await settled();
+    expect(host.daemon.state().wanted).toBe("LOCKDOWN");
+    expect(on(part.usb)).toEqual([]);
+  });
+
+  test("a clean stop has the picture in the log before its last record", async () => {
+    const part = usbHost({ mode: "OPEN" });
+    const host = await startHost({ mode: "OPEN", usb: part.control });
+    part.usb.plug(MOUSE);
+    await part.look();
+    await host.daemon.stop("test");
+    expect(part.memory()?.known.map(({ port }) => port)).toEqual(["usb1", "1-2"]);
+    expect(host.kinds().at(-1)).toBe("daemon.stopped");
+    const count = part.records.length;
+    part.usb.plug(STICK);
+    part.control.look();
+    part.control.tick();
+    expect(part.records.length).toBe(count);
+  });
+});
+
+describe("whatever happens", () => {
+  const devices = [KEYBOARD, MOUSE, STICK, COMPOSITE, SERIAL, HUB, FAR_KEYBOARD, CAMERA];
+  const RULES = [
+    "allow id 046d:c077",
+    "reject with-interface one-of { 06:*:* }",
+    "allow with-interface 03:*:*",
+    "allow with-interface 09:*:*",
+    "allow with-interface one-of { 08:*:* }",
+    "allow with-interface ff:*:* if localtime(00:00-00:29:59)",
+  ].join("\n");
+  const step = fc.oneof(
+    fc.record({
+      do: fc.constantFrom("plug", "unplug", "tamper", "deauthorize", "allow", "block"),
+      device: fc.nat(7),
+    }),
+    fc.record({ do: fc.constant("mode" as const), device: fc.nat(5) }),
+    fc.record({
+      do: fc.constantFrom("pass", "fail", "heal", "freeze", "room", "hold-log", "restart"),
+      device: fc.nat(7),
+    }),
+  );
+
+  test("nothing is on that the mode, the rules and people refuse, once all has settled", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
+        let host = usbHost({ rules: RULES });
+        await host.enter("OPEN");
+        for (const each of steps) {
+          const one = devices[each.device] ?? KEYBOARD;
+          const { usb } = host;
+          const ask = (target: "allow" | "block") =>
+            host.people.say(target, wish(one.port, { forMs: 120_000 })).catch(() => undefined);
+          switch (each.do) {
+            case "plug":
+              if (one !== FAR_KEYBOARD || usb.plugged.has(HUB.port)) usb.plug(one);
+              await host.look();
+              break;
+            case "unplug":
+              usb.unplug(one.port);
+              await host.look();
+              break;
+            case "tamper":
+              usb.tamper(one.port);
+              break;
+            case "deauthorize":
+              usb.deauthorize(one.port);
+              break;
+            case "allow":
+            case "block":
+              void ask(each.do);
+              await settled();
+              break;
+            case "mode":
+              await host.enter(MODES[each.device] ?? "LOCKDOWN");
+              break;
+            case "pass":
+              await host.pass(each.device * 60_000);
+              break;
+            case "fail":
+              usb.fails.add(one.port);
+              break;
+            case "heal":
+              usb.fails.clear();
+              break;
+            case "freeze":
+              host.world.frozen = !host.world.frozen;
+              break;
+            case "room":
+              host.world.room = !host.world.room;
+              break;
+            case "hold-log":
+              host.log.state = "holds";
+              break;
+            case "restart": {
+              host.release();
+              await settled();
+              const { mode, frozen } = host.world;
+              host.control.stop();
+              host = usbHost({ rules: RULES, usb, clock: host.clock, memory: host.memory(), mode });
+              host.world.frozen = frozen;
+              await host.enter(mode);
+              break;
+            }
+          }
+          holdsNow(host);
+        }
+        host.usb.fails.clear();
+        host.release();
+        await host.pass(1_000);
+        await host.pass(1_000);
+        await settled();
+        expect(host.control.failure()).toBe("");
+        for (const held of host.control.devices()) {
+          if (isController(held.look)) continue;
+          const verdict = host.control.judge(held, null);
+          const open = host.usb.open(held.look.port);
+          const allowed = verdict.interfaces.flatMap(({ name, allow }) => (allow ? [name] : []));
+          if (verdict.device !== "allow") expect(host.usb.isAuthorized(held.look.port)).toBe(false);
+          for (const name of open) expect(allowed).toContain(name);
+        }
+        holdsNow(host);
+      }),
+      { numRuns: 150 },
+    );
+  }, 60_000);
+
+  /** At every moment in which nothing fails and nobody else has written: no storage that we let in where none may be. */
+  function holdsNow(host: ReturnType<typeof usbHost>): void {
+    if (host.usb.fails.size > 0) return;
+    for (const held of host.control.devices()) {
+      if (!held.confirmed || isController(held.look)) continue;
+      const { verdict, look } = held;
+      if (verdict.device !== "allow" || host.world.mode === "OPEN" || host.world.mode === "RESTRICTED")
+        continue;
+      const on = verdict.interfaces.flatMap(({ name, allow }) => (allow ? [name] : []));
+      const storage = subjectOf(look).interfaces.filter((each) => isStorage(each) && on.includes(each.name));
+      expect(storage).toEqual([]);
+    }
+  }
+});

@@ -1,0 +1,122 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Stage, waitInside } from "../stage.ts";
+import { prepareUsb, type UsbSockets } from "../usb.ts";
+
+const UNIT = "boundary-daemon";
+const CONFIG = "/etc/boundary-daemon/config.yaml";
+/** Where qemu's keyboard is, whatever port it got. */
+const KEYBOARD = `$(dirname $(grep -l 'QEMU USB Keyboard' /sys/bus/usb/devices/*/product))`;
+const INTERFACE = `$(echo ${KEYBOARD}/*:1.0)`;
+const DRIVER = `readlink ${INTERFACE}/driver | grep -o '[a-z]*$'`;
+
+/** A new keyboard is challenged; what types as no person does is taken away, and trips. */
+export async function keyboards(stage: Stage): Promise<void> {
+  const { guest, check } = stage;
+  await guest.ok(
+    `systemctl stop ${UNIT}
+     printf 'usb:\\n  challengeKeyboards: true\\n' >>${CONFIG}
+     printf '[Service]\\nEnvironment=BOUNDARY_USB_ENFORCE=1\\n' >/etc/systemd/system/${UNIT}.service.d/usb.conf
+     systemctl daemon-reload
+     systemctl start ${UNIT}`,
+    300,
+  );
+  await stage.daemonUp();
+  const sockets = await prepareUsb(guest);
+  await refused(stage, sockets);
+  await passed(stage);
+  await injected(stage);
+  await sockets.unplug("keyboard");
+  check("the code is in no record", !(await codesInLog(stage)));
+}
+
+async function refused(stage: Stage, sockets: UsbSockets): Promise<void> {
+  const { guest, check } = stage;
+  await sockets.plug("keyboard");
+  check("a new keyboard is there", await waitInside(guest, `test -e ${KEYBOARD}/authorized`, 30));
+  await guest.ok("udevadm settle -t 30; sleep 3", 60);
+  const state = await guest.ok(`cat ${KEYBOARD}/authorized; ls /dev/input/by-id 2>/dev/null || true`);
+  check("it is not authorised, and no input device", state.trim() === "0", state);
+  const port = await portOf(stage);
+  const without = await stage.ctl("usb", "challenge", port);
+  check("a challenge without a terminal is refused", without.code !== 0, without);
+  await challenge(stage, port);
+  await type(stage, [..."000000"], 150);
+  await type(stage, [..."000001"], 150);
+  await type(stage, [..."000002"], 150);
+  check("three wrong codes end it", await ended(stage, "wrong"), await stage.records("usb.challenged"));
+  check("it is not authorised", (await guest.ok(`cat ${KEYBOARD}/authorized`)).trim() === "0");
+}
+
+async function passed(stage: Stage): Promise<void> {
+  const { guest, check } = stage;
+  const code = await challenge(stage, await portOf(stage));
+  await type(stage, [...code], 150);
+  check(
+    "the code that was shown passes",
+    await ended(stage, "passed"),
+    await stage.records("usb.challenged"),
+  );
+  check("its driver has it", await waitInside(guest, `[ "$(${DRIVER})" = usbhid ]`, 30));
+  await guest.ok("udevadm settle -t 30; sleep 3", 60);
+  const watched = await stage.ctl("status", "--json");
+  check("its keys are watched", watched.stdout.includes("1 event devices of USB keyboards"), watched.stdout);
+  await type(stage, [..."abcdefghabcdefghabcdefgh"], 120);
+  await sleep(2_000);
+  check("a person's typing does not trip", (await stage.status()).mode.applied === "RESTRICTED");
+}
+
+async function injected(stage: Stage): Promise<void> {
+  const { guest, check } = stage;
+  await type(stage, [..."abcdefghijklmnopqrst".repeat(4)], 10);
+  const fell = await waitInside(guest, `[ "$(cat ${KEYBOARD}/authorized)" = 0 ]`, 30);
+  check(
+    "injected keystrokes: it is not authorised any more",
+    fell,
+    await guest.run(`cat ${KEYBOARD}/authorized`),
+  );
+  const status = await stage.status();
+  check("and LOCKDOWN", status.mode.applied === "LOCKDOWN", status.mode);
+  const fired = await stage.records("tripwire.fired");
+  check("by its tripwire", fired.at(-1)?.data["tripwire"] === "usb-keystrokes", fired.at(-1));
+}
+
+/** Begins one as olga at a terminal, waits until the keyboard is claimed, and gives the code. */
+async function challenge({ guest, check }: Stage, port: string): Promise<string> {
+  const asked = `runuser -u olga -- boundaryctl usb challenge ${port}`;
+  const shown = await guest.ok(`script -qec '${asked}' /dev/null </dev/null`, 90);
+  const code = /code\s+(\d{6})/.exec(shown)?.[1] ?? "";
+  check("a challenge at a terminal shows a code", code !== "", shown);
+  const claimed = await waitInside(guest, `[ "$(${DRIVER})" = usbfs ]`, 30);
+  check("meanwhile no driver has the keyboard", claimed, await guest.run(DRIVER));
+  await sleep(1_000);
+  return code;
+}
+
+async function ended({ guest }: Stage, outcome: string): Promise<boolean> {
+  return waitInside(guest, `grep -qs '"outcome":"${outcome}"' /var/log/boundary-daemon/*.jsonl`, 60);
+}
+
+async function portOf({ guest }: Stage): Promise<string> {
+  return (await guest.ok(`basename ${KEYBOARD}`)).trim();
+}
+
+async function codesInLog({ guest }: Stage): Promise<boolean> {
+  const lines = await guest.ok(`grep -hs '"kind":"usb.challenged"' /var/log/boundary-daemon/*.jsonl || true`);
+  return /"code"/.test(lines);
+}
+
+/** Keys by qemu's names, `everyMs` from one to the next; up again half-way. */
+async function type({ guest: { qmp } }: Stage, keys: readonly string[], everyMs: number): Promise<void> {
+  const event = (name: string, down: boolean) =>
+    qmp.execute("input-send-event", {
+      events: [{ type: "key", data: { down, key: { type: "qcode", data: name } } }],
+    });
+  const begunMs = performance.now();
+  for (const [index, name] of keys.entries()) {
+    const at = (part: number) => sleep(begunMs + (index + part) * everyMs - performance.now());
+    await event(name, true);
+    await at(0.5);
+    await event(name, false);
+    await at(1);
+  }
+}

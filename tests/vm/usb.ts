@@ -1,0 +1,48 @@
+import type { Guest } from "./guest.ts";
+
+/** What can be plugged into the guest: real enough for its kernel to drive. */
+const KINDS = {
+  storage: { driver: "usb-storage", drive: "stick" },
+  keyboard: { driver: "usb-kbd" },
+  mouse: { driver: "usb-mouse" },
+  hub: { driver: "usb-hub" },
+  serial: { driver: "usb-serial", chardev: "line" },
+  /** Two interfaces of different classes (CDC control and data): a composite. */
+  network: { driver: "usb-net", netdev: "dongle" },
+} as const satisfies Record<string, { readonly driver: string; readonly [option: string]: string }>;
+
+export type UsbKind = keyof typeof KINDS;
+export const USB_KINDS = Object.keys(KINDS) as readonly UsbKind[];
+
+const STICK_BYTES = 16 * 1024 * 1024;
+const UNPLUG_MS = 30_000;
+
+/** Sockets that devices can be put into, one at a time each. A serial number goes into the descriptors. */
+export type UsbSockets = {
+  /** `port` is a port of the controller, or of a hub ("1.2"); qemu chooses when it is left out. */
+  plug(kind: UsbKind, options?: { readonly serial?: string; readonly port?: string }): Promise<void>;
+  unplug(kind: UsbKind): Promise<void>;
+};
+
+/** Call once for a guest: what devices need behind them is made here. */
+export async function prepareUsb({ qmp }: Guest): Promise<UsbSockets> {
+  await qmp.execute("blockdev-add", {
+    driver: "null-co",
+    "node-name": "stick",
+    size: STICK_BYTES,
+    "read-zeroes": true,
+  });
+  await qmp.execute("chardev-add", { id: "line", backend: { type: "null", data: {} } });
+  await qmp.execute("netdev_add", { type: "hubport", id: "dongle", hubid: 9 });
+  return {
+    plug: async (kind, options = {}) => {
+      await qmp.execute("device_add", { ...KINDS[kind], ...options, id: kind, bus: "xhci.0" });
+    },
+    unplug: async (kind) => {
+      const gone = qmp.event("DEVICE_DELETED", UNPLUG_MS);
+      gone.catch(() => undefined);
+      await qmp.execute("device_del", { id: kind });
+      await gone;
+    },
+  };
+}
