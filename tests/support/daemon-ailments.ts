@@ -23,17 +23,27 @@ export function ailingEnvironment(ailment: Ailment): Readonly<Record<string, str
   };
 }
 
-/** Has it fall ill, now. For want of memory the kernel kills it: resolves when it is gone. */
+/** Has it fall ill: resolves when its loop is blocked, or the kernel has killed it for want of memory. */
 export async function ail(daemon: DaemonProcess, ailment: Ailment): Promise<void> {
   switch (ailment) {
     case "SIGKILL":
     case "SIGSTOP":
       return daemon.signal(ailment);
     case "blocked event loop":
-      return daemon.signal("SIGUSR2");
+      daemon.signal("SIGUSR2");
+      return fallenIll(daemon);
     case "out-of-memory kill":
       return killForMemory(daemon);
   }
+}
+
+/** A signal waits for its loop's turn, which renews until then. */
+async function fallenIll({ lines }: DaemonProcess): Promise<void> {
+  for (let tries = 0; tries < 1_000; tries++) {
+    if (lines.includes("falling ill")) return;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  throw new Error("it did not fall ill");
 }
 
 async function killForMemory(daemon: DaemonProcess): Promise<void> {

@@ -130,6 +130,33 @@ describe.skipIf(NO_NETNS !== "")(`below IP (${NO_NETNS || "namespaces"})`, () =>
     }
   });
 
+  test("what a bridge carries between two links ends in AIRGAP, and only there", async () => {
+    const { netns, agents } = world;
+    const fd = await agents.right.call("openLink", { link: "r1", type: ETH_ALL });
+    const r1 = linkAddress(netns.right, "r1");
+    const crosses = async (token: string) => {
+      const frame = frameOf(r1, mac.l1, EXPERIMENT, token).toString("hex");
+      await agents.left.call("sendFrame", { fd: fds.leftSend, frame });
+      await delay(30);
+      return (await agents.right.call("drain", { fd })).join("").includes(token);
+    };
+    netns.host.exec("ip", "link", "add", "br0", "type", "bridge");
+    try {
+      for (const link of ["l0", "r0"]) netns.host.exec("ip", "link", "set", link, "master", "br0");
+      netns.host.exec("ip", "link", "set", "br0", "up");
+      foreignNft(world, "flush ruleset");
+      expect(await eventually(() => crosses("[control]"))).toBe(true);
+      await enforce();
+      // no hook of IP sees what is bridged: docs/ENFORCEMENT_MODEL.md
+      await apply("TRUSTED");
+      expect(await crosses("[trusted]")).toBe(true);
+      await apply("AIRGAP");
+      expect(await crosses("[airgap]")).toBe(false);
+    } finally {
+      netns.host.exec("ip", "link", "del", "br0");
+    }
+  });
+
   test("a dead daemon closes ARP too", async () => {
     await enforce(500);
     await apply("OPEN");
