@@ -77,7 +77,9 @@ async function injected(stage: Stage): Promise<void> {
   const status = await stage.status();
   check("and LOCKDOWN", status.mode.applied === "LOCKDOWN", status.mode);
   const fired = await stage.records("tripwire.fired");
-  check("by its tripwire", fired.at(-1)?.data["tripwire"] === "usb-keystrokes", fired.at(-1));
+  // taken away, it is seen once more by the tripwire on devices
+  const byKeys = fired.filter(({ data }) => data["tripwire"] === "usb-keystrokes");
+  check("by its tripwire, once", byKeys.length === 1, fired);
 }
 
 /** Begins one as olga at a terminal, waits until the keyboard is claimed, and gives the code. */
@@ -113,7 +115,7 @@ async function type({ guest: { qmp } }: Stage, keys: readonly string[], everyMs:
     });
   const begunMs = performance.now();
   for (const [index, name] of keys.entries()) {
-    const at = (part: number) => sleep(begunMs + (index + part) * everyMs - performance.now());
+    const at = (part: number) => sleep(Math.max(0, begunMs + (index + part) * everyMs - performance.now()));
     await event(name, true);
     await at(0.5);
     await event(name, false);
