@@ -208,7 +208,8 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     const one = held.get(plug);
     if (one) {
       noticeTampering(one, look);
-      if (driversOf(one.look) !== driversOf(look)) one.stale = true;
+      if (one.look.authorized !== look.authorized || driversOf(one.look) !== driversOf(look))
+        one.stale = true;
       one.look = look;
       return;
     }
@@ -250,7 +251,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   }
 
   function settle(one: HeldUsb, which: "new" | "all"): void {
-    if (which === "all" || one.stale || isNotGivenAgain(one)) decide(one);
+    if (which === "all" || one.stale) decide(one);
     if (aim() === "nothing") return;
     const before = one.failure;
     takeAway(one);
@@ -262,13 +263,6 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     if (one.failure !== "") return;
     one.confirmed = true;
     if (before !== "") parts.append(appliedRecord(one.look, one.verdict));
-  }
-
-  /** LOCKDOWN authorises nothing again. */
-  function isNotGivenAgain(one: HeldUsb): boolean {
-    return (
-      mode === "LOCKDOWN" && one.confirmed && one.verdict.device === "allow" && one.look.authorized !== true
-    );
   }
 
   function decide(one: HeldUsb): void {
@@ -347,15 +341,15 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     if (one.recorded === "on-its-way" || !parts.mayAllow()) return; // asked again at a tick
     const { verdict } = one;
     if (one.recorded === "yes") {
-      give(one, verdict);
+      give(one);
       return;
     }
     one.recorded = "on-its-way";
     recordGiven(one).then(
       () => {
-        if (one.verdict !== verdict) return;
+        if (one.verdict !== verdict) return; // an allow of before a trip is none any more
         one.recorded = "yes";
-        give(one, verdict);
+        give(one);
       },
       () => {
         if (one.verdict === verdict) one.recorded = "no";
@@ -363,9 +357,10 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     );
   }
 
-  /** Only while it is still what is decided: an allow of before a trip is none any more. */
-  function give(one: HeldUsb, verdict: UsbVerdict): void {
-    if (stopped || held.get(one.plug) !== one || one.verdict !== verdict || !parts.mayAllow()) return;
+  /** Brings in what the record that is durable by now says. */
+  function give(one: HeldUsb): void {
+    const { verdict } = one;
+    if (stopped || held.get(one.plug) !== one || !parts.mayAllow()) return;
     if (!lacks(one)) return;
     const names = verdict.interfaces.flatMap(({ name, allow }) => (allow ? [name] : []));
     if (!bring(one, { device: "allow", interfaces: aim() === "open" ? "all" : new Set(names) })) return;
