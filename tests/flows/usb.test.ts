@@ -494,6 +494,23 @@ describe("a person", () => {
       state: "failed",
       detail: expect.stringContaining("not signed"),
     });
+    await host.people.say("allow", wish("1-3", { permanent: true }));
+    expect(host.store.text).toMatch(/^allow id 0781:5581/);
+    expect(host.people.status().state).toBe("enforced");
+  });
+
+  test("has his rules again when they could not be read for one start", async () => {
+    const host = usbHost({ usb: plugged(STICK), rules: "block" });
+    await host.enter("OPEN");
+    await host.people.say("allow", wish("1-3", { permanent: true }));
+    const { text } = host.store;
+    host.store.text = null;
+    const blind = usbHost({ usb: host.usb, rules: "block", store: host.store, memory: host.memory() });
+    await blind.enter("OPEN");
+    expect(blind.people.status()).toMatchObject({ state: "failed", detail: expect.stringContaining("gone") });
+    host.store.text = text;
+    const next = usbHost({ usb: host.usb, rules: "block", store: host.store, memory: blind.memory() });
+    expect(next.rules.counts().permanent).toBe(1);
   });
 
   test("sees what is there, and why", async () => {
