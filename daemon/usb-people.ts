@@ -141,7 +141,7 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
     if (obstacle) throw new BoundaryError(obstacle.code, obstacle.why);
     const verdict = control.judge(one, wordOfGrant(given));
     if (verdict.device !== "allow") throw new BoundaryError("usb-ceiling", verdict.why);
-    const isStored = subjectOf(one.look).interfaces.some(
+    const isStored = subjectOf(one).interfaces.some(
       (each) => isStorage(each) && verdict.interfaces.some(({ name, allow }) => allow && name === each.name),
     );
     if (isStored && parts.mode() === "RESTRICTED" && parts.requireTerminal && wish.by.terminal === "")

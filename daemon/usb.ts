@@ -27,6 +27,7 @@ import {
   isSameVerdict,
   knownOf,
   newHeld,
+  noticeStorage,
   refusesAny,
   subjectOf,
 } from "./usb-held.ts";
@@ -212,11 +213,14 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       if (one.look.authorized !== look.authorized || driversOf(one.look) !== driversOf(look))
         one.stale = true;
       one.look = look;
+      noticeStorage(one);
       return;
     }
     const key = usbKey(look.facts);
     const standing = isFirst ? standingAtStart(look, key, plug) : "new";
-    held.set(plug, newHeld({ plug, key, look, standing, history: judge.history() }));
+    const fresh = newHeld({ plug, key, look, standing, history: judge.history() });
+    noticeStorage(fresh);
+    held.set(plug, fresh);
   }
 
   /** What the log says was let in before; all that is, where there is no log yet. */
@@ -233,8 +237,9 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     const begins = hold === "enforcing" && (heldAs === "shadow" || (isFirst && remembered === null));
     heldAs = hold;
     if (!begins || how === "observed" || rules.arePersonal()) return false;
-    for (const { key, plug, look } of held.values()) {
-      const subject = subjectOf(look);
+    for (const one of held.values()) {
+      const { key, plug, look } = one;
+      const subject = subjectOf(one);
       if (subject.controller || subject.problem !== null || !(isInputDevice(subject) || isHub(subject)))
         continue;
       const given: UsbGrant = {

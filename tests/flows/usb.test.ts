@@ -216,6 +216,10 @@ describe("a device that is plugged in", () => {
     await host.look();
     expect(on(host.usb)).toEqual([]);
     expect(host.last("usb.decided")).toMatchObject({ target: "block", why: "TRUSTED: no storage" });
+    host.usb.writes.length = 0;
+    await host.enter("AIRGAP");
+    await host.enter("RESTRICTED");
+    expect(host.usb.writes).toEqual([]); // what it is has been seen
   });
 
   test("is removed where a rule rejects it", async () => {
@@ -773,11 +777,11 @@ describe("whatever happens", () => {
     if (host.usb.fails.size > 0) return;
     for (const held of host.control.devices()) {
       if (!held.confirmed || isController(held.look)) continue;
-      const { verdict, look } = held;
+      const { verdict } = held;
       if (verdict.device !== "allow" || host.world.mode === "OPEN" || host.world.mode === "RESTRICTED")
         continue;
       const on = verdict.interfaces.flatMap(({ name, allow }) => (allow ? [name] : []));
-      const storage = subjectOf(look).interfaces.filter((each) => isStorage(each) && on.includes(each.name));
+      const storage = subjectOf(held).interfaces.filter((each) => isStorage(each) && on.includes(each.name));
       expect(storage).toEqual([]);
     }
   }
