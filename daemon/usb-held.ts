@@ -1,5 +1,11 @@
 import type { KnownUsb } from "./core/usb-memory.ts";
-import { decideUsb, type UsbQuestion, type UsbSubject, type UsbVerdict } from "./core/usb-policy.ts";
+import {
+  decideUsb,
+  isStorage,
+  type UsbQuestion,
+  type UsbSubject,
+  type UsbVerdict,
+} from "./core/usb-policy.ts";
 import type { UsbLook, UsbState } from "./ports.ts";
 
 /** One plugging-in of one device, and what is known of it. Only the control (usb.ts) writes to it. */
@@ -17,6 +23,8 @@ export type HeldUsb = {
   failure: string;
   /** Asks for a new decision. */
   stale: boolean;
+  /** Interfaces that a storage driver has taken once: what they are does not change when it is taken away. */
+  readonly storage: Map<string, string>;
   /** For the conditions of rules: what had happened before it was plugged in. */
   readonly history: {
     readonly applied: ReadonlyMap<string, number>;
@@ -34,7 +42,15 @@ const UNDECIDED: UsbVerdict = {
 
 /** A device that nothing has been decided about. */
 export function newHeld(given: Pick<HeldUsb, "plug" | "key" | "look" | "standing" | "history">): HeldUsb {
-  return { ...given, verdict: UNDECIDED, confirmed: false, recorded: "no", failure: "", stale: true };
+  return {
+    ...given,
+    verdict: UNDECIDED,
+    confirmed: false,
+    recorded: "no",
+    failure: "",
+    stale: true,
+    storage: new Map(),
+  };
 }
 
 export function isController({ port }: Pick<UsbLook, "port">): boolean {
@@ -42,8 +58,9 @@ export function isController({ port }: Pick<UsbLook, "port">): boolean {
 }
 
 /** What is to be decided about: what the descriptors tell, with the drivers that the kernel has bound. */
-export function subjectOf(look: UsbLook): UsbSubject {
-  const driver = (name: string) => look.interfaces.find((one) => one.name === name)?.driver ?? "";
+export function subjectOf({ look, storage }: Pick<HeldUsb, "look" | "storage">): UsbSubject {
+  const driver = (name: string) =>
+    storage.get(name) ?? look.interfaces.find((one) => one.name === name)?.driver ?? "";
   return {
     facts: look.facts,
     controller: isController(look),
@@ -51,6 +68,12 @@ export function subjectOf(look: UsbLook): UsbSubject {
     problem: look.problem,
     authorized: look.authorized === true,
   };
+}
+
+/** Keeps in mind which interfaces a storage driver has now. */
+export function noticeStorage({ look, storage }: Pick<HeldUsb, "look" | "storage">): void {
+  for (const { name, driver } of look.interfaces)
+    if (isStorage({ name, codes: [], driver })) storage.set(name, driver);
 }
 
 /** Whether both say the same, until whenever. */

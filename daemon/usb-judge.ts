@@ -78,7 +78,7 @@ export function createUsbJudge(parts: UsbJudgeParts): UsbJudge {
         (other) =>
           other.standing !== "new" &&
           other.look.port.startsWith(`${hub.look.port}.`) &&
-          isInputDevice(subjectOf(other.look)),
+          isInputDevice(subjectOf(other)),
       );
   }
 
@@ -86,7 +86,7 @@ export function createUsbJudge(parts: UsbJudgeParts): UsbJudge {
     return {
       posture: posture(mode ?? "LOCKDOWN"),
       hold: "enforcing",
-      subject: subjectOf(one.look),
+      subject: subjectOf(one),
       standing: one.standing,
       carriesInput: carriesInput(one),
       byRules: challenged(one, doubted(byRules)),

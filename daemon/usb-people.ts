@@ -1,4 +1,3 @@
-import { capList } from "./core/capped-list.ts";
 import { BoundaryError } from "./core/errors.ts";
 import type { Mode } from "./core/mode.ts";
 import type { UsbTarget } from "./core/usb-facts.ts";
@@ -56,8 +55,9 @@ export type UsbPeople = {
   status(): UsbClaim;
 };
 
-/** Of devices in one reply: each is some 700 bytes, a frame is 64 KiB. */
-const MAX_DEVICES = 48;
+/** Of one list in a reply: a frame is 64 KiB, and there are two. */
+const MAX_LIST_BYTES = 40 * 1_024;
+const MAX_CONTROLLERS = 64;
 const MAX_TEXT = 200;
 const MAX_LISTED = 16;
 
@@ -85,13 +85,14 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
 
   function list(): UsbList {
     const devices = control.devices().filter(({ look }) => !isController(look));
+    const shown = asManyAsFit(devices.map(viewOf));
     return {
       control: status(),
-      devices: devices.slice(0, MAX_DEVICES).map(viewOf),
-      more: Math.max(0, devices.length - MAX_DEVICES),
+      devices: shown,
+      more: devices.length - shown.length,
       controllers: control
         .controllers()
-        .slice(0, MAX_DEVICES)
+        .slice(0, MAX_CONTROLLERS)
         .map(({ port, defaults }) => ({
           port,
           newDevices: allowance(defaults?.device),
@@ -105,15 +106,13 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
   function explain(name: string): UsbExplanationReply {
     const one = find(name);
     const all = rules.explain(one.look.facts, control.contextOf(one));
-    const lines = all.map(({ rule, matched, because }) =>
-      JSON.stringify([renderUsbRule(rule).slice(0, 2 * MAX_TEXT), matched, because.slice(0, MAX_TEXT)]),
+    const told = asManyAsFit(
+      all.map(({ rule, matched, because }) => ({
+        rule: renderUsbRule(rule).slice(0, 2 * MAX_TEXT),
+        matched,
+        because: because.slice(0, MAX_TEXT),
+      })),
     );
-    const { shown } = capList(lines);
-    const told = all.slice(0, shown.length).map(({ rule, matched, because }) => ({
-      rule: renderUsbRule(rule).slice(0, 2 * MAX_TEXT),
-      matched,
-      because: because.slice(0, MAX_TEXT),
-    }));
     return { device: viewOf(one), rules: told, more: all.length - told.length };
   }
 
@@ -156,7 +155,7 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
     if (obstacle) throw new BoundaryError(obstacle.code, obstacle.why);
     const verdict = control.judge(one, wordOfGrant(given));
     if (verdict.device !== "allow") throw new BoundaryError("usb-ceiling", verdict.why);
-    const isStored = subjectOf(one.look).interfaces.some(
+    const isStored = subjectOf(one).interfaces.some(
       (each) => isStorage(each) && verdict.interfaces.some(({ name, allow }) => allow && name === each.name),
     );
     if (isStored && parts.mode() === "RESTRICTED" && parts.requireTerminal && wish.by.terminal === "")
@@ -231,6 +230,16 @@ function foreseen({ look }: HeldUsb, verdict: UsbVerdict): string {
   );
   if (lost.length > 0) return `loses ${lost.map(({ name }) => name).join(" ")}: ${verdict.why}`;
   return isIn ? "kept" : "let in";
+}
+
+/** The first of a list, as far as a reply has room. */
+function asManyAsFit<T>(list: readonly T[]): readonly T[] {
+  let left = MAX_LIST_BYTES;
+  const end = list.findIndex((one) => {
+    left -= new TextEncoder().encode(JSON.stringify(one)).length + 1;
+    return left < 0;
+  });
+  return end === -1 ? list : list.slice(0, end);
 }
 
 function viewOf({ look, verdict, failure }: HeldUsb): UsbDeviceView {

@@ -43,7 +43,7 @@ export type Rulebook = {
     devices: readonly UsbFacts[],
     options: { readonly withPorts: boolean; readonly withHashes: boolean },
   ) => string;
-  /** A rule that decides about this device, before all others. Nothing is changed before `commit`. Throws "state-unwritable". */
+  /** A rule that decides about this device, before all others; rules that are not in use are gone then. Nothing is changed before `commit`. Throws "state-unwritable". */
   readonly prepare: (target: UsbTarget, device: UsbFacts) => RulesDraft;
 };
 
@@ -74,7 +74,6 @@ export function createRulebook({ store, configured, signed }: RulebookParts): Ru
   }
 
   function prepare(target: UsbTarget, device: UsbFacts): RulesDraft {
-    if (fault !== "") throw new BoundaryError("usb-rules-invalid", `${store.path}: ${fault}`);
     const [rule] = parsed("the new rule", generatePolicy([device], { withPorts: false, withHashes: true }));
     if (rule === undefined)
       throw new BoundaryError("usb-unknown", "too little is known of the device for a rule of its own");

@@ -27,6 +27,7 @@ import {
   isSameVerdict,
   knownOf,
   newHeld,
+  noticeStorage,
   refusesAny,
   subjectOf,
 } from "./usb-held.ts";
@@ -138,7 +139,8 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   let heldAs: Hold | null = null;
   let wasFrozen = false;
   let isClosed = remembered?.boot === boot && remembered.closed; // in this boot, by us
-  let rulesDigest = rules.digest();
+  // of rules that cannot be read today too: tomorrow they may be the signed ones again
+  let rulesDigest = rules.fault() === "" ? rules.digest() : (remembered?.rules ?? "");
   let stopped = false;
   let depth = 0;
   let begun = false;
@@ -220,13 +222,17 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     if (one) {
       if (lent.has(plug)) return; // as it was: what it is meanwhile is no grant
       noticeTampering(one, look);
-      if (driversOf(one.look) !== driversOf(look)) one.stale = true;
+      if (one.look.authorized !== look.authorized || driversOf(one.look) !== driversOf(look))
+        one.stale = true;
       one.look = look;
+      noticeStorage(one);
       return;
     }
     const key = usbKey(look.facts);
     const standing = isFirst ? standingAtStart(look, key, plug) : "new";
-    held.set(plug, newHeld({ plug, key, look, standing, history: judge.history() }));
+    const fresh = newHeld({ plug, key, look, standing, history: judge.history() });
+    noticeStorage(fresh);
+    held.set(plug, fresh);
   }
 
   /** What the log says was let in before; all that is, where there is no log yet. */
@@ -243,8 +249,9 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     const begins = hold === "enforcing" && (heldAs === "shadow" || (isFirst && remembered === null));
     heldAs = hold;
     if (!begins || how === "observed" || rules.arePersonal()) return false;
-    for (const { key, plug, look } of held.values()) {
-      const subject = subjectOf(look);
+    for (const one of held.values()) {
+      const { key, plug, look } = one;
+      const subject = subjectOf(one);
       if (subject.controller || subject.problem !== null || !(isInputDevice(subject) || isHub(subject)))
         continue;
       const given: UsbGrant = {
@@ -263,7 +270,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
 
   function settle(one: HeldUsb, which: "new" | "all"): void {
     if (lent.has(one.plug)) return;
-    if (which === "all" || one.stale || isNotGivenAgain(one)) decide(one);
+    if (which === "all" || one.stale) decide(one);
     if (aim() === "nothing") return;
     const before = one.failure;
     takeAway(one);
@@ -275,13 +282,6 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     if (one.failure !== "") return;
     one.confirmed = true;
     if (before !== "") parts.append(appliedRecord(one.look, one.verdict));
-  }
-
-  /** LOCKDOWN authorises nothing again. */
-  function isNotGivenAgain(one: HeldUsb): boolean {
-    return (
-      mode === "LOCKDOWN" && one.confirmed && one.verdict.device === "allow" && one.look.authorized !== true
-    );
   }
 
   function decide(one: HeldUsb): void {
@@ -369,15 +369,15 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     if (one.recorded === "on-its-way" || !parts.mayAllow()) return; // asked again at a tick
     const { verdict } = one;
     if (one.recorded === "yes") {
-      give(one, verdict);
+      give(one);
       return;
     }
     one.recorded = "on-its-way";
     recordGiven(one).then(
       () => {
-        if (one.verdict !== verdict) return;
+        if (one.verdict !== verdict) return; // an allow of before a trip is none any more
         one.recorded = "yes";
-        give(one, verdict);
+        give(one);
       },
       () => {
         if (one.verdict === verdict) one.recorded = "no";
@@ -385,9 +385,10 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     );
   }
 
-  /** Only while it is still what is decided: an allow of before a trip is none any more. */
-  function give(one: HeldUsb, verdict: UsbVerdict): void {
-    if (stopped || held.get(one.plug) !== one || one.verdict !== verdict || !parts.mayAllow()) return;
+  /** Brings in what the record that is durable by now says. */
+  function give(one: HeldUsb): void {
+    const { verdict } = one;
+    if (stopped || held.get(one.plug) !== one || !parts.mayAllow()) return;
     if (!lacks(one)) return;
     const names = verdict.interfaces.flatMap(({ name, allow }) => (allow ? [name] : []));
     if (!bring(one, { device: "allow", interfaces: aim() === "open" ? "all" : new Set(names) })) return;

@@ -67,7 +67,8 @@ function read(path: string): Loaded {
       fs.closeSync(fd);
     }
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "not UTF-8";
+    const isText = !(error instanceof TypeError);
+    const code = isText && error instanceof Error && "code" in error ? String(error.code) : "not UTF-8";
     return code === "ENOENT"
       ? { kind: "missing" }
       : { kind: "unreadable", why: `they cannot be read (${code})` };

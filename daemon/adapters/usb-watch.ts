@@ -2,7 +2,15 @@ import { closeSync, constants, existsSync, openSync, readdirSync, readSync } fro
 import { join } from "node:path";
 import { renderErrorChain } from "../core/errors.ts";
 import type { Signal } from "../core/signal.ts";
-import { diffDevices, isDeviceName, isInterfaceOf, toUsbDevice, type UsbDevice } from "../core/usb-device.ts";
+import {
+  diffDevices,
+  isDeviceName,
+  isInterfaceOf,
+  toUsbDevice,
+  type UsbDevice,
+  type UsbFiles,
+} from "../core/usb-device.ts";
+import { describeInterfaces } from "../core/usb-interfaces.ts";
 import type { Clock, SensorHealth, SignalSource } from "../ports.ts";
 
 export type UsbSensorOptions = {
@@ -20,6 +28,8 @@ export type Hotplug = (onChange: () => void) => Promise<() => Promise<void>>;
 
 const MAX_DEVICES = 1_024;
 const MAX_FILE_BYTES = 64;
+const MAX_DESCRIPTOR_BYTES = 65_553; // what the kernel gives out
+const CHUNK_BYTES = 1_024;
 /** sysfs shows a device before its interfaces: look again after these. */
 const SETTLE_MS = [20, 100, 400];
 
@@ -152,23 +162,52 @@ function readDevice(root: string, port: string, names: readonly string[]): UsbDe
     idVendor: file(port, "idVendor"),
     idProduct: file(port, "idProduct"),
     devnum: file(port, "devnum"),
-    interfaces: names
-      .filter((name) => isInterfaceOf(port, name))
-      .map((name) => ({
-        bInterfaceClass: file(name, "bInterfaceClass"),
-        bInterfaceSubClass: file(name, "bInterfaceSubClass"),
-        bInterfaceProtocol: file(name, "bInterfaceProtocol"),
-      })),
+    interfaces:
+      describedInterfaces(root, port) ??
+      names
+        .filter((name) => isInterfaceOf(port, name))
+        .map((name) => ({
+          bInterfaceClass: file(name, "bInterfaceClass"),
+          bInterfaceSubClass: file(name, "bInterfaceSubClass"),
+          bInterfaceProtocol: file(name, "bInterfaceProtocol"),
+        })),
   });
+}
+
+/**
+ * What the descriptors say: the same whether the device is authorised or not. Its directories of interfaces come and go
+ * with that, and a device that we keep out must not look like another one. Null when they cannot be read.
+ */
+function describedInterfaces(root: string, port: string): UsbFiles["interfaces"] | null {
+  const bytes = readBytes(join(root, port, "descriptors"), MAX_DESCRIPTOR_BYTES);
+  const described = bytes === null ? null : describeInterfaces(port, bytes);
+  if (!described?.ok) return null;
+  return described.interfaces
+    .flatMap(({ codes }) => codes)
+    .map((code) => {
+      const [bInterfaceClass = null, bInterfaceSubClass = null, bInterfaceProtocol = null] = code.split(":");
+      return { bInterfaceClass, bInterfaceSubClass, bInterfaceProtocol };
+    });
 }
 
 /** The beginning of a small file; null when it is not there (any more) or cannot be read. */
 function readShort(path: string): string | null {
+  return readBytes(path, MAX_FILE_BYTES)?.toString("latin1") ?? null;
+}
+
+function readBytes(path: string, most: number): Buffer | null {
   try {
     const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
-      const buffer = Buffer.alloc(MAX_FILE_BYTES);
-      return buffer.subarray(0, readSync(fd, buffer, 0, MAX_FILE_BYTES, 0)).toString("latin1");
+      const chunks: Buffer[] = [];
+      for (let left = most; left > 0; ) {
+        const chunk = Buffer.alloc(Math.min(left, CHUNK_BYTES));
+        const got = readSync(fd, chunk, 0, chunk.length, null);
+        if (got === 0) break;
+        chunks.push(chunk.subarray(0, got));
+        left -= got;
+      }
+      return Buffer.concat(chunks);
     } finally {
       closeSync(fd);
     }

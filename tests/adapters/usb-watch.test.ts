@@ -6,9 +6,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createClock } from "../../daemon/adapters/clock.ts";
+import { createUsbGate } from "../../daemon/adapters/usb-gate.ts";
 import { createUsbSensor, type Hotplug } from "../../daemon/adapters/usb-watch.ts";
 import type { Signal } from "../../daemon/core/signal.ts";
 import type { SignalSource } from "../../daemon/ports.ts";
+import { usbTree } from "../support/usb-tree.ts";
 
 const clock = createClock();
 const noEvents: Hotplug = () => Promise.reject(new Error("none here"));
@@ -84,6 +86,27 @@ describe("a sensor on a tree like sysfs", () => {
     await expect.poll(said, patience).toContain("attached 1-2 0781 5581 08:06:50");
     unplug("1-2", 1);
     await expect.poll(() => said().at(-1)?.startsWith("detached 1-2 0781 5581"), patience).toBe(true);
+  });
+
+  test("knows what a device is that is not authorised, and says nothing when we authorise it or take that back", async () => {
+    const tree = usbTree();
+    for (const file of ["authorized_default", "interface_authorized_default"]) tree.put("usb1", file, "0");
+    sensor = createUsbSensor({ clock, root: tree.root, pollMs: 10, hotplug: noEvents });
+    await sensor.start((signal) => signals.push(signal));
+    tree.plug({ port: "1-2", id: "0781:5581", interfaces: [{ number: 0, code: "08:06:50" }] });
+    const attached = ["attached 1-2 0781 5581 08:06:50"];
+    await expect.poll(said, patience).toEqual(attached);
+    const gate = createUsbGate({ root: tree.root, write: tree.write });
+    const look = () => gate.list().find(({ port }) => port === "1-2");
+    for (const device of ["allow", "block"] as const) {
+      const found = look();
+      if (found) gate.set(found, { device, interfaces: new Set(["1-2:1.0"]) });
+      expect(look()?.interfaces.length).toBe(device === "allow" ? 1 : 0);
+      await sleep(600); // longer than it takes to settle
+    }
+    expect(said()).toEqual(attached);
+    await sensor.stop();
+    tree.remove();
   });
 
   test("signals all the classes of a composite device, and a hub with what is behind it", async () => {

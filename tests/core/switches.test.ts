@@ -6,6 +6,7 @@ import {
   networkObstacles,
   type Obstacle,
   readSwitches,
+  usbObstacles,
 } from "../../daemon/core/switches.ts";
 
 const off = ConfigSchema.parse({}).enforcement;
@@ -51,6 +52,15 @@ describe("networkObstacles", () => {
     const obstacles = networkObstacles({ ...fine, ...change });
     expect(obstacles).toHaveLength(1);
     expect(obstacles[0]?.what).toMatch(expected);
+  });
+});
+
+describe("what stands between USB and the kernel", () => {
+  test("is the switch, and what of sysfs cannot be written", () => {
+    expect(usbObstacles({ switchedOn: true, missingPrivilege: [] })).toEqual([]);
+    const both = usbObstacles({ switchedOn: false, missingPrivilege: ["writing x"] });
+    expect(both.map(({ kind }) => kind)).toEqual(["switch", "privilege"]);
+    expect(both[0]?.what).toContain("BOUNDARY_USB_ENFORCE");
   });
 });
 

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { MODES } from "../../daemon/core/mode.ts";
 import { isStorage } from "../../daemon/core/usb-policy.ts";
+import { MAX_FRAME_BYTES } from "../../daemon/protocol/messages.ts";
 import { isController, subjectOf } from "../../daemon/usb-held.ts";
 import {
   CAMERA,
@@ -108,6 +109,19 @@ describe("a start", () => {
   });
 });
 
+describe("while it runs", () => {
+  test("a bus that cannot be read any more is a failure within a second, until it can", async () => {
+    const host = usbHost({ usb: plugged(KEYBOARD) });
+    await host.enter("OPEN");
+    host.usb.fails.add("list");
+    await host.pass(1_000);
+    expect(host.control.failure()).toContain("listing");
+    host.usb.fails.clear();
+    await host.pass(1_000);
+    expect(host.control.failure()).toBe("");
+  });
+});
+
 describe("a device that is plugged in", () => {
   test("is let in only when its record is durable, an interface at a time", async () => {
     const host = usbHost({ mode: "TRUSTED" });
@@ -143,6 +157,37 @@ describe("a device that is plugged in", () => {
     expect(host.last("usb.decided")).toMatchObject({ target: "block", mode: "TRUSTED" });
   });
 
+  test("gets by the record of one decision nothing that a later one gives", async () => {
+    const host = usbHost({ mode: "TRUSTED" });
+    await host.enter("TRUSTED");
+    await host.pass(2_000);
+    host.log.state = "holds";
+    host.usb.plug(COMPOSITE);
+    await host.look();
+    const before = host.records.length;
+    await host.enter("OPEN");
+    expect(host.records.slice(before).map(({ kind }) => kind)).toContain("usb.decided");
+    await host.releaseOne();
+    expect(host.usb.open("1-4")).toEqual([]);
+    host.release();
+    await settled();
+    expect(host.usb.open("1-4")).toEqual(["1-4:1.0", "1-4:1.1"]);
+  });
+
+  test("that is pulled out before its record is durable is no failure", async () => {
+    const host = usbHost();
+    await host.enter("OPEN");
+    host.log.state = "holds";
+    host.usb.plug(MOUSE);
+    await host.look();
+    host.usb.unplug("1-2");
+    await host.look();
+    host.release();
+    await settled();
+    expect(host.kinds()).not.toContain("usb.apply-failed");
+    expect(host.control.failure()).toBe("");
+  });
+
   test("stays out while the log has no room, and comes in when it has", async () => {
     const host = usbHost();
     await host.enter("OPEN");
@@ -171,6 +216,10 @@ describe("a device that is plugged in", () => {
     await host.look();
     expect(on(host.usb)).toEqual([]);
     expect(host.last("usb.decided")).toMatchObject({ target: "block", why: "TRUSTED: no storage" });
+    host.usb.writes.length = 0;
+    await host.enter("AIRGAP");
+    await host.enter("RESTRICTED");
+    expect(host.usb.writes).toEqual([]); // what it is has been seen
   });
 
   test("is removed where a rule rejects it", async () => {
@@ -335,6 +384,18 @@ describe("a person", () => {
     expect(on(host.usb)).toEqual([]);
   });
 
+  test("has said it for a time that a clock set back a little does not prolong", async () => {
+    const host = usbHost({ usb: plugged(STICK), rules: RULES });
+    await host.enter("OPEN");
+    await host.people.say("allow", wish("1-3", { forMs: 600_000 }));
+    await host.pass(300_000);
+    host.clock.realMs -= 200_000;
+    await host.pass(299_000);
+    expect(on(host.usb)).toEqual(["1-3"]);
+    await host.pass(1_000);
+    expect(on(host.usb)).toEqual([]);
+  });
+
   test("allows until it is unplugged, when he says no more than that", async () => {
     const host = usbHost({ usb: plugged(STICK), rules: RULES });
     await host.enter("OPEN");
@@ -437,6 +498,23 @@ describe("a person", () => {
       state: "failed",
       detail: expect.stringContaining("not signed"),
     });
+    await host.people.say("allow", wish("1-3", { permanent: true }));
+    expect(host.store.text).toMatch(/^allow id 0781:5581/);
+    expect(host.people.status().state).toBe("enforced");
+  });
+
+  test("has his rules again when they could not be read for one start", async () => {
+    const host = usbHost({ usb: plugged(STICK), rules: "block" });
+    await host.enter("OPEN");
+    await host.people.say("allow", wish("1-3", { permanent: true }));
+    const { text } = host.store;
+    host.store.text = null;
+    const blind = usbHost({ usb: host.usb, rules: "block", store: host.store, memory: host.memory() });
+    await blind.enter("OPEN");
+    expect(blind.people.status()).toMatchObject({ state: "failed", detail: expect.stringContaining("gone") });
+    host.store.text = text;
+    const next = usbHost({ usb: host.usb, rules: "block", store: host.store, memory: blind.memory() });
+    expect(next.rules.counts().permanent).toBe(1);
   });
 
   test("sees what is there, and why", async () => {
@@ -451,6 +529,18 @@ describe("a person", () => {
     expect(told.rules[0]?.because).toContain("serial");
     expect(host.people.propose({ ports: false, hashes: true }).text).toContain("0781:5581");
   });
+});
+
+test("what is shown fits into a frame, however many devices there are and whatever they call themselves", async () => {
+  const host = usbHost({ rules: Array(2_000).fill('block serial "X"').join("\n") });
+  await host.enter("OPEN");
+  for (let at = 1; at <= 200; at++)
+    host.usb.plug({ ...STICK, port: `1-${at}`, serial: "€".repeat(126), name: "€".repeat(126) });
+  await host.look();
+  const list = host.people.list();
+  expect(list.devices.length + list.more).toBe(200);
+  for (const reply of [list, host.people.explain("1-7")])
+    expect(Buffer.byteLength(JSON.stringify(reply))).toBeLessThan(MAX_FRAME_BYTES - 1_024);
 });
 
 describe("time", () => {
@@ -687,11 +777,11 @@ describe("whatever happens", () => {
     if (host.usb.fails.size > 0) return;
     for (const held of host.control.devices()) {
       if (!held.confirmed || isController(held.look)) continue;
-      const { verdict, look } = held;
+      const { verdict } = held;
       if (verdict.device !== "allow" || host.world.mode === "OPEN" || host.world.mode === "RESTRICTED")
         continue;
       const on = verdict.interfaces.flatMap(({ name, allow }) => (allow ? [name] : []));
-      const storage = subjectOf(look).interfaces.filter((each) => isStorage(each) && on.includes(each.name));
+      const storage = subjectOf(held).interfaces.filter((each) => isStorage(each) && on.includes(each.name));
       expect(storage).toEqual([]);
     }
   }

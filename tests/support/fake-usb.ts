@@ -100,7 +100,6 @@ export class FakeUsb implements UsbGate {
   }
 
   list(): readonly UsbLook[] {
-    if (this.fails.has("list")) throw this.failure("listing");
     return this.glance().map((state) => {
       const one = this.plugged.get(state.port);
       return one ? this.lookAt(state, one.device) : rootHub(state);
@@ -108,6 +107,7 @@ export class FakeUsb implements UsbGate {
   }
 
   glance(): readonly UsbState[] {
+    if (this.fails.has("list")) throw this.failure("listing");
     const devices = [...this.plugged.values()].toSorted(
       (a, b) => a.device.port.length - b.device.port.length,
     );

@@ -141,6 +141,11 @@ export function usbHost(options: Options = {}) {
       log.state = "works";
       for (const resolve of held.splice(0)) resolve();
     },
+    /** The oldest record that is held up becomes durable. */
+    async releaseOne() {
+      held.shift()?.();
+      await settled();
+    },
     kinds: () => records.map(({ kind }) => kind),
     last: (kind: string) => records.findLast((entry) => entry.kind === kind)?.data,
     /** What a start after this one would remember. */

@@ -1,0 +1,168 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+  grantFor,
+  type KnownUsb,
+  liveGrants,
+  readUsbMemory,
+  renderUsbMemory,
+  type UsbGrant,
+  type UsbMemory,
+  usbGap,
+  usbKey,
+  usbPlug,
+  withGrant,
+} from "../../daemon/core/usb-memory.ts";
+
+const short = fc.string({ maxLength: 20 });
+const known: fc.Arbitrary<KnownUsb> = fc.record({
+  port: short,
+  id: short,
+  key: short,
+  plug: short,
+  authorized: fc.boolean(),
+});
+const grant: fc.Arbitrary<UsbGrant> = fc.record({
+  key: fc.constantFrom("a", "b", "c", "d"),
+  target: fc.constantFrom("allow", "block", "reject"),
+  by: short,
+  fromMs: fc.nat(),
+  untilMs: fc.option(fc.nat()),
+  plug: fc.constantFrom("", "boot 1-1 5"),
+});
+const memory: fc.Arbitrary<UsbMemory> = fc.record({
+  boot: short,
+  closed: fc.boolean(),
+  known: fc.array(known, { maxLength: 20 }),
+  more: fc.nat(),
+  grants: fc.array(grant, { maxLength: 20 }),
+  rules: short,
+});
+
+describe("what the log remembers of USB", () => {
+  test("comes back as it was, what is authorised first", () => {
+    fc.assert(
+      fc.property(memory, (one) => {
+        const read = readUsbMemory(renderUsbMemory(one));
+        const sorted = one.known.toSorted((a, b) => Number(b.authorized) - Number(a.authorized));
+        expect(read).toEqual({ ...one, known: sorted });
+      }),
+    );
+  });
+
+  test("is bounded, and says how many devices found no room", () => {
+    const one = {
+      port: "1-1",
+      id: "1111:2222",
+      key: "k".repeat(32),
+      plug: "b".repeat(60),
+      authorized: false,
+    };
+    const many = Array.from({ length: 1_000 }, (_, at) => ({
+      ...one,
+      port: `1-${at}`,
+      authorized: at === 999,
+    }));
+    const full = { boot: "b", closed: true, known: many, more: 0, grants: [], rules: "" };
+    const data = renderUsbMemory(full);
+    expect(JSON.stringify(data).length).toBeLessThan(40_000);
+    expect(readUsbMemory(data)).toMatchObject({ more: 872 });
+    expect(readUsbMemory(data)?.known[0]?.port).toBe("1-999");
+  });
+
+  test("that cannot be read is none at all", () => {
+    const good = renderUsbMemory({ boot: "b", closed: false, known: [], more: 0, grants: [], rules: "" });
+    const grants = [{ key: "k", target: "allow", by: "a", fromMs: 1, untilMs: "soon", plug: "" }];
+    for (const bad of [
+      {},
+      { ...good, known: "" },
+      { ...good, grants },
+      { ...good, known: ["x"] },
+      { ...good, boot: 1 },
+    ])
+      expect(readUsbMemory(bad)).toBeNull();
+  });
+});
+
+describe("grants", () => {
+  const base: UsbGrant = {
+    key: "a",
+    target: "allow",
+    by: "ana",
+    fromMs: 1_000_000,
+    untilMs: 2_000_000,
+    plug: "",
+  };
+  const none = new Set<string>();
+
+  test("end when their time does, and when the clock is set to before they were given; a block holds on", () => {
+    expect(liveGrants([base], 1_999_999, none)).toEqual([base]);
+    expect(liveGrants([base], 2_000_000, none)).toEqual([]);
+    expect(liveGrants([base], 500_000, none)).toEqual([]);
+    expect(liveGrants([{ ...base, target: "block" }], 500_000, none).length).toBe(1);
+    expect(liveGrants([{ ...base, plug: "p" }], 1_500_000, none)).toEqual([]);
+    expect(liveGrants([{ ...base, plug: "p" }], 1_500_000, new Set(["p"])).length).toBe(1);
+  });
+
+  test("there is one for a device, the newest; where there is no room those that allow go first", () => {
+    fc.assert(
+      fc.property(fc.array(grant, { maxLength: 30 }), (given) => {
+        const all = given.reduce<readonly UsbGrant[]>(withGrant, []);
+        expect(new Set(all.map(({ key }) => key)).size).toBe(all.length);
+        const last = given.at(-1);
+        if (last) expect(grantFor(all, last.key, last.plug)).toEqual(last);
+      }),
+    );
+    const blocks = Array.from({ length: 63 }, (_, at) => ({
+      ...base,
+      key: `b${at}`,
+      target: "block" as const,
+    }));
+    const full = withGrant(withGrant(blocks, base), { ...base, key: "next" });
+    expect(full.length).toBe(64);
+    expect(full.some(({ key }) => key === "a")).toBe(false);
+    expect(full.filter(({ target }) => target === "block").length).toBe(63);
+  });
+
+  test("are for a device: another serial, id or hash is another", () => {
+    const one = { id: "1111:2222", serial: "s", hash: "h" };
+    const keys = [one, { ...one, serial: "t" }, { ...one, id: "1111:2223" }, { ...one, hash: "i" }].map(
+      usbKey,
+    );
+    expect(new Set(keys).size).toBe(4);
+    expect(grantFor([{ ...base, plug: "p" }], "a", "q")).toBeNull();
+  });
+});
+
+describe("the gap", () => {
+  const at = (port: string, key: string, number = "5", boot = "b1"): KnownUsb => ({
+    port,
+    id: "1:1",
+    key,
+    plug: usbPlug(boot, port, number),
+    authorized: true,
+  });
+  const had = (...list: KnownUsb[]): UsbMemory => ({
+    boot: "b1",
+    closed: true,
+    known: list,
+    more: 0,
+    grants: [],
+    rules: "",
+  });
+
+  test("names what came, what went, and what was pulled out and put back", () => {
+    expect(
+      usbGap(had(at("1-1", "a"), at("1-2", "b")), [at("1-1", "a"), at("1-3", "c")], "same-boot"),
+    ).toEqual(["usb 1-2: 1:1 was unplugged", "usb 1-3: 1:1 was plugged in"]);
+    expect(usbGap(had(at("1-1", "a")), [at("1-1", "a", "9")], "same-boot").length).toBe(2);
+  });
+
+  test("after a reboot the kernel's numbers say nothing, and another device at a port is another", () => {
+    expect(usbGap(had(at("1-1", "a")), [at("1-1", "a", "2", "b2")], "rebooted")).toEqual([]);
+    expect(usbGap(had(at("1-1", "a")), [at("1-1", "x", "2", "b2")], "rebooted").length).toBe(2);
+    expect(usbGap({ ...had(), more: 3 }, [], "rebooted")).toEqual([
+      "usb: 3 more devices were there, and not remembered",
+    ]);
+  });
+});
