@@ -18,7 +18,7 @@ export type Guest = {
   run(command: string, seconds?: number): Promise<Ran>;
   /** The same, and gives its stdout; throws with its stderr when it ends other than with 0. */
   ok(command: string, seconds?: number): Promise<string>;
-  /** `systemctl reboot`, until the agent answers again. `append` is added to the kernel's command line. */
+  /** `systemctl reboot`, until the agent answers again. */
   reboot(): Promise<void>;
   /** The power goes off and on: nothing in the guest is asked. */
   powerCut(): Promise<void>;
@@ -36,8 +36,8 @@ export type GuestParts = {
   readonly product: string;
   /** A disk (and a name in it) that `save` left, to go on from; else a fresh boot. */
   readonly from: { readonly disk: string; readonly name: string } | null;
-  /** Added to the kernel's command line. */
-  readonly append?: string;
+  /** Called with the outer wire before the machine is switched on. */
+  readonly onWire?: (outside: Peer) => void;
 };
 
 const OUTSIDE = {
@@ -65,6 +65,7 @@ export async function startGuest(parts: GuestParts): Promise<Guest> {
   else overlay(parts.image.disk, disk);
   const outside = await startPeer(at("eth0"), OUTSIDE.peer, OUTSIDE.guest);
   const inside = await startPeer(at("eth1"), INSIDE.peer, INSIDE.guest);
+  parts.onWire?.(outside);
   const qemu = startQemu(parts, at, disk);
   let agent: Agent;
   let qmp: Qmp;
@@ -148,7 +149,7 @@ function startQemu(parts: GuestParts, at: (name: string) => string, disk: string
     ...["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", String(CPUS), "-m", String(MEMORY_MIB)],
     ...["-nodefaults", "-no-user-config", "-display", "none", "-rtc", "base=utc"],
     ...["-kernel", parts.image.kernel, "-initrd", parts.image.initrd],
-    ...["-append", `${APPEND} ${parts.append ?? ""}`.trim()],
+    ...["-append", APPEND],
     ...["-drive", `file=${disk},if=none,id=root,format=qcow2,cache=unsafe,discard=unmap`],
     ...["-device", "virtio-blk-pci,drive=root"],
     ...["-drive", `file=${parts.product},if=none,id=product,format=raw,readonly=on`],
