@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { renderErrorChain } from "../../daemon/core/errors.ts";
 import { isOnHost, missingFor } from "../support/setup.ts";
 import { type Guest, type GuestParts, startGuest } from "./guest.ts";
 import { NoImage, provideImage } from "./image.ts";
@@ -57,8 +58,8 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => 
 setTimeout(() => void endEarly("the deadline"), DEADLINE_MS).unref();
 
 await run().catch((error: unknown) => {
-  if (error instanceof NoImage) return finish(`${error.message}`);
-  newReport("run").check(`went on to the end`, false, String(error));
+  if (error instanceof NoImage) return finish(error.message);
+  newReport("run").check("went on to the end", false, renderErrorChain(error));
   return finish();
 });
 
@@ -111,7 +112,7 @@ async function inGuest(
     report.note("the guest is up");
     await use(guest, report);
   } catch (error) {
-    report.check("went on to the end", false, String(error));
+    report.check("went on to the end", false, renderErrorChain(error));
   } finally {
     if (guest !== null) {
       guests.delete(guest);

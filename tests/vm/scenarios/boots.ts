@@ -68,7 +68,7 @@ export async function changedLog(stage: Stage): Promise<void> {
      sed -i 's/"wanted":"RESTRICTED"/"wanted":"OPEN"/' "$log"`,
     90,
   );
-  await guest.ok("systemctl restart boundary-early", 120);
+  await guest.ok("systemctl restart boundary-early", 300);
   await stage.checkPaths("a log that was changed, before the daemon starts", "nothing");
   await guest.ok("systemctl start boundary-daemon", 240);
   await stage.daemonUp();

@@ -3,8 +3,8 @@ import type { Stage } from "../stage.ts";
 /** What is left behind: a log that verifies without the daemon, and a journal without a refusal of the sandbox. */
 export async function evidence(stage: Stage): Promise<void> {
   const { guest, check } = stage;
-  await guest.ok("systemctl stop boundary-daemon", 90);
-  const verified = await guest.run("boundaryctl verify-log", 90);
+  await guest.ok("systemctl stop boundary-daemon", 240);
+  const verified = await guest.run("boundaryctl verify-log", 240);
   check(
     "the log verifies offline, with its key and remembered head",
     verified.code === 0,
