@@ -152,7 +152,8 @@ export async function brokenConfiguration(stage: Stage): Promise<void> {
 export async function upgrade(stage: Stage): Promise<void> {
   const { guest, check } = stage;
   await guest.ok(
-    `mkdir -p /mnt/new && mount -t tmpfs tmpfs /mnt/new && mkdir /mnt/new/upper /mnt/new/work /mnt/new/tree
+    `mountpoint -q /mnt/product || mount -o ro /dev/vdb /mnt/product
+     mkdir -p /mnt/new && mount -t tmpfs tmpfs /mnt/new && mkdir /mnt/new/upper /mnt/new/work /mnt/new/tree
      mount -t overlay overlay -o lowerdir=/mnt/product,upperdir=/mnt/new/upper,workdir=/mnt/new/work /mnt/new/tree
      sed -i '1s|$|// changed|' /mnt/new/tree/dist/daemon/core/mode.js`,
   );
