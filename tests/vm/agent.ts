@@ -17,7 +17,7 @@ export type Agent = {
 
 const DEFAULT_SECONDS = 60;
 /** Above the guest's own deadline: it shares two cores and its clock may stand. */
-const SLACK_MS = 30_000;
+const SLACK_MS = 180_000;
 
 export async function connectAgent(path: string): Promise<Agent> {
   const socket = await dial(path, 10_000);

@@ -207,7 +207,7 @@ function bytes6(address: string): Buffer {
   const groups = (text: string) =>
     text === "" ? [] : text.split(":").map((group) => Number.parseInt(group, 16));
   const [before, after] = [groups(head), groups(tail)];
-  const all = [...before, ...new Array<number>(8 - before.length - after.length).fill(0), ...after];
+  const all = [...before, ...Array.from({ length: 8 - before.length - after.length }, () => 0), ...after];
   return Buffer.from(all.flatMap((group) => [group >> 8, group & 0xff]));
 }
 

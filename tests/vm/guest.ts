@@ -18,7 +18,7 @@ export type Guest = {
   run(command: string, seconds?: number): Promise<Ran>;
   /** The same, and gives its stdout; throws with its stderr when it ends other than with 0. */
   ok(command: string, seconds?: number): Promise<string>;
-  /** `systemctl reboot`, until the agent answers again. `append` is added to the kernel's command line. */
+  /** `systemctl reboot`, until the agent answers again. */
   reboot(): Promise<void>;
   /** The power goes off and on: nothing in the guest is asked. */
   powerCut(): Promise<void>;
@@ -36,8 +36,8 @@ export type GuestParts = {
   readonly product: string;
   /** A disk (and a name in it) that `save` left, to go on from; else a fresh boot. */
   readonly from: { readonly disk: string; readonly name: string } | null;
-  /** Added to the kernel's command line. */
-  readonly append?: string;
+  /** Called with the outer wire before the machine is switched on. */
+  readonly onWire?: (outside: Peer) => void;
 };
 
 const OUTSIDE = {
@@ -51,7 +51,7 @@ const INSIDE = {
 
 const MEMORY_MIB = 768;
 const CPUS = 2;
-const BOOT_MS = 240_000;
+const BOOT_MS = 600_000;
 /** No waiting, no colours, no mitigations of a CPU that is not one. */
 const APPEND =
   "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet mitigations=off systemd.show_status=0 rd.systemd.show_status=0 fsck.mode=skip";
@@ -65,6 +65,7 @@ export async function startGuest(parts: GuestParts): Promise<Guest> {
   else overlay(parts.image.disk, disk);
   const outside = await startPeer(at("eth0"), OUTSIDE.peer, OUTSIDE.guest);
   const inside = await startPeer(at("eth1"), INSIDE.peer, INSIDE.guest);
+  parts.onWire?.(outside);
   const qemu = startQemu(parts, at, disk);
   let agent: Agent;
   let qmp: Qmp;
@@ -78,7 +79,7 @@ export async function startGuest(parts: GuestParts): Promise<Guest> {
     qemu.kill("SIGKILL");
     outside.stop();
     inside.stop();
-    throw new Error(`${String(error)}; console: ${tail(at("console.log"))}; qemu: ${tail(at("qemu.log"))}`);
+    throw new Error(`console: ${tail(at("console.log"))}; qemu: ${tail(at("qemu.log"))}`, { cause: error });
   }
 
   const ok = async (command: string, seconds?: number): Promise<string> => {
@@ -140,25 +141,57 @@ function overlay(backing: string, path: string): void {
 
 function startQemu(parts: GuestParts, at: (name: string) => string, disk: string): ChildProcess {
   const card = (name: string, mac: string) => [
-    ...["-netdev", `stream,id=${name},server=off,addr.type=unix,addr.path=${at(name)}`],
-    ...["-device", `virtio-net-pci,netdev=${name},mac=${mac},romfile=`],
+    "-netdev",
+    `stream,id=${name},server=off,addr.type=unix,addr.path=${at(name)}`,
+    "-device",
+    `virtio-net-pci,netdev=${name},mac=${mac},romfile=`,
   ];
   const args = [
     // KVM is not there in most places where this runs, and hangs in some: one way for all
-    ...["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", String(CPUS), "-m", String(MEMORY_MIB)],
-    ...["-nodefaults", "-no-user-config", "-display", "none", "-rtc", "base=utc"],
-    ...["-kernel", parts.image.kernel, "-initrd", parts.image.initrd],
-    ...["-append", `${APPEND} ${parts.append ?? ""}`.trim()],
-    ...["-drive", `file=${disk},if=none,id=root,format=qcow2,cache=unsafe,discard=unmap`],
-    ...["-device", "virtio-blk-pci,drive=root"],
-    ...["-drive", `file=${parts.product},if=none,id=product,format=raw,readonly=on`],
-    ...["-device", "virtio-blk-pci,drive=product"],
-    ...["-device", "virtio-rng-pci", "-device", "qemu-xhci,id=xhci"],
-    ...["-device", "virtio-serial-pci", "-chardev", `socket,id=agent,path=${at("agent")},server=on,wait=off`],
-    ...["-device", "virtserialport,chardev=agent,name=agent"],
+    "-accel",
+    "tcg,thread=multi",
+    "-cpu",
+    "max",
+    "-smp",
+    String(CPUS),
+    "-m",
+    String(MEMORY_MIB),
+    "-nodefaults",
+    "-no-user-config",
+    "-display",
+    "none",
+    "-rtc",
+    "base=utc",
+    "-kernel",
+    parts.image.kernel,
+    "-initrd",
+    parts.image.initrd,
+    "-append",
+    APPEND,
+    "-drive",
+    `file=${disk},if=none,id=root,format=qcow2,cache=unsafe,discard=unmap`,
+    "-device",
+    "virtio-blk-pci,drive=root",
+    "-drive",
+    `file=${parts.product},if=none,id=product,format=raw,readonly=on`,
+    "-device",
+    "virtio-blk-pci,drive=product",
+    "-device",
+    "virtio-rng-pci",
+    "-device",
+    "qemu-xhci,id=xhci",
+    "-device",
+    "virtio-serial-pci",
+    "-chardev",
+    `socket,id=agent,path=${at("agent")},server=on,wait=off`,
+    "-device",
+    "virtserialport,chardev=agent,name=agent",
     ...card("eth0", OUTSIDE.guest.mac),
     ...card("eth1", INSIDE.guest.mac),
-    ...["-serial", `file:${at("console.log")}`, "-qmp", `unix:${at("qmp")},server=on,wait=off`],
+    "-serial",
+    `file:${at("console.log")}`,
+    "-qmp",
+    `unix:${at("qmp")},server=on,wait=off`,
     ...(parts.from === null ? [] : ["-loadvm", parts.from.name]),
   ];
   const log = openSync(at("qemu.log"), "w");

@@ -50,16 +50,28 @@ const INITRD_MODULES = ["virtio_pci", "virtio_blk", "ext4"] as const;
 
 /** What udev would load for the parts of this machine that no test uses: seconds of every boot. */
 const UNWANTED_MODULES = [
-  ...[
-    "aesni_intel",
-    "ghash_clmulni_intel",
-    "sha512_ssse3",
-    "crct10dif_pclmul",
-    "crc32_pclmul",
-    "polyval_clmulni",
-  ],
-  ...["kvm_amd", "kvm_intel", "ccp", "powernow_k8", "acpi_cpufreq", "edac_mce_amd", "rapl"],
-  ...["ata_piix", "ata_generic", "pata_acpi", "floppy", "i2c_piix4", "pcspkr", "psmouse", "evbug", "sg"],
+  "aesni_intel",
+  "ghash_clmulni_intel",
+  "sha512_ssse3",
+  "crct10dif_pclmul",
+  "crc32_pclmul",
+  "polyval_clmulni",
+  "kvm_amd",
+  "kvm_intel",
+  "ccp",
+  "powernow_k8",
+  "acpi_cpufreq",
+  "edac_mce_amd",
+  "rapl",
+  "ata_piix",
+  "ata_generic",
+  "pata_acpi",
+  "floppy",
+  "i2c_piix4",
+  "pcspkr",
+  "psmouse",
+  "evbug",
+  "sg",
 ];
 
 /** Periodic jobs and consoles, which would compete with the test for two slow cores. */

@@ -135,11 +135,11 @@ export async function startPeer(path: string, end: End, guest: End): Promise<Pee
   };
 }
 
-/** Pings until stopped: what answers while the guest boots. Gives how many were sent and which were answered, and when. */
-export function keepPinging(
-  peer: Peer,
-  everyMs: number,
-): { stop(): Promise<{ sent: number; answered: number }> } {
+/** Stopped, it gives how many pings there were, and how many of them were answered. */
+export type Pings = { stop(): Promise<{ readonly sent: number; readonly answered: number }> };
+
+/** Pings until stopped: what answers while the guest boots. */
+export function keepPinging(peer: Peer, everyMs: number): Pings {
   let going = true;
   const tally = { sent: 0, answered: 0 };
   const running = (async () => {

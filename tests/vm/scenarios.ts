@@ -1,10 +1,4 @@
-import {
-  airgapOverReboot,
-  bootWithoutUs,
-  changedLogAtBoot,
-  lockdownOverReboot,
-  powerCut,
-} from "./scenarios/boots.ts";
+import { airgapOverReboot, changedLog, lockdownOverReboot, powerCut } from "./scenarios/boots.ts";
 import { brokenConfiguration, clock, crashLoop, hang, kill, stop, upgrade } from "./scenarios/crashes.ts";
 import { evidence } from "./scenarios/evidence.ts";
 import { keyboards } from "./scenarios/keyboards.ts";
@@ -31,27 +25,21 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   { name: "power", guest: "boots", title: "a power cut; leaves LOCKDOWN", run: powerCut },
   { name: "lockdown", guest: "boots", title: "LOCKDOWN is kept over a reboot", run: lockdownOverReboot },
-  { name: "log-evidence", guest: "boots", title: "what is left behind", run: evidence },
+  { name: "upgrade", guest: "boots", title: "an upgrade", run: upgrade },
+  { name: "boots-evidence", guest: "boots", title: "what is left behind", run: evidence },
+  { name: "changed-log", guest: "boots", title: "a log that was changed; leaves LOCKDOWN", run: changedLog },
   { name: "kill", guest: "crashes", title: "kill -9", run: kill },
   { name: "hang", guest: "crashes", title: "a hang, and the watchdog", run: hang },
   { name: "stop", guest: "crashes", title: "a clean stop", run: stop },
   { name: "clock", guest: "crashes", title: "the clock is moved", run: clock },
   { name: "config", guest: "crashes", title: "a broken configuration", run: brokenConfiguration },
-  { name: "upgrade", guest: "crashes", title: "an upgrade", run: upgrade },
   { name: "crash-loop", guest: "crashes", title: "a crash loop, and the last resort", run: crashLoop },
   { name: "usb", guest: "crashes", title: "USB, plugged and unplugged; leaves LOCKDOWN", run: usb },
+  { name: "crashes-evidence", guest: "crashes", title: "what is left behind", run: evidence },
   {
     name: "keyboards",
     guest: "keyboards",
     title: "keyboards that are none; leaves LOCKDOWN",
     run: keyboards,
   },
-  { name: "evidence", guest: "crashes", title: "what is left behind", run: evidence },
-  {
-    name: "changed-log",
-    guest: "boots",
-    title: "a log that was changed; leaves LOCKDOWN",
-    run: changedLogAtBoot,
-  },
-  { name: "control", guest: "boots", title: "a boot without us, as a control", run: bootWithoutUs },
 ];

@@ -48,7 +48,7 @@ const OPEN: Readonly<Record<Paths, readonly Path[]>> = {
 const ACTIVE_S = 300;
 
 export function createStage(guest: Guest, report: Report): Stage {
-  const as = (user: string, args: readonly string[], seconds = 90) =>
+  const as = (user: string, args: readonly string[], seconds = 240) =>
     guest.run(`runuser -u ${user} -- boundaryctl ${args.map(quoted).join(" ")}`, seconds);
   const ctl: Stage["ctl"] = (...args) => as("olga", args);
   const checkPaths: Stage["checkPaths"] = async (name, expected) => {

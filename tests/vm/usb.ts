@@ -6,10 +6,10 @@ const KINDS = {
   keyboard: { driver: "usb-kbd" },
   mouse: { driver: "usb-mouse" },
   hub: { driver: "usb-hub" },
-  serial: { driver: "usb-serial", chardev: "line" },
+  serial: { driver: "usb-serial", chardev: "line", "always-plugged": true },
   /** Two interfaces of different classes (CDC control and data): a composite. */
   network: { driver: "usb-net", netdev: "dongle" },
-} as const satisfies Record<string, { readonly driver: string; readonly [option: string]: string }>;
+} as const satisfies Record<string, { readonly driver: string; readonly [option: string]: string | boolean }>;
 
 export type UsbKind = keyof typeof KINDS;
 export const USB_KINDS = Object.keys(KINDS) as readonly UsbKind[];

@@ -22,7 +22,7 @@ export async function install(stage: Stage): Promise<void> {
   await stage.checkPaths("a host without the daemon", "all");
 
   await guest.ok("mkdir -p /mnt/product && mount -o ro /dev/vdb /mnt/product");
-  const installed = await guest.run("sh /mnt/product/systemd/install.sh", 180);
+  const installed = await guest.run("sh /mnt/product/systemd/install.sh", 400);
   check("install.sh ends with 0", installed.code === 0, installed.stderr + installed.stdout);
   await guest.ok("usermod -aG boundary olga");
   // what a person waits for is not what is tested here
@@ -34,7 +34,7 @@ export async function install(stage: Stage): Promise<void> {
   check("the installed configuration is good", good.code === 0, good.stderr);
 
   await guest.ok(SLOW_HOST);
-  const enabled = await guest.run("systemctl enable --now boundary-early boundary-daemon", 120);
+  const enabled = await guest.run("systemctl enable --now boundary-early boundary-daemon", 300);
   check("systemctl enable --now ends with 0", enabled.code === 0, enabled.stderr);
   const pid = await stage.daemonUp();
   await identity(stage, pid);
@@ -120,7 +120,7 @@ async function asked(stage: Stage): Promise<void> {
   );
   const network = status.controls.find(({ name }) => name === "network");
   check("the control network is enforced", network?.state === "enforced", network);
-  const stranger = await guest.run("runuser -u mallory -- boundaryctl status", 90);
+  const stranger = await guest.run("runuser -u mallory -- boundaryctl status", 240);
   check("who is not in the group gets no answer", stranger.code !== 0 && stranger.stdout === "", stranger);
   const version = await guest.run(
     "man -w boundaryctl 2>/dev/null; ls /usr/share/man/man1/boundaryctl.1 /usr/share/bash-completion/completions/boundaryctl",

@@ -36,7 +36,8 @@ async function everyKind(stage: Stage, sockets: UsbSockets): Promise<void> {
     30_000,
   );
   check("the daemon has seen each of them", noted, await stage.records("tripwire.noted"));
-  for (const kind of USB_KINDS) await sockets.unplug(kind);
+  // the last first: what hangs on the hub would go with it
+  for (const kind of USB_KINDS.toReversed()) await sockets.unplug(kind);
 }
 
 /** The rule alone, without the daemon: a new device on a closed controller is not authorised until somebody says so. */
