@@ -7,7 +7,13 @@ import { openCanaryFile, sendCanary } from "./adapters/canary.ts";
 import { createClock } from "./adapters/clock.ts";
 import { createClockSensor } from "./adapters/clock-watch.ts";
 import { createDirectoryWatch } from "./adapters/directory-watch.ts";
-import { forgetEnforcedMark, keepEnforcedMark, readEnforcedMark } from "./adapters/enforced-mark.ts";
+import {
+  forgetEnforcedMark,
+  forgetUsbMark,
+  keepEnforcedMark,
+  keepUsbMark,
+  readEnforcedMark,
+} from "./adapters/enforced-mark.ts";
 import { freeBytes } from "./adapters/file-reserve.ts";
 import { createFileReader } from "./adapters/file-state.ts";
 import { createFileSensor } from "./adapters/file-watch.ts";
@@ -110,6 +116,7 @@ import { createStop } from "./stop-once.ts";
 import { createUsbControl } from "./usb.ts";
 import { createUsbChallenges } from "./usb-challenges.ts";
 import { createUsbPeople } from "./usb-people.ts";
+import { usbProbe } from "./usb-probe.ts";
 import { createRulebook } from "./usb-rulebook.ts";
 
 /**
@@ -336,6 +343,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         daemon.submit({ kind: "selftest.event", facts: { nonce }, seenNs: clock.monoNs() }),
       ),
       logProbe({ ...log, line: (seq) => lineOf(options.logDir, seq) }),
+      usbProbe(usb, () => daemon.state().held.hold),
     ],
     record: (entry) => beforeStop(entry),
     wallMs: clock.wallMs,
@@ -362,7 +370,10 @@ async function start(setup: Setup, host: Host): Promise<void> {
       sensors,
       notifier,
       exists: (flow) => SOCKETS.flows().some((each) => sameFlow(each, flow)),
-      heldAs: (held) => heldAs(setup, host, held),
+      heldAs: (held) => {
+        heldAs(setup, host, held);
+        usb.look();
+      },
       opLog,
     },
     begun,
@@ -662,7 +673,14 @@ function closeKernel(enforcer: Enforcer, hold: Hold): void {
 }
 
 /** For a later start that cannot read its configuration: whether it has to close. Never where a person opened the host. */
-function rememberEnforcement({ options, config }: Setup, obstacles: readonly Obstacle[], hold: Hold): void {
+function rememberEnforcement(
+  { options, config, switches }: Setup,
+  obstacles: readonly Obstacle[],
+  hold: Hold,
+): void {
+  const missing = usbObstacles({ switchedOn: switches.usb, missingPrivilege: missingUsbPrivilege() });
+  if (hold !== "enforcing" || !switches.usb) forgetUsbMark(options.stateDir);
+  else if (missing.length === 0) keepUsbMark(options.stateDir);
   const consent = config.enforcement.allowInitNetns ? "consent" : "no-consent";
   const what = hold === "enforcing" ? markAfterStart(obstacles) : "forget";
   if (what === "keep") keepEnforcedMark(options.stateDir, consent);

@@ -87,6 +87,8 @@ export type UsbControl = {
   gap(): readonly string[];
   /** Why USB is not held as it should be; "" when it is, or is only observed. */
   failure(): string;
+  /** Reads everything from the kernel, changes nothing, and says what is looser than decided. Empty when all is as it should be. */
+  audit(): readonly string[];
   counts(): UsbCounts;
   /** RFC 3339: when the kernel was last read; "" when never. */
   checkedAt(): string;
@@ -459,6 +461,21 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     one.confirmed = false;
   }
 
+  /** What is in the kernel and ought not to be: of one device or controller. */
+  function looserThanDecided(look: UsbLook): readonly string[] {
+    if (isController(look)) {
+      const isOpen = look.defaults?.device !== "0" || look.defaults.interface !== "0";
+      return isOpen ? [`${look.port} lets in what is new`] : [];
+    }
+    const one = held.get(usbPlug(boot, look.port, look.number));
+    // one that has just come is refused by its controller until it is decided about
+    if (one === undefined || lent.has(one.plug) || look.authorized === false) return [];
+    if (one.verdict.device !== "allow") return [`${look.port} is authorised, and was decided to be kept out`];
+    return look.interfaces
+      .filter(({ name, authorized }) => authorized !== false && !isAllowed(one, name))
+      .map(({ name }) => `${name} is authorised, and was decided to be kept out`);
+  }
+
   function changed(port: string, what: "device" | "interface" | "default", detail: string): void {
     const facts = { port, what, detail: detail.slice(0, 200) };
     signals.push({ kind: "usb.changed", facts, seenNs: clock.monoNs() });
@@ -599,6 +616,16 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       if (how === "observed") return "";
       const device = [...held.values()].find((one) => one.failure !== "");
       return listFailure || defaultsFailure || (device ? `${device.look.port}: ${device.failure}` : "");
+    },
+    audit() {
+      if (how === "observed" || aim() !== "closed") return [];
+      try {
+        const looks = gate.list();
+        checkedMs = clock.wallMs();
+        return looks.flatMap(looserThanDecided);
+      } catch (error) {
+        return [renderErrorChain(error)];
+      }
     },
     counts() {
       const devices = [...held.values()].filter(({ look }) => !isController(look));

@@ -234,7 +234,7 @@ uninstall_all() {
     ! command -v udevadm >/dev/null || run udevadm control --reload
   fi
   say "kept       /etc/boundary-daemon, /var/lib/boundary-daemon, /var/log/boundary-daemon, the user boundary"
-  [ "$live" = no ] || say "kept       the last mode's rules, until the next boot; now: nft delete table inet boundary"
+  [ "$live" = no ] || say "kept       the last mode's rules, until the next boot; now: for f in inet arp netdev; do nft delete table $f boundary; done"
 }
 
 case $action in

@@ -4,6 +4,8 @@ import { BoundaryError } from "../core/errors.ts";
 
 /** In the state directory while enforcement is on: that it is, and whether in the host's own network namespace too. */
 const MARK_FILE = "enforced";
+/** In the state directory while USB is enforced: udev then refuses what is plugged in before we run (60-boundary-usb.rules). */
+const USB_MARK_FILE = "usb-enforced";
 const NO_CONSENT = JSON.stringify({ allowInitNetns: false });
 const CONSENT = JSON.stringify({ allowInitNetns: true });
 const MAX_BYTES = 1024;
@@ -26,8 +28,26 @@ export function readEnforcedMark(stateDirectory: string): EnforcedMark {
 
 /** Makes the mark durable (0600). Throws BoundaryError("state-unwritable"). */
 export function keepEnforcedMark(stateDirectory: string, consent: "consent" | "no-consent"): void {
-  const text = consent === "consent" ? CONSENT : NO_CONSENT;
-  const path = join(stateDirectory, MARK_FILE);
+  keep(stateDirectory, MARK_FILE, consent === "consent" ? CONSENT : NO_CONSENT);
+}
+
+/** Takes the mark away. Throws BoundaryError("state-unwritable"). */
+export function forgetEnforcedMark(stateDirectory: string): void {
+  forget(stateDirectory, MARK_FILE);
+}
+
+/** As `keepEnforcedMark`, for USB. */
+export function keepUsbMark(stateDirectory: string): void {
+  keep(stateDirectory, USB_MARK_FILE, "");
+}
+
+/** As `forgetEnforcedMark`, for USB. */
+export function forgetUsbMark(stateDirectory: string): void {
+  forget(stateDirectory, USB_MARK_FILE);
+}
+
+function keep(stateDirectory: string, name: string, text: string): void {
+  const path = join(stateDirectory, name);
   try {
     writeSynced(`${path}.new`, text);
     fs.renameSync(`${path}.new`, path);
@@ -37,9 +57,8 @@ export function keepEnforcedMark(stateDirectory: string, consent: "consent" | "n
   }
 }
 
-/** Takes the mark away. Throws BoundaryError("state-unwritable"). */
-export function forgetEnforcedMark(stateDirectory: string): void {
-  const path = join(stateDirectory, MARK_FILE);
+function forget(stateDirectory: string, name: string): void {
+  const path = join(stateDirectory, name);
   try {
     if (!fs.lstatSync(path, { throwIfNoEntry: false })) return;
     fs.unlinkSync(path);

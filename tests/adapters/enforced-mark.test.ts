@@ -3,7 +3,9 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import {
   forgetEnforcedMark,
+  forgetUsbMark,
   keepEnforcedMark,
+  keepUsbMark,
   readEnforcedMark,
 } from "../../daemon/adapters/enforced-mark.ts";
 import { tracesIn } from "../../daemon/adapters/traces.ts";
@@ -81,4 +83,13 @@ describe("traces of an earlier daemon", () => {
     fs.writeFileSync(state(), "");
     expect(await codeOf(() => tracesIn(state(), log()))).toBe("key-unreadable");
   });
+});
+
+test("the mark for USB is a file of its own, that udev looks for", () => {
+  const usbMark = join(temp.path, "usb-enforced");
+  keepUsbMark(temp.path);
+  expect([fs.statSync(usbMark).mode & 0o777, fs.existsSync(mark)]).toEqual([0o600, false]);
+  forgetUsbMark(temp.path);
+  forgetUsbMark(temp.path);
+  expect(fs.readdirSync(temp.path)).toEqual([]);
 });
