@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { CANARIES } from "../../daemon/core/nft.ts";
 import { createNetns, type Netns, NO_NETNS, removeNetns } from "../support/netns.ts";
 import { type Agent, delay, eventually, startAgent, stopAgents } from "../support/packets.ts";
 
@@ -74,7 +75,12 @@ describe.skipIf(NO_NETNS !== "")(`foreign changes to our rules (${NO_NETNS || "n
 
   const RULE_OUT = "add rule inet boundary mode_out";
   const REFUSE = 'counter name "refused_out" drop';
+  const CANARIES_OUT = CANARIES.map(
+    ({ family, address, port }) =>
+      `${RULE_OUT} ${family} daddr ${address} udp dport ${port} counter name "canary" drop`,
+  );
   const PUT_BACK = `flush chain inet boundary mode_out
+    ${CANARIES_OUT.join("\n")}
     ${RULE_OUT} meta oifkind "tun" meta oiftype loopback ${REFUSE}
     ${RULE_OUT} meta oiftype loopback accept
     ${RULE_OUT} ${REFUSE}`;
