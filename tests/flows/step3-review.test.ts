@@ -345,7 +345,7 @@ describe("the start", () => {
         noted: () => undefined,
         tripped: () => undefined,
       },
-      selftest: { failing: () => new Set(), tick: () => undefined },
+      selftest: { failures: () => [], tick: () => undefined },
       isExpected: () => false,
       sensors: [],
       notifier: host,
@@ -427,9 +427,9 @@ describe("self-tests", () => {
       deadlineMs: 100,
     });
     await selftest.run("ana");
-    expect([...selftest.failing()]).toEqual(["network"]);
+    expect(selftest.failures()).toMatchObject([{ control: "network" }]);
     await selftest.run("ana"); // tests nothing
-    expect([...selftest.failing()]).toEqual(["network"]);
+    expect(selftest.failures()).toMatchObject([{ control: "network" }]);
   });
 
   test("R12: mode-refuses does not pass on a packet that the service's own IPAddressDeny refused", async () => {

@@ -199,7 +199,7 @@ export async function startHost(options: HostOptions = {}) {
     frozen: "",
   };
   const notified: string[] = [];
-  const failing = new Set<string>();
+  const failing: SelftestResult[] = [];
   const holds: Hold[] = [];
   const flows: Flow[] = [];
   const disk: { freeBytes: number | null } = { freeBytes: 1e12 };
@@ -216,7 +216,7 @@ export async function startHost(options: HostOptions = {}) {
       heldAs: (hold) => void holds.push(hold),
       usb: options.usb ?? NO_USB,
       baseline,
-      selftest: { failing: () => failing, tick: () => undefined },
+      selftest: { failures: () => failing, tick: () => undefined },
       isExpected: () => false,
       sensors,
       opLog: quiet,
