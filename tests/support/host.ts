@@ -19,6 +19,7 @@ import type { Tripwire } from "../../daemon/core/tripwire.ts";
 import { createDaemon } from "../../daemon/daemon.ts";
 import { createEnforcer } from "../../daemon/enforce.ts";
 import type { LogStore, SensorHealth, SignalSource } from "../../daemon/ports.ts";
+import type { SelftestResult } from "../../daemon/protocol/messages.ts";
 import { FakeFirewall } from "./fake-firewall.ts";
 import { fakeSurroundings } from "./surroundings.ts";
 
