@@ -40,7 +40,7 @@ export type Parts = {
   readonly enforcer: Enforcer;
   readonly usb: Pick<UsbControl, "modeIs" | "look" | "tick" | "stop" | "failure">;
   readonly baseline: Baseline;
-  readonly selftest: Pick<Selftest, "failing" | "tick">;
+  readonly selftest: Pick<Selftest, "failures" | "tick">;
   /** Whether a signal is the self-test's own doing, and so sets off nothing. */
   readonly isExpected: (signal: Signal) => boolean;
   readonly sensors: readonly SignalSource[];
@@ -418,7 +418,7 @@ export function createDaemon(
   }
 
   function assurance(): Assurance {
-    const failing = parts.selftest.failing().size > 0 || parts.usb.failure() !== "";
+    const failing = parts.selftest.failures().length > 0 || parts.usb.failure() !== "";
     if (state.applied !== state.wanted || failing) return "failed";
     if (enforcer.how === "observed" || state.how === "observed" || state.keep !== null) return "observed";
     return degraded() ? "observed" : "enforced";

@@ -1,4 +1,4 @@
-import { CANARIES } from "./core/nft.ts";
+import { CANARIES, MODE_CANARIES } from "./core/nft.ts";
 import { posture } from "./core/posture.ts";
 import type { State } from "./core/state.ts";
 import type { Enforcer } from "./enforce.ts";
@@ -11,11 +11,6 @@ type Parts = {
   readonly send: CanarySender;
 };
 
-/** RFC 5737 and RFC 3849: documentation addresses, which nobody has. A mode without a network must refuse them. */
-const ELSEWHERE = [
-  { address: "192.0.2.1", port: 9 },
-  { address: "2001:db8::1", port: 9 },
-] as const;
 /** The mode may change, and its counters with it, while a packet is under way. */
 const TRIES = 3;
 
@@ -30,8 +25,7 @@ export function networkProbes(parts: Parts): readonly Probe[] {
 
 /** Why nothing can be tried, or null. */
 function idle({ enforcer, state }: Parts): Finding | null {
-  if (enforcer.how === "observed")
-    return { outcome: "not-run", detail: "log-only: nothing is in the kernel" };
+  if (enforcer.how === "observed") return { outcome: "moot", detail: "log-only: nothing is in the kernel" };
   const { wanted, applied, held } = state();
   if (held.hold !== "enforcing") return { outcome: "not-run", detail: `${held.hold}: nothing is refused` };
   if (applied === wanted) return null;
@@ -72,10 +66,10 @@ async function canaryPackets(parts: Parts): Promise<Finding> {
 async function modeRefuses(parts: Parts): Promise<Finding> {
   const { network, mode } = posture(parts.state().wanted);
   if (network !== "loopback" && network !== "nothing")
-    return { outcome: "not-run", detail: `${mode} leaves the network as it is, or in part` };
+    return { outcome: "moot", detail: `${mode} leaves the network as it is, or in part` };
   const told: string[] = [];
-  for (const to of ELSEWHERE) {
-    const sent = await sendCounted(parts, "refused_out", to);
+  for (const to of MODE_CANARIES) {
+    const sent = await sendCounted(parts, "canary_mode", to);
     if (sent.kind === "failed") return { outcome: "failed", detail: sent.why };
     told.push(`${to.address}: ${sent.why}`);
   }

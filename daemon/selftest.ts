@@ -5,7 +5,7 @@ import type { Signal } from "./core/signal.ts";
 import type { Tripwire } from "./core/tripwire.ts";
 import type { SelftestReply, SelftestResult } from "./protocol/messages.ts";
 
-/** What one probe found. "not-run": there is nothing to test here and now, and `detail` says why. */
+/** What one probe found. A failure stands until the same probe has passed, or is moot: one that was not run clears nothing. */
 export type Finding = Pick<SelftestResult, "outcome" | "detail">;
 
 /** One claim of the daemon's, tried out. `control`: the row of the status that makes the claim. */
@@ -14,6 +14,8 @@ export type Probe = {
   readonly control: string;
   /** May take as long as the deadline, and may reject: both are a failed test. */
   run(): Promise<Finding>;
+  /** To be called when it has answered, or is not waited for any more. */
+  end?(): void;
 };
 
 export type SelftestParts = {
@@ -32,8 +34,8 @@ export type Selftest = {
   /** Runs every probe, or joins the run under way. Never rejects. `by`: who asked, or "schedule". */
   run(by: string): Promise<SelftestReply>;
   latest(): SelftestReply | null;
-  /** Names of the controls whose newest test failed: what rests on them is not to be relied on. */
-  failing(): ReadonlySet<string>;
+  /** The failures that stand: what rests on these controls is not to be relied on. */
+  failures(): readonly SelftestResult[];
   /** Once a heartbeat: starts the run that is due. */
   tick(): void;
 };
@@ -42,15 +44,17 @@ export function createSelftest(parts: SelftestParts): Selftest {
   let latest: SelftestReply | null = null;
   let running: Promise<SelftestReply> | null = null;
   let dueMs = Number.NEGATIVE_INFINITY;
+  const standing = new Map<string, SelftestResult>(); // by probe
 
   async function runAll(by: string): Promise<SelftestReply> {
     const results: SelftestResult[] = [];
     // one after the other: they count the same counters and touch the same files
     for (const probe of parts.probes) results.push(await runOne(probe));
+    for (const result of results) judge(result);
     const report = { at: new Date(parts.wallMs()).toISOString(), by, results };
     latest = report;
     const failed = results.filter(({ outcome }) => outcome === "failed").length;
-    if (failed > 0) dueMs = Math.min(dueMs, parts.monoMs() + AGAIN_MS);
+    if (standing.size > 0) dueMs = Math.min(dueMs, parts.monoMs() + AGAIN_MS);
     await recorded({ kind: "selftest.done", data: { by, failed, results } });
     return report;
   }
@@ -64,9 +68,15 @@ export function createSelftest(parts: SelftestParts): Selftest {
     }
   }
 
-  async function runOne({ name, control, run: work }: Probe): Promise<SelftestResult> {
+  function judge(result: SelftestResult): void {
+    if (result.outcome === "failed") standing.set(result.name, result);
+    else if (result.outcome !== "not-run") standing.delete(result.name);
+  }
+
+  async function runOne({ name, control, run: work, end }: Probe): Promise<SelftestResult> {
     const begunMs = parts.monoMs();
     const finding = await inTime(work, parts.deadlineMs);
+    end?.();
     const milliseconds = Math.round(parts.monoMs() - begunMs);
     return { name, control, ...finding, detail: finding.detail.slice(0, MAX_DETAIL_CHARS), milliseconds };
   }
@@ -82,8 +92,7 @@ export function createSelftest(parts: SelftestParts): Selftest {
   return {
     run,
     latest: () => latest,
-    failing: () =>
-      new Set(latest?.results.filter(({ outcome }) => outcome === "failed").map(({ control }) => control)),
+    failures: () => [...standing.values()],
     tick: () => {
       if (parts.monoMs() >= dueMs) void run("schedule");
     },
@@ -128,7 +137,12 @@ export type Expectations = {
   signalOf(path: string): Promise<void>;
   /** Resolves when the synthetic event's record is durable. */
   recordOf(nonce: string): Promise<number>;
+  /** Nothing is awaited any more. */
+  forget(): void;
 };
+
+/** What setting a file's times comes to; a canary that was removed or replaced is no touched one. */
+const TOUCHES: ReadonlySet<string> = new Set(["modified", "metadata", "touched"]);
 
 export function createExpectations(): Expectations {
   const paths = new Map<string, () => void>();
@@ -136,7 +150,8 @@ export function createExpectations(): Expectations {
   return {
     takes: ({ kind, facts }) => {
       const path = facts["path"] ?? "";
-      const then = kind === "self.changed" && facts["part"] === "canary" ? paths.get(path) : undefined;
+      const isTouch = facts["part"] === "canary" && TOUCHES.has(facts["change"] ?? "");
+      const then = kind === "self.changed" && isTouch ? paths.get(path) : undefined;
       if (then === undefined) return false;
       paths.delete(path);
       then();
@@ -149,13 +164,11 @@ export function createExpectations(): Expectations {
       nonces.get(nonce)?.(seq);
       nonces.delete(nonce);
     },
-    // a wait that nobody answered is replaced by the next run's: at most one of each is kept
-    signalOf: (path) => {
-      return new Promise((resolve) => void paths.set(path, resolve));
-    },
-    recordOf: (nonce) => {
+    signalOf: (path) => new Promise((resolve) => void paths.set(path, resolve)),
+    recordOf: (nonce) => new Promise((resolve) => void nonces.set(nonce, resolve)),
+    forget: () => {
+      paths.clear();
       nonces.clear();
-      return new Promise((resolve) => void nonces.set(nonce, resolve));
     },
   };
 }
@@ -165,6 +178,7 @@ export function pathProbe(expect: Expectations, submit: (nonce: string) => void)
   return {
     name: "event-to-record",
     control: "tripwires",
+    end: expect.forget,
     run: async () => {
       const nonce = randomUUID();
       const recorded = expect.recordOf(nonce);
@@ -183,6 +197,7 @@ export function filesProbe(
   return {
     name: "canary-file",
     control: "files",
+    end: expect.forget,
     run: async () => {
       const why = health();
       if (why !== "") return { outcome: "failed", detail: `the file sensor does not see: ${why}` };

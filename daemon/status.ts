@@ -16,7 +16,7 @@ export type StatusParts = {
   readonly enforcer: Enforcer;
   readonly sensors: readonly SignalSource[];
   readonly baseline: Baseline;
-  readonly selftest: Pick<Selftest, "latest">;
+  readonly selftest: Pick<Selftest, "latest" | "failures">;
   readonly stream: () => StreamState;
   readonly usb: () => Claim;
   readonly clock: Clock;
@@ -56,7 +56,7 @@ export function statusOf(parts: StatusParts): Status {
     },
     assurance: daemon.assurance(),
     frozen: state.frozen?.why ?? "",
-    controls: controls(parts, checkedAt).map((control) => tested(control, parts.selftest.latest())),
+    controls: controls(parts, checkedAt).map((control) => tested(control, parts.selftest)),
     selftest: parts.selftest.latest(),
     sensors: parts.sensors.map((sensor) => ({ name: sensor.name, ...sensor.health() })),
     drops: daemon.drops(),
@@ -88,10 +88,14 @@ export function statusOf(parts: StatusParts): Status {
 type Claim = Omit<Control, "testedAt">;
 
 /** What its self-test found overrules what a control says of itself. */
-function tested(claim: Claim, latest: SelftestReply | null): Control {
-  const own = latest?.results.filter(({ control }) => control === claim.name) ?? [];
-  const failed = own.find(({ outcome }) => outcome === "failed");
-  const testedAt = own.some(({ outcome }) => outcome !== "not-run") ? (latest?.at ?? "") : "";
+function tested(claim: Claim, selftest: StatusParts["selftest"]): Control {
+  const latest = selftest.latest();
+  const isOwn = ({ control }: SelftestReply["results"][number]) => control === claim.name;
+  const wasTried = latest?.results.some(
+    (result) => isOwn(result) && (result.outcome === "passed" || result.outcome === "failed"),
+  );
+  const testedAt = wasTried ? (latest?.at ?? "") : "";
+  const failed = selftest.failures().find(isOwn);
   if (failed === undefined) return { ...claim, testedAt };
   return {
     ...claim,

@@ -12,12 +12,12 @@ export function usbProbe(
     control: "usb",
     run: async (): Promise<Finding> => {
       if (usb.how === "observed")
-        return { outcome: "not-run", detail: `log-only; missing: ${usb.missing.join("; ")}` };
-      if (hold() !== "enforcing") return { outcome: "not-run", detail: `${hold()}: nothing is refused` };
+        return { outcome: "moot", detail: `log-only; missing: ${usb.missing.join("; ")}` };
+      if (hold() !== "enforcing") return { outcome: "moot", detail: `${hold()}: nothing is refused` };
       const wrong = usb.audit();
       const { controllers, authorized, blocked } = usb.counts();
       if (wrong.length > 0) return { outcome: "failed", detail: wrong.join("; ") };
-      if (controllers === 0) return { outcome: "not-run", detail: "no USB controller is there" };
+      if (controllers === 0) return { outcome: "moot", detail: "no USB controller is there" };
       const detail = `${controllers} controllers refuse what is new; ${authorized} devices authorised, ${blocked} blocked, as decided`;
       return { outcome: "passed", detail };
     },

@@ -50,7 +50,7 @@ describe("a run", () => {
       ["b", "failed"],
     ]);
     expect(records).toMatchObject([{ kind: "selftest.done", data: { by: "anna", failed: 1 } }]);
-    expect([...selftest.failing()]).toEqual(["files"]);
+    expect(selftest.failures()).toMatchObject([{ name: "b", control: "files" }]);
     expect(selftest.latest()).toEqual(report);
   });
 
@@ -80,7 +80,7 @@ describe("a run", () => {
     expect(await tickAt(29_999)).toBe(1);
     outcome = "passed";
     expect(await tickAt(30_000)).toBe(2);
-    expect([...selftest.failing()]).toEqual([]);
+    expect(selftest.failures()).toEqual([]);
     expect(await tickAt(929_999)).toBe(2);
     expect(await tickAt(930_000)).toBe(3);
   });
@@ -104,9 +104,15 @@ test("a failed self-test takes the assurance with it, and gives it back", async 
   const host = await startHost({ mode: "RESTRICTED" });
   const before = host.daemon.assurance();
   expect(before).not.toBe("failed");
-  host.failing.add("network");
+  host.failing.push({
+    name: "canary-packet",
+    control: "network",
+    outcome: "failed",
+    detail: "",
+    milliseconds: 1,
+  });
   expect(host.daemon.assurance()).toBe("failed");
-  host.failing.clear();
+  host.failing.length = 0;
   expect(host.daemon.assurance()).toBe(before);
 });
 
@@ -126,7 +132,7 @@ describe("network probes", () => {
       surroundings: fakeSurroundings(),
     });
     enforcer.apply(mode);
-    const drops: Record<string, number> = { canary: 0, refused_out: 0 };
+    const drops: Record<string, number> = { canary: 0, canary_mode: 0 };
     const counting: Enforcer = {
       ...enforcer,
       check: () => {
@@ -146,7 +152,7 @@ describe("network probes", () => {
     const { enforcer, drops } = enforcing("AIRGAP");
     const send: CanarySender = async () => {
       drops["canary"] = (drops["canary"] ?? 0) + 1;
-      drops["refused_out"] = (drops["refused_out"] ?? 0) + 1;
+      drops["canary_mode"] = (drops["canary_mode"] ?? 0) + 1;
       return { kind: "refused" };
     };
     expect(await outcomes(enforcer, () => stateIn("AIRGAP"), send)).toEqual({
@@ -164,7 +170,7 @@ describe("network probes", () => {
     ).toEqual({
       "rules-read-back": "passed",
       "canary-packet": "failed",
-      "mode-refuses": "not-run",
+      "mode-refuses": "moot",
     });
   });
 
@@ -221,7 +227,7 @@ describe("network probes", () => {
       () => stateIn("OPEN"),
       async () => ({ kind: "sent" }),
     );
-    expect(new Set(Object.values(found))).toEqual(new Set(["not-run"]));
+    expect(new Set(Object.values(found))).toEqual(new Set(["moot"]));
   });
 });
 

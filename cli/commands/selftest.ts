@@ -19,7 +19,12 @@ export const command = defineBare({
     ),
 });
 
-const COLOUR: Readonly<Record<string, Colour>> = { passed: "green", failed: "red", "not-run": "dim" };
+const COLOUR: Readonly<Record<string, Colour>> = {
+  passed: "green",
+  failed: "red",
+  "not-run": "yellow",
+  moot: "dim",
+};
 
 function renderSelftest({ at, by, results }: SelftestReply, paint: Paint): readonly string[] {
   const rows = results.map(({ name, control, outcome, detail }) => [
@@ -30,6 +35,6 @@ function renderSelftest({ at, by, results }: SelftestReply, paint: Paint): reado
   const count = (wanted: string) => results.filter(({ outcome }) => outcome === wanted).length;
   return [
     ...renderTable(rows),
-    `${count("passed")} passed, ${count("failed")} failed, ${count("not-run")} not run; ${plain(at)}, asked by ${plain(by)}, in the log`,
+    `${count("passed")} passed, ${count("failed")} failed, ${count("not-run")} could not be tried; ${plain(at)}, asked by ${plain(by)}, in the log`,
   ];
 }

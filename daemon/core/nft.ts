@@ -46,6 +46,16 @@ export const CANARIES = [
 ] as const;
 
 /**
+ * Where it sends those that the mode itself has to refuse, where the mode leaves no network: documentation addresses
+ * (RFC 5737, RFC 3849), which nobody has. They are counted after everything that the mode lets pass: the service's own
+ * IPAddressDeny= refuses them too, so that a refusal alone would show nothing.
+ */
+export const MODE_CANARIES = [
+  { family: "ip", address: "192.0.2.1", port: 9 },
+  { family: "ip6", address: "2001:db8::1", port: 9 },
+] as const;
+
+/**
  * Before every other table's chain on these hooks (iptables' raw table is at -300, defragmentation at -400), so that
  * what we drop is not redirected, queued or tracked first. An accept of ours ends nothing: other tables still decide.
  */
@@ -119,7 +129,7 @@ function renderInet(rules: Rules): string[] {
     `comment "boundary-daemon mode ${posture.mode}${shadow ? ", shadow" : ""}"`,
     ...counters([
       ...COUNTERS,
-      ...(shadow ? [] : ["canary"]),
+      ...(shadow ? [] : ["canary", ...(isClosed(posture) ? ["canary_mode"] : [])]),
       ...(dead.kind === "dead-man" ? ["no_heartbeat"] : []),
     ]),
     ...(dead.kind === "dead-man" ? set("alive", "nf_proto", "timeout", aliveElements(dead.timeoutMs)) : []),
@@ -133,16 +143,22 @@ function renderInet(rules: Rules): string[] {
       ? []
       : baseChain("leaving", "postrouting", LATE, leaving ? "mode_leaving" : "mode_out", rules)),
     ...chain("mode_in", rulesIn(rules)),
-    ...chain("mode_out", [...(shadow ? [] : canaries()), ...rulesOut(rules, "output")]),
+    ...chain("mode_out", [...(shadow ? [] : canaries(CANARIES, "canary")), ...rulesOut(rules, "output")]),
     ...(leaving && !shadow ? chain("mode_leaving", rulesOut(rules, "leaving")) : []),
     ...chain("mode_forward", rulesForward(rules)),
   ]);
 }
 
-function canaries(): string[] {
-  return CANARIES.map(
-    ({ family, address, port }) => `${family} daddr ${address} udp dport ${port} counter name "canary" drop`,
+function canaries(to: typeof CANARIES | typeof MODE_CANARIES, counter: string): string[] {
+  return to.map(
+    ({ family, address, port }) =>
+      `${family} daddr ${address} udp dport ${port} counter name "${counter}" drop`,
   );
+}
+
+/** Whether nothing of the network is left but, at most, loopback. */
+function isClosed({ network }: Posture): boolean {
+  return network === "loopback" || network === "nothing";
 }
 
 function aliveElements(timeoutMs: number): string {
@@ -246,10 +262,19 @@ function rulesOut(rules: Rules, hook: "output" | "leaving"): string[] {
         refuse,
       ];
     case "loopback":
-      return [...loopbackOf("oif", refuse), ...keptUnlessDenied("out", rules, refuse, hook), refuse];
+      return [
+        ...loopbackOf("oif", refuse),
+        ...keptUnlessDenied("out", rules, refuse, hook),
+        ...modeCanaries(rules, hook),
+        refuse,
+      ];
     case "nothing":
-      return [refuse];
+      return [...modeCanaries(rules, hook), refuse];
   }
+}
+
+function modeCanaries({ shadow }: Rules, hook: "output" | "leaving"): string[] {
+  return shadow || hook === "leaving" ? [] : canaries(MODE_CANARIES, "canary_mode");
 }
 
 /** What is forwarded comes in and leaves: an entry about either is about it. Nothing of the allow list: that is this host's own. */

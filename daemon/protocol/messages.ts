@@ -177,7 +177,8 @@ export type SelftestResult = {
   readonly name: string;
   /** The row of the status that makes the claim. */
   readonly control: string;
-  readonly outcome: "passed" | "failed" | "not-run";
+  /** moot: nothing is claimed here and now, so there is nothing to try. not-run: there is, and it could not be tried. */
+  readonly outcome: "passed" | "failed" | "not-run" | "moot";
   readonly detail: string;
   readonly milliseconds: number;
 };

@@ -19,6 +19,7 @@ import type { Tripwire } from "../../daemon/core/tripwire.ts";
 import { createDaemon } from "../../daemon/daemon.ts";
 import { createEnforcer } from "../../daemon/enforce.ts";
 import type { LogStore, SensorHealth, SignalSource } from "../../daemon/ports.ts";
+import type { SelftestResult } from "../../daemon/protocol/messages.ts";
 import { FakeFirewall } from "./fake-firewall.ts";
 import { fakeSurroundings } from "./surroundings.ts";
 
@@ -199,7 +200,7 @@ export async function startHost(options: HostOptions = {}) {
     frozen: "",
   };
   const notified: string[] = [];
-  const failing = new Set<string>();
+  const failing: SelftestResult[] = [];
   const holds: Hold[] = [];
   const flows: Flow[] = [];
   const disk: { freeBytes: number | null } = { freeBytes: 1e12 };
@@ -216,7 +217,7 @@ export async function startHost(options: HostOptions = {}) {
       heldAs: (hold) => void holds.push(hold),
       usb: options.usb ?? NO_USB,
       baseline,
-      selftest: { failing: () => failing, tick: () => undefined },
+      selftest: { failures: () => failing, tick: () => undefined },
       isExpected: () => false,
       sensors,
       opLog: quiet,

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { CANARIES } from "../../daemon/core/nft.ts";
+import { renderRules } from "../../daemon/core/nft.ts";
+import { posture } from "../../daemon/core/posture.ts";
 import { createNetns, type Netns, NO_NETNS, removeNetns } from "../support/netns.ts";
 import { type Agent, delay, eventually, startAgent, stopAgents } from "../support/packets.ts";
 
@@ -73,17 +74,17 @@ describe.skipIf(NO_NETNS !== "")(`foreign changes to our rules (${NO_NETNS || "n
     expect(signals.at(-1)).toMatchObject({ what: "dead-man" });
   });
 
-  const RULE_OUT = "add rule inet boundary mode_out";
-  const REFUSE = 'counter name "refused_out" drop';
-  const CANARIES_OUT = CANARIES.map(
-    ({ family, address, port }) =>
-      `${RULE_OUT} ${family} daddr ${address} udp dport ${port} counter name "canary" drop`,
+  const rendered = renderRules(
+    posture("AIRGAP"),
+    { trustedInterfaces: [], deny: [], allow: [] },
+    { kind: "settled" },
+    { keep: null, hold: "enforcing", links: [] },
   );
-  const PUT_BACK = `flush chain inet boundary mode_out
-    ${CANARIES_OUT.join("\n")}
-    ${RULE_OUT} meta oifkind "tun" meta oiftype loopback ${REFUSE}
-    ${RULE_OUT} meta oiftype loopback accept
-    ${RULE_OUT} ${REFUSE}`;
+  const rules = /chain mode_out \{\n(.*?)\n\}/s.exec(rendered)?.[1]?.split("\n") ?? [];
+  const PUT_BACK = [
+    "flush chain inet boundary mode_out",
+    ...rules.map((rule) => `add rule inet boundary mode_out ${rule}`),
+  ].join("\n");
 
   test.each([
     ["a rule", ["insert rule inet boundary mode_out accept", PUT_BACK], "differs"],

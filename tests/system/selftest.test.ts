@@ -56,12 +56,12 @@ describe.skipIf(NO_NETNS !== "")(`self-tests of a real daemon ${NO_NETNS}`, () =
     "canary-file": "passed",
     "event-to-record": "passed",
     "log-read-back": "passed",
-    "usb-read-back": "not-run",
+    "usb-read-back": "moot",
   };
 
   test.each([
-    ["OPEN", "not-run"],
-    ["TRUSTED", "not-run"],
+    ["OPEN", "moot"],
+    ["TRUSTED", "moot"],
     ["AIRGAP", "passed"],
     ["LOCKDOWN", "passed"],
   ] as const)("pass in %s, by packets that were refused and counted", async (mode, modeRefuses) => {
@@ -95,9 +95,9 @@ describe.skipIf(NO_NETNS !== "")(`self-tests of a real daemon ${NO_NETNS}`, () =
     await start({ initialMode: "AIRGAP" });
     expect(outcomes(await run())).toEqual({
       ...PASSED,
-      "rules-read-back": "not-run",
-      "canary-packet": "not-run",
-      "mode-refuses": "not-run",
+      "rules-read-back": "moot",
+      "canary-packet": "moot",
+      "mode-refuses": "moot",
     });
     expect((await status()).assurance).toBe("observed");
   });
