@@ -45,12 +45,13 @@ export async function tellEnforced(report: Report, home: DaemonHome): Promise<vo
     stringify({
       initialMode: "OPEN",
       tripwiresFile,
-      enforcement: { network: true, deadManMs: DEAD_MAN_MS },
+      enforcement: { network: true, firstStart: "shadow", deadManMs: DEAD_MAN_MS },
       ceremony: { coolDownMs: 1_000 },
     }),
   );
   const story: Story = { report, home, ctl: createCtl(home), between: await createHostBetween(), watched };
-  const first = await startEnforcing(story);
+  const first = await startInShadow(story);
+  await enforce(story);
   await showStatus(story);
   await closeToAirgap(story);
   await fireNetworkTripwire(story);
@@ -60,9 +61,9 @@ export async function tellEnforced(report: Report, home: DaemonHome): Promise<vo
   await endAndVerify(story, second);
 }
 
-async function startEnforcing(story: Story): Promise<DaemonProcess> {
+async function startInShadow(story: Story): Promise<DaemonProcess> {
   const { report, home, between } = story;
-  report.step(1, "A host with two neighbours; boundary-daemon starts in it, enforcing");
+  report.step(1, "A host with two neighbours; boundary-daemon starts in it for the first time, in shadow");
   between.netns.host.exec("ip", "link", "add", SPARE_LINK, "type", "veth", "peer", "name", `${SPARE_LINK}p`);
   report.saw(
     "without a daemon every packet arrives",
@@ -71,8 +72,22 @@ async function startEnforcing(story: Story): Promise<DaemonProcess> {
   );
   const daemon = await startDaemon(home, { netns: between.netns.host.name });
   report.saw("the daemon is ready", true, `${daemon.readyMs.toFixed(0)} ms from its start`);
-  report.saw("in OPEN every packet still arrives", same(await probe(between), inBothFamilies(ALL_PATHS)));
   return daemon;
+}
+
+async function enforce({ report, ctl, between }: Story): Promise<void> {
+  await ctl.run("mode", "set", "airgap", "--reason", "what would it cut?");
+  report.saw(
+    "AIRGAP in shadow refuses nothing, and says it is only observed",
+    same(await probe(between), inBothFamilies(ALL_PATHS)) &&
+      ((await ctl.json("status")) as unknown as StatusShape).assurance === "observed",
+  );
+  const would = await ctl.run("enforce", "--dry-run");
+  report.saw("what it would have refused is listed", would.stdout.includes(ADDRESS.left[4]));
+  const back = await ctl.run("mode", "set", "open", "--reason", "seen");
+  const { code } = await ctl.run("enforce", "--reason", "the demo means it");
+  report.saw("boundaryctl enforce: held by the kernel from here on", back.code === 0 && code === 0);
+  report.saw("in OPEN every packet still arrives", same(await probe(between), inBothFamilies(ALL_PATHS)));
 }
 
 async function showStatus({ report, ctl }: Story): Promise<void> {
@@ -121,9 +136,12 @@ async function closeToAirgap({ report, ctl, between }: Story): Promise<void> {
   const counted = Object.entries(drops).filter(([, packets]) => packets > 0);
   report.saw(
     "the drop counters moved",
-    counted.length >= 3,
+    ["in", "out"].every((direction) => counted.some(([name]) => name.endsWith(`_${direction}`))),
     counted.map(([name, packets]) => `${name} ${packets}`).join(", "),
   );
+  const tried = await ctl.run("selftest");
+  report.saw("boundaryctl selftest: what status claims was tried out", tried.code === 0);
+  for (const line of tried.stdout.trimEnd().split("\n")) report.note(line.slice(0, 150));
 }
 
 async function fireNetworkTripwire({ report, ctl, between, home }: Story): Promise<void> {
@@ -226,6 +244,7 @@ async function endAndVerify({ report, ctl, home, between }: Story, daemon: Daemo
 }
 
 type StatusShape = {
+  readonly assurance: string;
   readonly mode: { readonly wanted: string; readonly applied: string; readonly cause: string };
   readonly controls: readonly {
     readonly name: string;
