@@ -139,7 +139,6 @@ describe.skipIf(!ABLE)("systemd/install.sh (needs root and systemd)", () => {
     expect(install("--uninstall", "--root", root).status).toBe(0);
   });
 
-  // of the review of USB and installation: fails as install.sh is
   test("does not write through what the user boundary put into its own directory", () => {
     writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
     writeFileSync(join(root, "etc/group"), "root:x:0:\n");
@@ -154,7 +153,18 @@ describe.skipIf(!ABLE)("systemd/install.sh (needs root and systemd)", () => {
     expect(readFileSync(victim, "utf8")).toBe("root's own\n");
   });
 
-  // of the review of USB and installation: fails as install.sh is
+  test("a configuration that is a link is kept as it is, wherever it leads", () => {
+    writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
+    writeFileSync(join(root, "etc/group"), "root:x:0:\n");
+    install("--root", root);
+    const config = join(root, "etc/boundary-daemon/config.yaml");
+    rmSync(config);
+    symlinkSync(join(root, "etc/not-there"), config);
+    expect(install("--root", root).stdout).toContain("kept       /etc/boundary-daemon/config.yaml");
+    expect(readdirSync(join(root, "etc")).filter((name) => name.includes("config"))).toEqual([]);
+    expect(existsSync(join(root, "etc/not-there"))).toBe(false);
+  });
+
   test("--uninstall takes udev's mark away, or the next installation closes every controller with no daemon there", () => {
     writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
     writeFileSync(join(root, "etc/group"), "root:x:0:\n");
