@@ -70,6 +70,46 @@ describe("what switches enforcement off", () => {
     const host = await startHost({ mode: "TRUSTED", usb: part.control });
     expect(on(part.usb)).toEqual(["1-3"]); // a stick is on in TRUSTED
     expect(host.daemon.assurance()).not.toBe("enforced");
+    expect(part.people.status()).toMatchObject({ state: "failed", detail: expect.stringContaining("1-2") });
+  });
+
+  test("is over as soon as udev has given the files away: then everything is decided, and told", async () => {
+    const missing = ["writing usb1/authorized_default"];
+    const host = usbHost({ usb: plugged(STICK, KEYBOARD), mode: "TRUSTED", missing });
+    await host.enter("TRUSTED");
+    await host.pass(1_000);
+    expect(host.usb.writes).toEqual([]);
+    missing.pop();
+    await host.pass(1_000);
+    expect(on(host.usb)).toEqual(["1-1"]);
+    expect(host.usb.defaults).toEqual({ device: "0", interface: "0" });
+    expect([host.control.how, host.control.failure(), host.world.begun]).toEqual(["enforced", "", 1]);
+    missing.push("writing usb2/authorized_default"); // a controller that comes later
+    await host.pass(1_000);
+    expect(host.control.how).toBe("enforced");
+  });
+
+  test("does not cost the keyboard of a first start, which is kept once it can be enforced", async () => {
+    const missing = ["writing usb1/authorized_default"];
+    const host = usbHost({ usb: plugged(STICK, KEYBOARD), rules: "block", chosen: false, missing });
+    await host.enter("RESTRICTED");
+    missing.pop();
+    await host.pass(1_000);
+    expect(on(host.usb)).toEqual(["1-1"]);
+  });
+
+  test("is no failure where nothing is to be enforced: switched off, or in shadow", async () => {
+    for (const options of [
+      { missing: ["the switch"] },
+      { missing: ["writing it"], hold: "shadow" },
+    ] as const) {
+      const host = usbHost({ usb: plugged(STICK), ...options });
+      await host.enter("TRUSTED");
+      await host.pass(1_000);
+      expect(host.control.failure()).toBe("");
+      expect(host.people.status().state).toBe("observed");
+      expect(host.usb.writes).toEqual([]);
+    }
   });
 });
 
@@ -78,10 +118,51 @@ describe("switched off", () => {
     const usb = new FakeUsb();
     usb.defaults = { device: "0", interface: "0" };
     usb.plug(KEYBOARD);
-    const host = usbHost({ usb, missing: ["the switch (BOUNDARY_USB_ENFORCE=1 or enforcement.usb)"] });
+    const host = usbHost({
+      usb,
+      missing: ["the switch (BOUNDARY_USB_ENFORCE=1 or enforcement.usb)"],
+      leftClosed: true,
+    });
     await host.enter("OPEN");
     await host.pass(1_000);
     expect(on(usb)).toEqual(["1-1"]);
+    expect(usb.defaults).toEqual({ device: "1", interface: "1" });
+    // a controller that udev was slow to close
+    usb.defaults = { device: "0", interface: "0" };
+    await host.pass(1_000);
+    expect(usb.defaults).toEqual({ device: "1", interface: "1" });
+    // what somebody else refuses afterwards is his
+    await host.pass(10_000);
+    usb.deauthorize("1-1");
+    await host.pass(1_000);
+    expect(on(usb)).toEqual([]);
+  });
+
+  test("what others have closed stays closed", async () => {
+    const usb = new FakeUsb();
+    usb.defaults = { device: "0", interface: "0" };
+    usb.plug(KEYBOARD);
+    const host = usbHost({ usb, missing: ["the switch"] });
+    await host.enter("OPEN");
+    await host.pass(1_000);
+    expect(usb.writes).toEqual([]);
+  });
+
+  test("in the middle of a boot, what was closed in it is opened again, also when that fails at first", async () => {
+    const before = usbHost({ usb: plugged(STICK, KEYBOARD), rules: "block" });
+    await before.enter("LOCKDOWN");
+    before.control.stop();
+    expect(on(before.usb)).not.toContain("1-3");
+    const { usb, clock } = before;
+    usb.fails.add("usb1");
+    const host = usbHost({ usb, clock, memory: before.memory(), missing: ["the switch"], mode: "LOCKDOWN" });
+    await host.enter("LOCKDOWN");
+    expect(host.control.failure()).toContain("usb1");
+    usb.fails.clear();
+    await host.pass(1_000);
+    expect(usb.defaults).toEqual({ device: "1", interface: "1" });
+    expect(on(usb)).toEqual(["1-1", "1-3"]);
+    expect(host.control.failure()).toBe("");
   });
 });
 
