@@ -1,6 +1,7 @@
 #!/usr/bin/env -S node --disallow-code-generation-from-strings --max-semi-space-size=1 --optimize-for-size
 import { createHash, randomInt } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { openBaselineFile } from "./adapters/baseline-file.ts";
 import { openCanaryFile, sendCanary } from "./adapters/canary.ts";
@@ -10,6 +11,7 @@ import { createDirectoryWatch } from "./adapters/directory-watch.ts";
 import {
   forgetEnforcedMark,
   forgetUsbMark,
+  hasUsbMark,
   keepEnforcedMark,
   keepUsbMark,
   readEnforcedMark,
@@ -115,6 +117,7 @@ import { statusOf } from "./status.ts";
 import { createStop } from "./stop-once.ts";
 import { createUsbControl } from "./usb.ts";
 import { createUsbChallenges } from "./usb-challenges.ts";
+import { closeControllers } from "./usb-close.ts";
 import { createUsbPeople } from "./usb-people.ts";
 import { usbProbe } from "./usb-probe.ts";
 import { createRulebook } from "./usb-rulebook.ts";
@@ -312,10 +315,9 @@ async function start(setup: Setup, host: Host): Promise<void> {
   });
   const usb = createUsbControl({
     gate: createUsbGate(),
-    missing: usbObstacles({
-      switchedOn: setup.switches.usb,
-      missingPrivilege: missingUsbPrivilege(),
-    }).map(({ what }) => what),
+    missing: () => usbObstacles({ switchedOn: setup.switches.usb, missingPrivilege: missingUsbPrivilege() }),
+    leftClosed: hasUsbMark(options.stateDir),
+    onEnforced: () => heldAs(setup, host, daemon.state().held.hold),
     rules: usbRules,
     memory: usbMemory,
     clock,
@@ -540,12 +542,17 @@ async function close(setup: Setup): Promise<void> {
     process.stdout.write("a daemon is running: its rules stay as they are\n");
     return;
   }
-  const { mode, hold, why } = await asLogged(setup);
-  if (hold === "enforcing") closeUsb(setup);
-  if (isLogOnly) {
-    process.stdout.write(`no rules to load: log-only; missing: ${missing}\n`);
-    return;
+  const known = await asLogged(setup);
+  try {
+    if (isLogOnly) process.stdout.write(`no rules to load: log-only; missing: ${missing}\n`);
+    else closeNetwork(enforcer, missing, known);
+  } finally {
+    // last: it may have to wait
+    if (known.hold === "enforcing" && setup.switches.usb) await closeUsb();
   }
+}
+
+function closeNetwork(enforcer: Enforcer, missing: string, { mode, hold, why }: LastKnown): void {
   if (enforcer.how === "observed" && hold === "enforcing") {
     // whoever called has to close by other means (OnFailure=)
     process.stderr.write(`boundary-daemon: cannot close, though it is switched on; missing: ${missing}\n`);
@@ -562,19 +569,12 @@ async function close(setup: Setup): Promise<void> {
   );
 }
 
-/** New devices and interfaces only: what is there is for the next start to decide, which knows the rules and the log. */
-function closeUsb({ switches }: Setup): void {
-  const missing = usbObstacles({ switchedOn: switches.usb, missingPrivilege: missingUsbPrivilege() });
-  if (missing.length > 0) {
-    if (!switches.usb) return;
-    process.stderr.write(
-      `boundary-daemon: USB is not closed; missing: ${missing.map(({ what }) => what).join("; ")}\n`,
-    );
-    process.exitCode = EXIT.noStart;
-    return;
-  }
-  const gate = createUsbGate();
-  for (const { port, defaults } of gate.glance()) if (defaults !== null) gate.setDefaults(port, "closed");
+/** What is there is for the next start to decide, which knows the rules and the log. */
+async function closeUsb(): Promise<void> {
+  const why = await closeControllers(createUsbGate(), sleep);
+  if (why === "") return;
+  process.stderr.write(`boundary-daemon: USB is not closed: ${[why, ...missingUsbPrivilege()].join("; ")}\n`);
+  process.exitCode = EXIT.noStart;
 }
 
 /** Whether a living daemon has the log: then the kernel's rules are its own. */

@@ -202,7 +202,7 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
     const seen = `${authorized} devices authorised, ${blocked} blocked`;
     if (controllers === 0 && control.failure() === "")
       return { name, state: "absent", detail: "no USB controller is there", checkedAt };
-    if (control.how === "observed") {
+    if (control.how === "observed" && control.failure() === "") {
       const detail = `log-only; missing: ${control.missing.join("; ")}; ${seen}`;
       return { name, state: "observed", detail, checkedAt };
     }

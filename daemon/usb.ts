@@ -4,6 +4,7 @@ import type { Hold } from "./core/hold.ts";
 import type { Mode } from "./core/mode.ts";
 import { createRepeats } from "./core/repeats.ts";
 import type { Signal } from "./core/signal.ts";
+import type { Obstacle } from "./core/switches.ts";
 import {
   liveGrants,
   renderUsbMemory,
@@ -39,8 +40,12 @@ type Receipt = { readonly seq: number; readonly durable: Promise<unknown> };
 
 export type UsbControlParts = {
   readonly gate: UsbGate;
-  /** What is missing for enforcing: empty when nothing is. */
-  readonly missing: readonly string[];
+  /** What is missing for enforcing: empty when nothing is. Asked again while it is not; a switch stays as it is. */
+  readonly missing: () => readonly Obstacle[];
+  /** An earlier run left a mark for udev, which closes the controllers by it, this one's switch being off or not. */
+  readonly leftClosed: boolean;
+  /** Nothing is missing any more: it is enforced from now on. */
+  readonly onEnforced: () => void;
   readonly rules: Rulebook;
   /** What the log remembers; null when it remembers nothing. */
   readonly memory: UsbMemory | null;
@@ -118,14 +123,20 @@ export type UsbControl = {
 const GLANCE_MS = 1_000;
 const STATE_MS = 2_000;
 const RETRY_MS = 1_000;
+const OPENING_MS = 10_000;
 const MAX_DURABLES = 256;
 export const FIRST_START = "present at first start";
 
 export function createUsbControl(parts: UsbControlParts): UsbControl {
   const { gate, rules, clock, opLog, memory: remembered } = parts;
-  const how = parts.missing.length === 0 ? "enforced" : "observed";
   const boot = clock.bootId();
   const nowMs = () => Number(clock.monoNs() / 1_000_000n);
+  let obstacles = parts.missing();
+  const madeMs = nowMs();
+  let askedMs = madeMs;
+  const isSwitchedOff = obstacles.some(({ kind }) => kind === "switch");
+  const how = () => (obstacles.length === 0 ? "enforced" : "observed");
+  const missing = () => obstacles.map(({ what }) => what);
   const held = new Map<string, HeldUsb>();
   const repeats = createRepeats(parts.repeatWindowMs);
   const durables = new Map<string, Promise<unknown>>(); // of decisions that let something in, by their key
@@ -140,12 +151,14 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   let mode: Mode | null = null;
   let heldAs: Hold | null = null;
   let wasFrozen = false;
-  let isClosed = remembered?.boot === boot && remembered.closed; // in this boot, by us
+  // in this boot, by us or by udev for us
+  let isClosed = parts.leftClosed || (remembered?.boot === boot && remembered.closed);
   // of rules that cannot be read today too: tomorrow they may be the signed ones again
   let rulesDigest = rules.fault() === "" ? rules.digest() : (remembered?.rules ?? "");
   let stopped = false;
   let depth = 0;
   let begun = false;
+  let isFirstOwed = false; // a first start that could not enforce yet
   let listFailure = "";
   let defaultsFailure = "";
   let wouldBlock = 0;
@@ -166,9 +179,12 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   });
   for (const one of grants) timeGrant(one);
 
-  /** What devices are brought to. In shadow nothing, but what we closed ourselves in this boot is opened again. */
+  /**
+   * What devices are brought to. In shadow nothing, but what we closed ourselves in this boot is opened again. Likewise,
+   * once, where the switch is off: nobody else would.
+   */
   function aim(): "closed" | "open" | "nothing" {
-    if (how === "observed") return "nothing";
+    if (how() === "observed") return isSwitchedOff && isClosed ? "open" : "nothing";
     const hold = parts.hold();
     if (hold === "enforcing") return "closed";
     return hold === "released" || isClosed ? "open" : "nothing";
@@ -210,7 +226,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     const settled = looks.map((look) => (isController(look) ? settleDefaults(look) : look));
     controllers = settled.filter(isController);
     if (aim() === "closed") isClosed = true;
-    else if (parts.hold() === "released" && defaultsFailure === "") isClosed = false;
+    else if (parts.hold() === "released" && !isSwitchedOff && defaultsFailure === "") isClosed = false;
     const plugs = new Map(settled.map((look) => [usbPlug(boot, look.port, look.number), look]));
     for (const [plug, one] of held) if (!plugs.has(plug)) detach(one);
     for (const [plug, look] of plugs) takeIn(plug, look, isFirst);
@@ -248,9 +264,11 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   /** Nobody has given rules yet: a keyboard in use is not taken away before somebody was asked. */
   function keepWhatIsInUse(isFirst: boolean): boolean {
     const hold = parts.hold();
-    const begins = hold === "enforcing" && (heldAs === "shadow" || (isFirst && remembered === null));
+    const begins =
+      hold === "enforcing" && (heldAs === "shadow" || isFirstOwed || (isFirst && remembered === null));
     heldAs = hold;
-    if (!begins || how === "observed" || rules.arePersonal()) return false;
+    isFirstOwed = begins && how() === "observed";
+    if (!begins || isFirstOwed || rules.arePersonal()) return false;
     for (const one of held.values()) {
       const { key, plug, look } = one;
       const subject = subjectOf(one);
@@ -289,7 +307,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   function decide(one: HeldUsb): void {
     one.stale = false;
     const question = judge.ask(one, mode);
-    if (parts.hold() === "shadow" && how === "enforced") noticeShadow(one, refusesAny(question));
+    if (parts.hold() === "shadow" && how() === "enforced") noticeShadow(one, refusesAny(question));
     const verdict = decideUsb(aim() === "open" ? { ...question, hold: "released" } : question);
     if (isSameVerdict(verdict, one.verdict)) {
       // the same object where it ends when it did: an allow on its way to the log stays the one that was decided
@@ -541,11 +559,35 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     wasFrozen = isFrozen;
   }
 
+  /**
+   * udev gives the files to our group a moment after they exist. Once that was so it counts as so: what cannot be written
+   * afterwards is a failure, and told.
+   */
+  function askAgain(): boolean {
+    if (how() === "enforced" || isSwitchedOff || nowMs() - askedMs < RETRY_MS) return false;
+    askedMs = nowMs();
+    obstacles = parts.missing();
+    return how() === "enforced";
+  }
+
+  /** With the switch off: what others refuse from now on is theirs. Not at once, since udev may still be about to close. */
+  function endOpening(): void {
+    if (!isSwitchedOff || !isClosed || nowMs() - madeMs < OPENING_MS) return;
+    if (defaultsFailure === "" && ![...held.values()].some(lacks)) isClosed = false;
+  }
+
   function tick(): void {
     if (stopped || mode === null) return;
     tellRepeats(repeats.drain(nowMs()));
     endGrants();
     endDecisions();
+    endOpening();
+    if (askAgain()) {
+      reconcile("all");
+      opLog.info({}, "USB is enforced: what was missing is there");
+      parts.onEnforced();
+      return;
+    }
     const all = [...held.values()].filter(({ look }) => !isController(look));
     const isOwed = parts.mayAllow() && all.some((one) => lacks(one) && one.recorded !== "on-its-way");
     const isFailing =
@@ -584,8 +626,12 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   }
 
   return {
-    how,
-    missing: parts.missing,
+    get how() {
+      return how();
+    },
+    get missing() {
+      return missing();
+    },
     modeIs(next) {
       if (mode !== null && mode !== next)
         for (const one of held.values()) one.standing = one.look.authorized === true ? "kept" : "new";
@@ -613,12 +659,15 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       return usbGap(remembered, now, remembered.boot === boot ? "same-boot" : "rebooted");
     },
     failure() {
-      if (how === "observed") return "";
+      if (how() === "observed" && aim() === "nothing") {
+        const isAsked = !isSwitchedOff && parts.hold() === "enforcing";
+        return isAsked ? `switched on, and not enforced; missing: ${missing().join("; ")}` : "";
+      }
       const device = [...held.values()].find((one) => one.failure !== "");
       return listFailure || defaultsFailure || (device ? `${device.look.port}: ${device.failure}` : "");
     },
     audit() {
-      if (how === "observed" || aim() !== "closed") return [];
+      if (aim() !== "closed") return [];
       try {
         const looks = gate.list();
         checkedMs = clock.wallMs();

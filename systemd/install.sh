@@ -168,16 +168,23 @@ accounts() {
     return 0
   fi
   systemd-sysusers ${root:+--root="$root"} "$root/usr/lib/sysusers.d/boundary-daemon.conf"
-  systemd-tmpfiles ${root:+--root="$root"} --create "$root/usr/lib/tmpfiles.d/boundary-daemon.conf"
+  # it refuses to follow what the daemon's user put there to root's own: no reason to leave a daemon stopped
+  systemd-tmpfiles ${root:+--root="$root"} --create "$root/usr/lib/tmpfiles.d/boundary-daemon.conf" ||
+    say "refused    by systemd-tmpfiles: see above, and whose /etc/boundary-daemon/config.yaml is"
   config=$root/etc/boundary-daemon/config.yaml
-  if [ -e "$config" ]; then
+  # a link too, wherever it leads
+  if [ -e "$config" ] || [ -L "$config" ]; then
     say "kept       /etc/boundary-daemon/config.yaml"
     return 0
   fi
   owner=$(sed -n 's/^boundary:[^:]*:\([0-9]*\):\([0-9]*\):.*/\1:\2/p' "$root/etc/passwd")
-  (umask 077 && cp "$here/systemd/config.yaml" "$config.new")
-  chown "$owner" "$config.new"
-  mv "$config.new" "$config"
+  [ -n "$owner" ] || fail 1 "no user boundary in $root/etc/passwd"
+  # The directory is the daemon's, which could have put a link to anything there: written in root's own beside it, and
+  # renamed, which follows no link.
+  staged=$(mktemp "$root/etc/.boundary-config.XXXXXX")
+  cat "$here/systemd/config.yaml" >"$staged"
+  chown "$owner" "$staged"
+  mv -fT "$staged" "$config" || { rm -f "$staged"; fail 1 "cannot write $config"; }
   say "installed  /etc/boundary-daemon/config.yaml (0600 boundary)"
 }
 
@@ -215,6 +222,37 @@ install_all() {
   [ -n "$running" ] || say "next       boundary-daemon --check-config; systemctl enable --now boundary-early boundary-daemon"
 }
 
+# echo TEXT into a file of sysfs. A device that went meanwhile has none.
+tell() {
+  if [ "$dry" = yes ]; then say "would write $1 to $2"; else printf '%s' "$1" 2>/dev/null >"$2" || true; fi
+}
+
+# Where udev's mark is there, the daemon, or udev for it, has closed the USB controllers. Nobody would open them any more.
+# Without it they are as others want them.
+open_usb() {
+  mark=$root/var/lib/boundary-daemon/usb-enforced
+  [ -e "$mark" ] || [ -L "$mark" ] || return 0
+  run rm -rf "$mark"
+  [ "$live" = yes ] || return 0
+  devices=/sys/bus/usb/devices
+  for controller in "$devices"/usb*; do
+    [ -e "$controller/authorized_default" ] || continue
+    tell 1 "$controller/authorized_default"
+    [ ! -e "$controller/interface_authorized_default" ] || tell 1 "$controller/interface_authorized_default"
+  done
+  # Interfaces of what is authorised already; a device that the next loop authorises has all of its own.
+  for file in "$devices"/*:*/authorized; do
+    [ "$(cat "$file" 2>/dev/null)" = 0 ] || continue
+    tell 1 "$file"
+    interface=${file%/authorized}
+    tell "${interface##*/}" /sys/bus/usb/drivers_probe
+  done
+  for file in "$devices"/*/authorized; do
+    [ "$(cat "$file" 2>/dev/null)" != 0 ] || tell 1 "$file"
+  done
+  [ "$dry" = yes ] || say "opened     the USB controllers, and what was refused at them"
+}
+
 uninstall_all() {
   if [ "$live" = yes ]; then
     # shellcheck disable=SC2086 # a list of words
@@ -233,6 +271,7 @@ uninstall_all() {
     run systemctl daemon-reload
     ! command -v udevadm >/dev/null || run udevadm control --reload
   fi
+  open_usb
   say "kept       /etc/boundary-daemon, /var/lib/boundary-daemon, /var/log/boundary-daemon, the user boundary"
   [ "$live" = no ] || say "kept       the last mode's rules, until the next boot; now: for f in inet arp netdev; do nft delete table $f boundary; done"
 }

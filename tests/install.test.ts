@@ -138,6 +138,41 @@ describe.skipIf(!ABLE)("systemd/install.sh (needs root and systemd)", () => {
     expect(existsSync(join(root, "var/log/boundary-daemon/00000000000000000000.jsonl"))).toBe(true);
     expect(install("--uninstall", "--root", root).status).toBe(0);
   });
+
+  test("does not write through what the user boundary put into its own directory", () => {
+    writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
+    writeFileSync(join(root, "etc/group"), "root:x:0:\n");
+    install("--root", root);
+    const victim = join(root, "etc/shadow");
+    writeFileSync(victim, "root's own\n", { mode: 0o600 });
+    // /etc/boundary-daemon belongs to boundary: it may do this before the next upgrade
+    rmSync(join(root, "etc/boundary-daemon/config.yaml"));
+    symlinkSync(victim, join(root, "etc/boundary-daemon/config.yaml.new"));
+    install("--root", root);
+    expect(statSync(victim).uid).toBe(0);
+    expect(readFileSync(victim, "utf8")).toBe("root's own\n");
+  });
+
+  test("a configuration that is a link is kept as it is, wherever it leads", () => {
+    writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
+    writeFileSync(join(root, "etc/group"), "root:x:0:\n");
+    install("--root", root);
+    const config = join(root, "etc/boundary-daemon/config.yaml");
+    rmSync(config);
+    symlinkSync(join(root, "etc/not-there"), config);
+    expect(install("--root", root).stdout).toContain("kept       /etc/boundary-daemon/config.yaml");
+    expect(readdirSync(join(root, "etc")).filter((name) => name.includes("config"))).toEqual([]);
+    expect(existsSync(join(root, "etc/not-there"))).toBe(false);
+  });
+
+  test("--uninstall takes udev's mark away, or the next installation closes every controller with no daemon there", () => {
+    writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
+    writeFileSync(join(root, "etc/group"), "root:x:0:\n");
+    install("--root", root);
+    writeFileSync(join(root, "var/lib/boundary-daemon/usb-enforced"), "");
+    install("--uninstall", "--root", root);
+    expect(existsSync(join(root, "var/lib/boundary-daemon/usb-enforced"))).toBe(false);
+  });
 });
 
 function install(...args: readonly string[]) {

@@ -84,6 +84,22 @@ describe("the unit files", () => {
     }
   });
 
+  test("what decides over USB is given to a group that makes nobody an operator, and that the daemon's units alone have", () => {
+    const has = unitNames().filter((name) =>
+      valuesOf(readUnit(name), "Service", "SupplementaryGroups")
+        .join(" ")
+        .split(" ")
+        .includes("boundary-usb"),
+    );
+    expect(has).toEqual(NODE_UNITS);
+    const line = (name: string) => readFileSync(join(PROJECT, "systemd", name), "utf8").split("\n");
+    expect(line("boundary-daemon.sysusers.conf")).toContain("g boundary-usb - -");
+    const given = [...line("60-boundary-usb.rules"), ...line("usb-permissions")].flatMap(
+      (each) => /^(?!#).*(?:GROUP=|chgrp )"?([\w-]+)/.exec(each)?.[1] ?? [],
+    );
+    expect(given).toEqual(["boundary-usb", "boundary-usb", "boundary-usb"]);
+  });
+
   test("the last resort closes only where its owner said so and the daemon enforced", () => {
     expect(valuesOf(readUnit("boundary-lockdown.service"), "Unit", "ConditionPathExists")).toEqual([
       "/etc/boundary-daemon/lockdown-on-failure",
@@ -178,6 +194,9 @@ describe.skipIf(VERSION === null || !ROOT)("sysusers and tmpfiles (need systemd 
     expect(user).toMatchObject({ status: 0 });
     const uid = Number(/^boundary:[^:]*:(\d+):/m.exec(readFileSync(join(root, "etc/passwd"), "utf8"))?.[1]);
     expect(uid).toBeGreaterThan(0);
+    // nobody's own group, with nobody in it
+    expect(readFileSync(join(root, "etc/group"), "utf8")).toMatch(/^boundary-usb:[^:]*:\d+:$/m);
+    expect(readFileSync(join(root, "etc/passwd"), "utf8")).not.toContain("boundary-usb");
     const made = spawnSync("systemd-tmpfiles", ["--create", `--root=${root}`, tmpfiles], {
       encoding: "utf8",
     });

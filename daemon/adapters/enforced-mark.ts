@@ -41,6 +41,16 @@ export function keepUsbMark(stateDirectory: string): void {
   keep(stateDirectory, USB_MARK_FILE, "");
 }
 
+/** Whether udev may have closed the controllers of this boot because of it. Never throws; what cannot be told is a yes. */
+export function hasUsbMark(stateDirectory: string): boolean {
+  try {
+    return fs.lstatSync(join(stateDirectory, USB_MARK_FILE), { throwIfNoEntry: false }) !== undefined;
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    return code !== "ENOENT" && code !== "ENOTDIR";
+  }
+}
+
 /** As `forgetEnforcedMark`, for USB. */
 export function forgetUsbMark(stateDirectory: string): void {
   forget(stateDirectory, USB_MARK_FILE);

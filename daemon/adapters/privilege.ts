@@ -1,5 +1,5 @@
 import { accessSync, constants, existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { isDeviceName } from "../core/usb-device.ts";
 
 export type NetPrivilege = {
@@ -57,32 +57,27 @@ function namespaceOf(proc: string, pid: string): string | null {
 }
 
 /**
- * What of sysfs we may not write, for a person to read; empty when nothing is missing, or nothing is there. Root hubs are
- * what is there at a start; the files of a device that comes later get their group from the same udev rule.
+ * What of sysfs we may not write, for a person to read; empty when nothing is missing, or no controller is there. Asked of
+ * controllers alone: devices come and go, and one that cannot be written is told of by itself. A controller that went
+ * meanwhile lacks nothing; one that is new gets its group from udev a moment later, so the answer is for that moment.
  */
 export function missingUsbPrivilege(root = "/sys/bus/usb/devices"): readonly string[] {
-  const files = usbFiles(root).filter((path) => !isWritable(path));
-  if (files.length === 0) return [];
-  return [
-    `writing ${files[0]}${files.length > 1 ? ` and ${files.length - 1} more` : ""} (root, or the shipped udev rule)`,
-  ];
-}
-
-function usbFiles(root: string): readonly string[] {
-  let names: readonly string[];
+  let controllers: readonly string[];
   try {
-    names = readdirSync(root).filter(isDeviceName);
+    controllers = readdirSync(root).filter((name) => isDeviceName(name) && name.startsWith("usb"));
   } catch (error) {
     return existsSync(root) ? [`${root} (${String(error)})`] : [];
   }
-  return [
-    ...(names.length > 0 ? [join(root, "../drivers_probe")] : []),
-    ...names.flatMap((name) =>
-      (name.startsWith("usb")
-        ? ["authorized_default", "interface_authorized_default"]
-        : ["authorized", "remove"]
-      ).map((file) => join(root, name, file)),
+  if (controllers.length === 0) return [];
+  const files = [
+    join(root, "../drivers_probe"),
+    ...controllers.flatMap((name) =>
+      ["authorized_default", "interface_authorized_default"].map((file) => join(root, name, file)),
     ),
+  ].filter((path) => existsSync(dirname(path)) && !isWritable(path));
+  if (files.length === 0) return [];
+  return [
+    `writing ${files[0]}${files.length > 1 ? ` and ${files.length - 1} more` : ""} (root, or the shipped udev rule)`,
   ];
 }
 

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import {
   forgetEnforcedMark,
   forgetUsbMark,
+  hasUsbMark,
   keepEnforcedMark,
   keepUsbMark,
   readEnforcedMark,
@@ -89,7 +90,9 @@ test("the mark for USB is a file of its own, that udev looks for", () => {
   const usbMark = join(temp.path, "usb-enforced");
   keepUsbMark(temp.path);
   expect([fs.statSync(usbMark).mode & 0o777, fs.existsSync(mark)]).toEqual([0o600, false]);
+  expect(hasUsbMark(temp.path)).toBe(true);
   forgetUsbMark(temp.path);
+  expect([hasUsbMark(temp.path), hasUsbMark(join(temp.path, "nowhere"))]).toEqual([false, false]);
   forgetUsbMark(temp.path);
   expect(fs.readdirSync(temp.path)).toEqual([]);
 });

@@ -74,4 +74,11 @@ describe("what is missing for writing to sysfs", () => {
     expect(missingUsbPrivilege(tree.root)[0]).toMatch(/drivers_probe and 1 more/);
     tree.remove();
   });
+
+  test("is not what a controller had that has gone since it was listed", () => {
+    const tree = usbTree();
+    symlinkSync(join(directory, "gone"), join(tree.root, "usb9"));
+    expect(missingUsbPrivilege(tree.root)).toEqual([]);
+    tree.remove();
+  });
 });

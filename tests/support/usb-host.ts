@@ -45,7 +45,10 @@ type Options = {
   readonly store?: FakeRulesStore;
   readonly memory?: UsbMemory | null;
   readonly clock?: FakeClock;
+  /** What is missing for enforcing; what names a switch is one. To be changed while it runs. */
   readonly missing?: readonly string[];
+  /** udev's mark of a run before. */
+  readonly leftClosed?: true;
   readonly challengeKeyboards?: boolean;
   readonly keyboard?: KeyboardChallenge;
   /** Whether the rules are a person's. */
@@ -61,7 +64,8 @@ export function usbHost(options: Options = {}) {
   const signals: Signal[] = [];
   const log: { state: "works" | "holds" | "fails" } = { state: "works" };
   const held: (() => void)[] = [];
-  const world: { hold: Hold; frozen: boolean; room: boolean; mode: Mode } = {
+  const world: { hold: Hold; frozen: boolean; room: boolean; mode: Mode; begun: number } = {
+    begun: 0,
     hold: options.hold ?? "enforcing",
     frozen: false,
     room: true,
@@ -88,7 +92,15 @@ export function usbHost(options: Options = {}) {
   };
   const control: UsbControl = createUsbControl({
     gate: usb,
-    missing: options.missing ?? [],
+    missing: () =>
+      (options.missing ?? []).map((what) => ({
+        kind: what.includes("switch") ? "switch" : "privilege",
+        what,
+      })),
+    leftClosed: options.leftClosed ?? false,
+    onEnforced: () => {
+      world.begun += 1;
+    },
     rules,
     memory,
     clock,

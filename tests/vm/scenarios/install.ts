@@ -74,7 +74,7 @@ async function sandbox({ guest, check }: Stage, pid: number): Promise<void> {
       `echo $$ >/sys/fs/cgroup/system.slice/boundary-daemon.service/cgroup.procs && exec nsenter -t ${pid} -m ${line}`,
     );
   const asBoundary = (line: string) =>
-    within(`setpriv --reuid boundary --regid boundary --clear-groups bash -c ${quoted(line)}`);
+    within(`setpriv --reuid boundary --regid boundary --groups boundary-usb bash -c ${quoted(line)}`);
   const usb = "/sys/bus/usb/devices/usb1";
   const may: readonly (readonly [string, string])[] = [
     ["write a controller's authorized_default", `echo 1 >${usb}/authorized_default`],
@@ -86,6 +86,10 @@ async function sandbox({ guest, check }: Stage, pid: number): Promise<void> {
     const ran = await asBoundary(line);
     check(`the daemon's user may ${what}`, ran.code === 0, ran.stderr);
   }
+  const operator = await within(
+    `setpriv --reuid nobody --regid boundary --clear-groups bash -c ${quoted(may[0]?.[1] ?? "")}`,
+  );
+  check("but not a member of the group boundary, which operators are", operator.code !== 0);
   const power = await asBoundary(`echo on >${usb}/power/control`);
   check("but not a controller's other files", power.code !== 0);
   const denied: readonly (readonly [string, string])[] = [

@@ -26,8 +26,8 @@ async function everyKind(stage: Stage, sockets: UsbSockets): Promise<void> {
   await guest.ok("udevadm settle -t 30", 60);
   const wrong = await guest.ok(
     `cd ${DEVICES}
-     stat -L -c '%n %G %a' */authorized */authorized_default */interface_authorized_default | grep -v ' boundary 664$'
-     stat -L -c '%n %G %a' */remove | grep -v ' boundary 220$'
+     stat -L -c '%n %G %a' */authorized */authorized_default */interface_authorized_default | grep -v ' boundary-usb 664$'
+     stat -L -c '%n %G %a' */remove | grep -v ' boundary-usb 220$'
      true`,
   );
   check("what decides over a device or an interface belongs to the daemon's group", wrong === "", wrong);
