@@ -4,8 +4,9 @@ import { prepareUsb, type UsbSockets } from "../usb.ts";
 
 const UNIT = "boundary-daemon";
 const CONFIG = "/etc/boundary-daemon/config.yaml";
-/** Where qemu's keyboard is, whatever port it got. */
-const KEYBOARD = `$(dirname $(grep -l 'QEMU USB Keyboard' /sys/bus/usb/devices/*/product))`;
+const SERIAL = "NEW";
+/** Where the new keyboard is, whatever port it got. */
+const KEYBOARD = `$(dirname $(grep -lx ${SERIAL} /sys/bus/usb/devices/*/serial))`;
 const INTERFACE = `$(echo ${KEYBOARD}/*:1.0)`;
 const DRIVER = `readlink ${INTERFACE}/driver | grep -o '[a-z]*$'`;
 
@@ -14,9 +15,8 @@ export async function keyboards(stage: Stage): Promise<void> {
   const { guest, check } = stage;
   await guest.ok(
     `systemctl stop ${UNIT}
-     printf 'usb:\\n  challengeKeyboards: true\\n' >>${CONFIG}
-     printf '[Service]\\nEnvironment=BOUNDARY_USB_ENFORCE=1\\n' >/etc/systemd/system/${UNIT}.service.d/usb.conf
-     systemctl daemon-reload
+     printf '  challengeKeyboards: true\\n' >>${CONFIG} # below "usb:", its last part
+     printf 'allow id 0627:0001 serial "${SERIAL}"\\n' >>/etc/boundary-daemon/usb.rules
      systemctl start ${UNIT}`,
     300,
   );
@@ -31,10 +31,12 @@ export async function keyboards(stage: Stage): Promise<void> {
 
 async function refused(stage: Stage, sockets: UsbSockets): Promise<void> {
   const { guest, check } = stage;
-  await sockets.plug("keyboard");
+  await sockets.plug("keyboard", { serial: SERIAL });
   check("a new keyboard is there", await waitInside(guest, `test -e ${KEYBOARD}/authorized`, 30));
   await guest.ok("udevadm settle -t 30; sleep 3", 60);
-  const state = await guest.ok(`cat ${KEYBOARD}/authorized; ls /dev/input/by-id 2>/dev/null || true`);
+  const state = await guest.ok(
+    `cat ${KEYBOARD}/authorized; ls /dev/input/by-id 2>/dev/null | grep ${SERIAL} || true`,
+  );
   check("it is not authorised, and no input device", state.trim() === "0", state);
   const port = await portOf(stage);
   const without = await stage.ctl("usb", "challenge", port);
@@ -59,7 +61,7 @@ async function passed(stage: Stage): Promise<void> {
   check("its driver has it", await waitInside(guest, `[ "$(${DRIVER})" = usbhid ]`, 30));
   await guest.ok("udevadm settle -t 30; sleep 3", 60);
   const watched = await stage.ctl("status", "--json");
-  check("its keys are watched", watched.stdout.includes("1 event devices of USB keyboards"), watched.stdout);
+  check("its keys are watched", watched.stdout.includes("2 event devices of USB keyboards"), watched.stdout);
   await type(stage, [..."abcdefghabcdefghabcdefgh"], 120);
   await sleep(2_000);
   check("a person's typing does not trip", (await stage.status()).mode.applied === "RESTRICTED");
