@@ -11,14 +11,14 @@ const CONFIRM_S = 30;
 /** A first start refuses nothing and counts; enforcing can be tried, and goes back by itself. */
 export async function firstStart(stage: Stage): Promise<void> {
   const { guest, check } = stage;
-  const set = await stage.ctl("mode", "set", "AIRGAP", "--reason", "the test asks for it");
-  check("in shadow an operator sets AIRGAP, and is told that nothing is refused", inShadow(set), set);
-  await stage.checkPaths("AIRGAP in shadow", "all");
   const sockets = await prepareUsb(guest);
   await plugStick(stage, sockets, "SHADOW");
   check("in shadow a stick becomes a block device", await becomesDisk(stage));
   const would = await until(async () => (await stage.records("usb.would-block")).length > 0, 30_000);
   check("and the log has that it would be refused", would, await stage.records("usb.would-block"));
+  const set = await stage.ctl("mode", "set", "AIRGAP", "--reason", "the test asks for it");
+  check("in shadow an operator sets AIRGAP, and is told that nothing is refused", inShadow(set), set);
+  await stage.checkPaths("AIRGAP in shadow", "all");
   const dry = await stage.ctl("enforce", "--dry-run");
   check("enforce --dry-run lists what came in", dry.stdout.includes(guest.outside.end.v4), dry);
 

@@ -55,12 +55,13 @@ export async function enforce(stage: Stage): Promise<void> {
     proposed,
   );
   await guest.ok(
-    `cd /etc/boundary-daemon
+    `systemctl stop boundary-daemon
+     cd /etc/boundary-daemon
      install -o boundary -g boundary -m 0600 /dev/null usb.rules
      cat >usb.rules <<'END'\n${proposed.stdout}\nEND
      printf 'usb:\\n  rulesFile: /etc/boundary-daemon/usb.rules\\n' >>config.yaml
      boundaryctl usb check usb.rules
-     systemctl restart boundary-daemon`,
+     systemctl start boundary-daemon`,
     300,
   );
   await stage.daemonUp();
