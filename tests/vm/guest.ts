@@ -219,7 +219,7 @@ function startQemu(
     "-device",
     "virtio-rng-pci",
     "-device",
-    "qemu-xhci,id=xhci",
+    "qemu-xhci,id=xhci,p2=12,p3=12", // at the last free port qemu would put a hub between
     "-device",
     `usb-kbd,id=operator,bus=xhci.0,port=1,serial=${OPERATOR}`,
     "-device",

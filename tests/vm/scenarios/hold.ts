@@ -58,7 +58,7 @@ export async function bootParameter(stage: Stage): Promise<void> {
   const { guest, check } = stage;
   const keys = await stage.ctl("usb", "generate-policy");
   await guest.ok(
-    `cd /etc/boundary-daemon && install -o boundary -g boundary -m 0600 /dev/null usb.rules && cat >usb.rules <<'END'\n${keys.stdout}\nEND
+    `systemctl stop boundary-daemon && cd /etc/boundary-daemon && install -o boundary -g boundary -m 0600 /dev/null usb.rules && cat >usb.rules <<'END'\n${keys.stdout}\nEND
      printf 'usb:\\n  rulesFile: /etc/boundary-daemon/usb.rules\\n' >>config.yaml`,
   );
   await guest.bootWith("boundary.release=1");
