@@ -117,7 +117,7 @@ async function killed(stage: Stage, sockets: UsbSockets): Promise<void> {
 }
 
 async function inGap(stage: Stage, when: string): Promise<void> {
-  const last = (await stage.records("gap")).at(-1);
+  const last = (await stage.records("gap")).findLast(({ data }) => data["ended"] !== "stall");
   stage.check(
     `the gap record names what was plugged in ${when}`,
     JSON.stringify(last?.data ?? "").includes("46f4:0001"),
