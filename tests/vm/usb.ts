@@ -30,7 +30,7 @@ const UNPLUG_MS = 30_000;
 export type UsbSockets = {
   /** `port` is a port of the controller, or of a hub ("1.2"); qemu chooses when it is left out. */
   plug(kind: UsbKind, options?: { readonly serial?: string; readonly port?: string }): Promise<void>;
-  unplug(kind: UsbKind): Promise<void>;
+  unplug(kind: UsbKind | "operator"): Promise<void>;
 };
 
 const prepared = new WeakMap<Qmp, UsbSockets>();

@@ -3,6 +3,8 @@ import { type Stage, waitInside } from "../stage.ts";
 import { prepareUsb, type UsbSockets } from "../usb.ts";
 
 const UNIT = "boundary-daemon";
+/** Slow: qemu holds sixteen events of a keyboard that is not read from, and a shared host is late. */
+const CODE_MS = 400;
 const CONFIG = "/etc/boundary-daemon/config.yaml";
 const SERIAL = "NEW";
 /** Where the new keyboard is, whatever port it got. */
@@ -22,6 +24,7 @@ export async function keyboards(stage: Stage): Promise<void> {
   );
   await stage.daemonUp();
   const sockets = await prepareUsb(guest);
+  await sockets.unplug("operator"); // qemu types on one keyboard only
   await refused(stage, sockets);
   await passed(stage);
   await injected(stage);
@@ -42,9 +45,9 @@ async function refused(stage: Stage, sockets: UsbSockets): Promise<void> {
   const without = await stage.ctl("usb", "challenge", port);
   check("a challenge without a terminal is refused", without.code !== 0, without);
   await challenge(stage, port);
-  await type(stage, [..."000000"], 150);
-  await type(stage, [..."000001"], 150);
-  await type(stage, [..."000002"], 150);
+  await type(stage, [..."000000"], CODE_MS);
+  await type(stage, [..."000001"], CODE_MS);
+  await type(stage, [..."000002"], CODE_MS);
   check("three wrong codes end it", await ended(stage, "wrong"), await stage.records("usb.challenged"));
   check("it is not authorised", (await guest.ok(`cat ${KEYBOARD}/authorized`)).trim() === "0");
 }
@@ -52,7 +55,7 @@ async function refused(stage: Stage, sockets: UsbSockets): Promise<void> {
 async function passed(stage: Stage): Promise<void> {
   const { guest, check } = stage;
   const code = await challenge(stage, await portOf(stage));
-  await type(stage, [...code], 150);
+  await type(stage, [...code], CODE_MS);
   check(
     "the code that was shown passes",
     await ended(stage, "passed"),
@@ -61,7 +64,7 @@ async function passed(stage: Stage): Promise<void> {
   check("its driver has it", await waitInside(guest, `[ "$(${DRIVER})" = usbhid ]`, 30));
   await guest.ok("udevadm settle -t 30; sleep 3", 60);
   const watched = await stage.ctl("status", "--json");
-  check("its keys are watched", watched.stdout.includes("2 event devices of USB keyboards"), watched.stdout);
+  check("its keys are watched", watched.stdout.includes("1 event devices of USB keyboards"), watched.stdout);
   await type(stage, [..."abcdefghabcdefghabcdefgh"], 120);
   await sleep(2_000);
   check("a person's typing does not trip", (await stage.status()).mode.applied === "RESTRICTED");
@@ -97,7 +100,11 @@ async function challenge({ guest, check }: Stage, port: string): Promise<string>
 }
 
 async function ended({ guest }: Stage, outcome: string): Promise<boolean> {
-  return waitInside(guest, `grep -qs '"outcome":"${outcome}"' /var/log/boundary-daemon/*.jsonl`, 60);
+  return waitInside(
+    guest,
+    `grep -hs '"kind":"usb.challenged"' /var/log/boundary-daemon/*.jsonl | grep -q '"outcome":"${outcome}"'`,
+    60,
+  );
 }
 
 async function portOf({ guest }: Stage): Promise<string> {

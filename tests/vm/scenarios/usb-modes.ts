@@ -138,7 +138,7 @@ async function coldroom(stage: Stage, sockets: UsbSockets): Promise<void> {
     !(await isAuthorized(stage, await portOf(guest, "SPARE"))),
   );
   await sockets.unplug("spare");
-  await sockets.unplug("keyboard"); // what was plugged in last is what qemu types on
+  await sockets.unplug("keyboard");
   check("the operator's keyboard stays: a key arrives", await keyArrives(stage));
   check(
     "a hub that carries no keyboard any more goes",

@@ -42,7 +42,7 @@ export async function usbStops(stage: Stage): Promise<void> {
     status.mode,
   );
 
-  await sockets.plug("serial");
+  await sockets.plug("serial", { serial: "WINDOW" });
   check(
     "a serial line is let in by a rule, within its window",
     await waitInside(guest, "test -e /dev/ttyUSB0", 30),
@@ -53,7 +53,7 @@ export async function usbStops(stage: Stage): Promise<void> {
     "when the window closes the serial line goes",
     await waitInside(guest, "! test -e /dev/ttyUSB0", left + 15),
   );
-  const decided = (await stage.records("usb.decided")).filter(({ data }) => data["id"] === "0403:6001");
+  const decided = (await stage.records("usb.decided")).filter(({ data }) => data["serial"] === "WINDOW");
   const targets = decided.map(({ data }) => data["target"]);
   check("the log has both: allowed, then blocked", targets.join(" ") === "allow block", decided);
   await sockets.unplug("serial");
