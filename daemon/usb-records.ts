@@ -34,10 +34,10 @@ export function appliedRecord({ port, facts }: UsbLook, verdict: UsbVerdict): En
   return { kind: "usb.applied", data: { port, id: facts.id, target: verdict.device, interfaces } };
 }
 
-/** `until`: RFC 3339, "" for none. `plug`: "" when it holds wherever and whenever the device is plugged in. */
+/** `device`: its `usbKey`. `until`: RFC 3339, "" for none. `plug`: "" when it holds wherever and whenever the device is plugged in. */
 export function grantedRecord({ port, facts }: UsbLook, { key, target, by, untilMs, plug }: UsbGrant): Entry {
   const until = untilMs === null ? "" : new Date(untilMs).toISOString();
-  const who = { port, id: facts.id, serial: cut(facts.serial, MAX_TEXT), hash: facts.hash, key };
+  const who = { port, id: facts.id, serial: cut(facts.serial, MAX_TEXT), hash: facts.hash, device: key };
   return { kind: "usb.granted", data: { ...who, target, by: cut(by, MAX_TEXT), until, plug } };
 }
 

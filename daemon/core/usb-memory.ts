@@ -57,14 +57,24 @@ export function usbPlug(boot: string, port: string, number: string): string {
   return `${boot} ${port} ${number}`;
 }
 
-/** As it stands in a record. What is authorised goes first where there is no room for all. */
+/**
+ * As it stands in a record. What is authorised goes first where there is no room for all. A field called "key" would be
+ * taken for a secret there, and blacked out (core/redact.ts): it is called "device".
+ */
 export function renderUsbMemory(memory: UsbMemory): Data {
   const { boot, closed, rules } = memory;
   const sorted = memory.known.toSorted((a, b) => Number(b.authorized) - Number(a.authorized));
-  const known = sorted.slice(0, MAX_KNOWN).map((one) => ({ ...one, authorized: one.authorized ? 1 : 0 }));
-  const grants = memory.grants
-    .slice(-MAX_GRANTS)
-    .map((one) => ({ ...one, by: one.by.slice(0, MAX_TEXT), untilMs: one.untilMs ?? -1 }));
+  const known = sorted.slice(0, MAX_KNOWN).map(({ key, ...one }) => ({
+    ...one,
+    device: key,
+    authorized: one.authorized ? 1 : 0,
+  }));
+  const grants = memory.grants.slice(-MAX_GRANTS).map(({ key, ...one }) => ({
+    ...one,
+    device: key,
+    by: one.by.slice(0, MAX_TEXT),
+    untilMs: one.untilMs ?? -1,
+  }));
   return {
     boot,
     closed: closed ? 1 : 0,
@@ -96,12 +106,12 @@ function readList<T>(value: Value | undefined, read: (one: Data) => T | null): r
   return list;
 }
 
-function readKnown({ port, id, key, plug, authorized }: Data): KnownUsb | null {
+function readKnown({ port, id, device: key, plug, authorized }: Data): KnownUsb | null {
   if (typeof port !== "string" || typeof id !== "string" || typeof key !== "string") return null;
   return typeof plug === "string" ? { port, id, key, plug, authorized: authorized === 1 } : null;
 }
 
-function readGrant({ key, target, by, fromMs, untilMs, plug }: Data): UsbGrant | null {
+function readGrant({ device: key, target, by, fromMs, untilMs, plug }: Data): UsbGrant | null {
   if (typeof key !== "string" || typeof by !== "string" || typeof plug !== "string") return null;
   if (typeof fromMs !== "number" || typeof untilMs !== "number") return null;
   if (target !== "allow" && target !== "block" && target !== "reject") return null;

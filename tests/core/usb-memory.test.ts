@@ -1,5 +1,7 @@
+import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { redactValue } from "../../daemon/core/redact.ts";
 import {
   grantFor,
   type KnownUsb,
@@ -50,6 +52,20 @@ describe("what the log remembers of USB", () => {
     );
   });
 
+  test("passes the log's redaction as it is", () => {
+    const plug = usbPlug("0b5f0f2e-4d5a-4c3b-9a54-0d6c1f0e2a11", "1-2", "5");
+    const hash = createHash("sha256").update("descriptors").digest("base64");
+    fc.assert(
+      fc.property(fc.string(), (serial) => {
+        const key = usbKey({ id: "1111:2222", serial, hash });
+        const known = [{ port: "1-2", id: "1111:2222", key, plug, authorized: true }];
+        const grants = [{ key, target: "allow", by: "olga", fromMs: 1, untilMs: null, plug } as const];
+        const one = { boot: "b", closed: true, known, more: 0, grants, rules: "" };
+        expect(readUsbMemory(redactValue(renderUsbMemory(one)))).toEqual(one);
+      }),
+    );
+  });
+
   test("is bounded, and says how many devices found no room", () => {
     const one = {
       port: "1-1",
@@ -72,7 +88,7 @@ describe("what the log remembers of USB", () => {
 
   test("that cannot be read is none at all", () => {
     const good = renderUsbMemory({ boot: "b", closed: false, known: [], more: 0, grants: [], rules: "" });
-    const grants = [{ key: "k", target: "allow", by: "a", fromMs: 1, untilMs: "soon", plug: "" }];
+    const grants = [{ device: "k", target: "allow", by: "a", fromMs: 1, untilMs: "soon", plug: "" }];
     for (const bad of [
       {},
       { ...good, known: "" },

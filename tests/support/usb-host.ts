@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import type { Entry } from "../../daemon/audit/record.ts";
 import type { Hold } from "../../daemon/core/hold.ts";
 import type { Mode } from "../../daemon/core/mode.ts";
+import { redactValue } from "../../daemon/core/redact.ts";
 import type { Signal } from "../../daemon/core/signal.ts";
 import { readUsbMemory, type UsbMemory } from "../../daemon/core/usb-memory.ts";
 import { parseUsbRules } from "../../daemon/core/usb-rule-parse.ts";
@@ -80,7 +81,7 @@ export function usbHost(options: Options = {}) {
     signed: memory?.rules ?? "",
   });
   const append = (entry: Entry) => {
-    records.push(entry);
+    records.push({ ...entry, data: redactValue(entry.data) }); // as the log itself has it
     const durable =
       log.state === "works"
         ? Promise.resolve()

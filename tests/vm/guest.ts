@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { copyFileSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, openSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Agent, connectAgent, type Ran } from "./agent.ts";
@@ -13,6 +13,7 @@ export type Guest = {
   /** Two wires: eth0 and eth1 in the guest. */
   readonly outside: Peer;
   readonly inside: Peer;
+  /** Another one after `bootWith`. */
   readonly qmp: Qmp;
   /** Runs a line of bash as root. */
   run(command: string, seconds?: number): Promise<Ran>;
@@ -20,6 +21,8 @@ export type Guest = {
   ok(command: string, seconds?: number): Promise<string>;
   /** `systemctl reboot`, until the agent answers again. */
   reboot(): Promise<void>;
+  /** `systemctl poweroff`, and switched on again with more on the kernel's command line. What was plugged in is gone. */
+  bootWith(append: string): Promise<void>;
   /** The power goes off and on: nothing in the guest is asked. */
   powerCut(): Promise<void>;
   /** Saves the whole machine under a name, disks and memory; it goes on. */
@@ -49,6 +52,9 @@ const INSIDE = {
   guest: { mac: "52:54:00:67:00:02", v4: "10.67.0.2", v6: "fd67::2" },
 } as const satisfies Record<string, End>;
 
+/** The serial number of the keyboard that is always plugged in. */
+export const OPERATOR = "OPERATOR";
+
 const MEMORY_MIB = 768;
 const CPUS = 2;
 const BOOT_MS = 600_000;
@@ -66,57 +72,86 @@ export async function startGuest(parts: GuestParts): Promise<Guest> {
   const outside = await startPeer(at("eth0"), OUTSIDE.peer, OUTSIDE.guest);
   const inside = await startPeer(at("eth1"), INSIDE.peer, INSIDE.guest);
   parts.onWire?.(outside);
-  const qemu = startQemu(parts, at, disk);
-  let agent: Agent;
-  let qmp: Qmp;
-  try {
-    agent = await connectAgent(at("agent"));
-    const up = agent.hello(BOOT_MS);
-    up.catch(() => undefined);
-    qmp = await connectQmp(at("qmp"));
-    if (parts.from === null) await up;
-  } catch (error) {
-    qemu.kill("SIGKILL");
+  const machine = { ...(await switchOn(parts, at, disk, "").catch(failed)) };
+  function failed(error: unknown): never {
     outside.stop();
     inside.stop();
-    throw new Error(`console: ${tail(at("console.log"))}; qemu: ${tail(at("qemu.log"))}`, { cause: error });
+    throw error;
   }
 
   const ok = async (command: string, seconds?: number): Promise<string> => {
-    const ran = await agent.run(command, seconds);
+    const ran = await machine.agent.run(command, seconds);
     if (ran.code === 0) return ran.stdout;
     throw new Error(
       `in the guest: ${command.slice(0, 200)}: exit ${ran.code}: ${ran.stderr}${ran.stdout}`.slice(0, 2_000),
     );
   };
   const upAgain = async (cause: () => unknown): Promise<void> => {
-    const up = agent.hello(BOOT_MS);
+    const up = machine.agent.hello(BOOT_MS);
     await cause();
     await up;
   };
   return {
     outside,
     inside,
-    qmp,
-    run: agent.run,
+    get qmp() {
+      return machine.qmp;
+    },
+    run: (command, seconds) => machine.agent.run(command, seconds),
     ok,
-    reboot: () => upAgain(() => agent.start("systemctl reboot")),
-    powerCut: () => upAgain(() => qmp.execute("system_reset")),
+    reboot: () => upAgain(() => machine.agent.start("systemctl reboot")),
+    bootWith: async (append) => {
+      const ended = once(machine.qemu, "exit", { signal: AbortSignal.timeout(BOOT_MS) });
+      machine.agent.start("systemctl poweroff");
+      await ended;
+      machine.qmp.close();
+      machine.agent.close();
+      Object.assign(machine, await switchOn({ ...parts, from: null }, at, disk, append));
+    },
+    powerCut: () => upAgain(() => machine.qmp.execute("system_reset")),
     save: async (name) => {
-      await qmp.monitor(`savevm ${name}`);
+      await machine.qmp.monitor(`savevm ${name}`);
     },
     stop: async () => {
-      if (qemu.exitCode === null && qemu.signalCode === null) {
-        const ended = once(qemu, "exit");
-        qemu.kill("SIGKILL");
-        await ended;
-      }
-      qmp.close();
-      agent.close();
+      await switchOff(machine);
       outside.stop();
       inside.stop();
     },
   };
+}
+
+type Machine = { readonly qemu: ChildProcess; readonly agent: Agent; readonly qmp: Qmp };
+
+/** A qemu, and what speaks with it, once the agent answers. */
+async function switchOn(
+  parts: GuestParts,
+  at: (name: string) => string,
+  disk: string,
+  append: string,
+): Promise<Machine> {
+  for (const name of ["agent", "qmp"]) rmSync(at(name), { force: true }); // of the machine before
+  const qemu = startQemu(parts, at, disk, append);
+  try {
+    const agent = await connectAgent(at("agent"));
+    const up = agent.hello(BOOT_MS);
+    up.catch(() => undefined);
+    const qmp = await connectQmp(at("qmp"));
+    if (parts.from === null) await up;
+    return { qemu, agent, qmp };
+  } catch (error) {
+    qemu.kill("SIGKILL");
+    throw new Error(`console: ${tail(at("console.log"))}; qemu: ${tail(at("qemu.log"))}`, { cause: error });
+  }
+}
+
+async function switchOff({ qemu, agent, qmp }: Machine): Promise<void> {
+  if (qemu.exitCode === null && qemu.signalCode === null) {
+    const ended = once(qemu, "exit");
+    qemu.kill("SIGKILL");
+    await ended;
+  }
+  qmp.close();
+  agent.close();
 }
 
 /** Asks again and again until `wanted` holds. Gives whether it did, within the time. */
@@ -139,7 +174,12 @@ function overlay(backing: string, path: string): void {
   if (ran.status !== 0) throw new Error(`qemu-img: ${ran.stderr}`);
 }
 
-function startQemu(parts: GuestParts, at: (name: string) => string, disk: string): ChildProcess {
+function startQemu(
+  parts: GuestParts,
+  at: (name: string) => string,
+  disk: string,
+  append: string,
+): ChildProcess {
   const card = (name: string, mac: string) => [
     "-netdev",
     `stream,id=${name},server=off,addr.type=unix,addr.path=${at(name)}`,
@@ -167,7 +207,7 @@ function startQemu(parts: GuestParts, at: (name: string) => string, disk: string
     "-initrd",
     parts.image.initrd,
     "-append",
-    APPEND,
+    `${APPEND} ${append}`.trim(),
     "-drive",
     `file=${disk},if=none,id=root,format=qcow2,cache=unsafe,discard=unmap`,
     "-device",
@@ -179,7 +219,9 @@ function startQemu(parts: GuestParts, at: (name: string) => string, disk: string
     "-device",
     "virtio-rng-pci",
     "-device",
-    "qemu-xhci,id=xhci",
+    "qemu-xhci,id=xhci,p2=12,p3=12", // at the last free port qemu would put a hub between
+    "-device",
+    `usb-kbd,id=operator,bus=xhci.0,port=1,serial=${OPERATOR}`,
     "-device",
     "virtio-serial-pci",
     "-chardev",

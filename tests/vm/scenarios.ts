@@ -1,9 +1,16 @@
 import { airgapOverReboot, changedLog, lockdownOverReboot, powerCut } from "./scenarios/boots.ts";
 import { brokenConfiguration, clock, crashLoop, hang, kill, stop, upgrade } from "./scenarios/crashes.ts";
 import { evidence } from "./scenarios/evidence.ts";
+import { bootParameter, firstStart, release } from "./scenarios/hold.ts";
 import { keyboards } from "./scenarios/keyboards.ts";
+import { selftest } from "./scenarios/selftest.ts";
 import { usb } from "./scenarios/usb.ts";
+import { usbModes } from "./scenarios/usb-modes.ts";
+import { usbStops } from "./scenarios/usb-stops.ts";
 import type { Stage } from "./stage.ts";
+
+/** Where a guest begins, by its name: the daemon as it is after its first start, in shadow; else enforcing. */
+export const BEGINNINGS: Readonly<Record<string, "shadow" | "enforcing">> = { first: "shadow" };
 
 /**
  * Scenarios of one guest run in this order, guests side by side. Each guest goes on from the installed daemon, in
@@ -17,6 +24,10 @@ export type Scenario = {
 };
 
 export const SCENARIOS: readonly Scenario[] = [
+  { name: "usb", guest: "usb", title: "USB devices of every kind", run: usb },
+  { name: "usb-stops", guest: "usb", title: "USB without a daemon; a window that closes", run: usbStops },
+  { name: "usb-modes", guest: "usb", title: "USB in every mode, over a reboot", run: usbModes },
+  { name: "usb-evidence", guest: "usb", title: "what is left behind", run: evidence },
   {
     name: "airgap",
     guest: "boots",
@@ -34,8 +45,17 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: "clock", guest: "crashes", title: "the clock is moved", run: clock },
   { name: "config", guest: "crashes", title: "a broken configuration", run: brokenConfiguration },
   { name: "crash-loop", guest: "crashes", title: "a crash loop, and the last resort", run: crashLoop },
-  { name: "usb", guest: "crashes", title: "USB, plugged and unplugged; leaves LOCKDOWN", run: usb },
   { name: "crashes-evidence", guest: "crashes", title: "what is left behind", run: evidence },
+  { name: "first-start", guest: "first", title: "a first start in shadow; leaves AIRGAP", run: firstStart },
+  {
+    name: "selftest",
+    guest: "first",
+    title: "self-tests in AIRGAP and RESTRICTED; leaves AIRGAP",
+    run: selftest,
+  },
+  { name: "boot-parameter", guest: "first", title: "boundary.release=1; leaves AIRGAP", run: bootParameter },
+  { name: "release", guest: "first", title: "a released host", run: release },
+  { name: "first-evidence", guest: "first", title: "what is left behind", run: evidence },
   {
     name: "keyboards",
     guest: "keyboards",

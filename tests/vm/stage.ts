@@ -10,8 +10,10 @@ export type Stage = {
   readonly note: Report["note"];
   /** boundaryctl, as the operator olga. */
   ctl(...args: readonly string[]): Promise<Ran>;
-  /** `ceremony begin` by olga on a terminal; she reads the code off the screen and types it. */
-  ceremony(reason: string): Promise<Ran>;
+  /** `ceremony begin` (or `release`) by olga on a terminal; she reads the code off the screen and types it. */
+  ceremony(reason: string, verb?: "ceremony begin" | "release"): Promise<Ran>;
+  /** boundaryctl, as olga, on a terminal of her own. */
+  onTerminal(...args: readonly string[]): Promise<Ran>;
   status(): Promise<StatusShape>;
   /** The log's records of a kind, oldest first, over all boots. */
   records(kind: string): Promise<readonly LogLine[]>;
@@ -22,7 +24,12 @@ export type Stage = {
 };
 
 export type StatusShape = {
-  readonly mode: { readonly wanted: string; readonly applied: string | null; readonly cause: string };
+  readonly mode: {
+    readonly wanted: string;
+    readonly applied: string | null;
+    readonly cause: string;
+    readonly hold: string;
+  };
   readonly assurance: string;
   readonly frozen: string;
   readonly controls: readonly { readonly name: string; readonly state: string; readonly detail: string }[];
@@ -31,6 +38,8 @@ export type StatusShape = {
 export type LogLine = {
   readonly seq: number;
   readonly boot: string;
+  /** CLOCK_MONOTONIC, nanoseconds. */
+  readonly mono: string;
   readonly kind: string;
   readonly data: Readonly<Record<string, unknown>>;
 };
@@ -65,8 +74,12 @@ export function createStage(guest: Guest, report: Report): Stage {
     check: report.check,
     note: report.note,
     ctl,
-    ceremony: async (reason) => {
-      const line = `boundaryctl ceremony begin --reason ${quoted(reason)}`;
+    onTerminal: (...args) => {
+      const line = quoted(`boundaryctl ${args.map(quoted).join(" ")}`);
+      return guest.run(`script -qec "runuser -u olga -- sh -c ${line}" /dev/null </dev/null`, 240);
+    },
+    ceremony: async (reason, verb = "ceremony begin") => {
+      const line = `boundaryctl ${verb} --reason ${quoted(reason)}`;
       await guest.ok(
         `install -m 0755 /dev/null /run/ceremony && cat >/run/ceremony <<'END'\n${CEREMONY}\nEND`,
       );
