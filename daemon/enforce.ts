@@ -6,6 +6,7 @@ import type { Hold } from "./core/hold.ts";
 import type { Mode } from "./core/mode.ts";
 import { renderHeartbeat, renderRelease, renderRules } from "./core/nft.ts";
 import { type Comparison, compareRules } from "./core/nft-compare.ts";
+import { nextGeneration } from "./core/nft-generation.ts";
 import { type Listing, parseListings, parseRendered } from "./core/nft-listing.ts";
 import { createMarks } from "./core/nft-marks.ts";
 import type { DeadMan } from "./core/nft-script.ts";
@@ -42,7 +43,9 @@ export type Enforcer = {
   /** The same rules without the dead-man: for a clean stop, after which nobody renews. */
   settle(mode: Mode, how?: How): Applied;
   /**
-   * Renews the dead-man, if the rules are still what the last `apply` confirmed; otherwise leaves it to run out.
+   * Renews the dead-man, if the rules are still what the last `apply` confirmed; otherwise leaves it to run out. They
+   * are listed and compared where somebody's transaction has come since the last look (`Firewall.generation`), where
+   * that cannot be told, and every `compareEvery` heartbeats.
    * Call only while the confirmed mode is the wanted one.
    */
   heartbeat(): Heartbeat;
@@ -65,6 +68,8 @@ type Settings = {
   /** How long traffic lives without a heartbeat. */
   readonly timeoutMs: number;
   readonly surroundings: Surroundings;
+  /** Every so many heartbeats compare in full, whatever the generation says. */
+  readonly compareEvery?: number;
 };
 
 type Order = { readonly mode: Mode; readonly dead: DeadMan; readonly how: How };
@@ -76,18 +81,24 @@ type Confirmed = {
 };
 
 const FIRM: How = { hold: "enforcing", keep: null };
-const NOWHERE: Around = { links: [], cgroups: new Map() };
+const NOWHERE: Around = { links: [], numbers: [], cgroups: new Map() };
+const COMPARE_EVERY = 20;
 /** Scripts kept; links that come and go make new ones. */
 const MOST_RENDERED = 32;
 
-export function createEnforcer({ firewall, network, timeoutMs, surroundings }: Settings): Enforcer {
+export function createEnforcer(settings: Settings): Enforcer {
+  const { firewall, network, timeoutMs, surroundings, compareEvery = COMPARE_EVERY } = settings;
   if (firewall === null) return OBSERVER;
   let confirmed: Confirmed | null = null;
+  // the generation at which the kernel held what is confirmed, and heartbeats that took its word since; null: not known
+  let compared: { readonly generation: number; readonly beats: number } | null = null;
   const rendered = new Map<string, Rendered>();
   const marks = createMarks(() => randomBytes(16).toString("hex"));
 
   const load = (order: Order): Applied => {
-    confirmed = null; // whatever happens below, the old rules are not what we want any more
+    // whatever happens below, the old rules are not what we want any more
+    confirmed = null;
+    compared = null;
     try {
       confirmed = order.how.hold === "released" ? release(order) : bring(order);
       return { ok: true, how: order.how.hold === "enforcing" ? "kernel" : "observed" };
@@ -120,8 +131,53 @@ export function createEnforcer({ firewall, network, timeoutMs, surroundings }: S
   };
   const transact = (script: string, wanted: readonly Listing[]) => {
     firewall.run(marks.mark(script));
-    const result = compareRules(wanted, read(firewall));
+    const result = compare(wanted, false);
     if (!result.same) throw new Error(`read back ${result.what}: ${result.detail}`);
+  };
+  /** The generation before the listing: what comes between the two is then one transaction too many. */
+  const compare = (wanted: readonly Listing[], moved: boolean): Comparison => {
+    compared = null;
+    const generation = generationOf(firewall);
+    const result = compareRules(wanted, read(firewall), moved);
+    // links that went left no generation: what holds while they move is not what holds when they have come to rest
+    if (result.same && !moved && generation !== null) compared = { generation, beats: 0 };
+    return result;
+  };
+  /** Whether the kernel must hold what was compared: no transaction, no link or cgroup has come or gone since. */
+  const isAsCompared = (): boolean => {
+    if (confirmed === null || compared === null || compared.beats >= compareEvery - 1) return false;
+    try {
+      return generationOf(firewall) === compared.generation && !isMoved(confirmed);
+    } catch {
+      return false;
+    }
+  };
+  /** Our own transaction is one: one more than that is somebody else's. */
+  const renew = (families: readonly ("inet" | "arp")[]): Heartbeat => {
+    const before = compared;
+    compared = null;
+    try {
+      firewall.run(marks.mark(renderHeartbeat(timeoutMs, families)));
+      const now = generationOf(firewall);
+      if (before !== null && now === nextGeneration(before.generation))
+        compared = { generation: now, beats: before.beats };
+      return { ok: true };
+    } catch (error) {
+      return { ok: false, what: "failed", detail: renderErrorChain(error) };
+    }
+  };
+  /** null: it holds; what a heartbeat says otherwise. */
+  const verify = (): Heartbeat | null => {
+    if (isAsCompared() && compared !== null) {
+      compared = { ...compared, beats: compared.beats + 1 };
+      return null;
+    }
+    const result = check();
+    if (result === null) return { ok: false, what: "failed", detail: "no rules have been confirmed" };
+    if (!result.same) return { ok: false, what: result.what, detail: result.detail };
+    const again = refresh();
+    if (again === null) return null;
+    return again.ok ? { ok: true } : { ok: false, what: "failed", detail: again.why };
   };
   /** Kept: a long deny list takes milliseconds to render. */
   const renderedFor = (order: Order, around: Around, without: Without): Rendered => {
@@ -139,7 +195,7 @@ export function createEnforcer({ firewall, network, timeoutMs, surroundings }: S
   const check = (): Comparison | null => {
     if (confirmed === null) return null;
     try {
-      return compareRules(confirmed.wanted, read(firewall), isMoved(confirmed));
+      return compare(confirmed.wanted, isMoved(confirmed));
     } catch (error) {
       // what cannot be read is not what we confirmed
       return { same: false, what: "differs", detail: renderErrorChain(error) };
@@ -169,14 +225,10 @@ export function createEnforcer({ firewall, network, timeoutMs, surroundings }: S
       }
     },
     heartbeat: () => {
-      const result = check();
-      if (result === null) return { ok: false, what: "failed", detail: "no rules have been confirmed" };
-      if (!result.same) return { ok: false, what: result.what, detail: result.detail };
-      const again = refresh();
-      if (again !== null) return again.ok ? { ok: true } : { ok: false, what: "failed", detail: again.why };
+      const told = verify();
+      if (told !== null) return told;
       const families = aliveFamilies(confirmed?.wanted ?? []);
-      if (families.length === 0) return { ok: true };
-      return renew(firewall, marks.mark(renderHeartbeat(timeoutMs, families)));
+      return families.length === 0 ? { ok: true } : renew(families);
     },
   };
 }
@@ -230,15 +282,15 @@ function aliveFamilies(tables: readonly Listing[]): readonly ("inet" | "arp")[] 
   );
 }
 
-function read(firewall: Firewall): readonly Listing[] {
-  return parseListings(firewall.list());
+/** What fails is not known, and costs a comparison. */
+function generationOf(firewall: Firewall): number | null {
+  try {
+    return firewall.generation();
+  } catch {
+    return null;
+  }
 }
 
-function renew(firewall: Firewall, script: string): Heartbeat {
-  try {
-    firewall.run(script);
-    return { ok: true };
-  } catch (error) {
-    return { ok: false, what: "failed", detail: renderErrorChain(error) };
-  }
+function read(firewall: Firewall): readonly Listing[] {
+  return parseListings(firewall.list());
 }

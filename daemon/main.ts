@@ -130,6 +130,8 @@ const MAX_HASH_BYTES = 64 * 1024 * 1024;
 /** Of lines of the audit stream in one reply, which has to fit into a frame with all that is around them. */
 const MAX_LINES_BYTES = 60 * 1024;
 const STREAM_STOP_MS = 2_000;
+/** The kernel's rules are listed and compared at least this often. */
+const COMPARE_EVERY_MS = 10_000;
 const PROBE_DEADLINE_MS = 5_000;
 const MILLION = 1_000_000;
 /** Another daemon has the socket or the log: the kernel's rules are its own, and not ours to close. */
@@ -650,6 +652,7 @@ function openKernel({ config, switches }: Pick<Setup, "config" | "switches">): O
     network: config.network,
     timeoutMs: config.enforcement.deadManMs,
     surroundings,
+    compareEvery: Math.max(1, Math.round(COMPARE_EVERY_MS / config.enforcement.heartbeatMs)),
   });
   return { enforcer, obstacles, via: usable?.via ?? "" };
 }

@@ -84,12 +84,19 @@ export interface Firewall {
   run(script: string): void;
   /** Every table called boundary in the families inet, arp and netdev, one after the other; "" when there is none. */
   list(): string;
+  /**
+   * The kernel's count of the transactions that changed rules in this network namespace, ours or anybody's: while it is
+   * the same, no transaction has changed anything. null: not to be had.
+   */
+  generation(): number | null;
 }
 
-/** What rules name besides addresses, as it is at this moment. Both may throw, and then nothing is known. */
+/** What rules name besides addresses, as it is at this moment. Each may throw, and then nothing is known. */
 export interface Surroundings {
   /** Every link of our network namespace, loopback among them. */
   links(): readonly string[];
+  /** The kernel's number of a link: another link that took its name has another one. 0: there is none. */
+  linkNumber(name: string): number;
   /** Something that tells a cgroup (v2, path below /sys/fs/cgroup) from a later one of that path; null: there is none. */
   cgroup(path: string): string | null;
   /** Whether cgroup v2 is where nft looks for it. */

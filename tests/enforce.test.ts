@@ -1,16 +1,19 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { MODES } from "../daemon/core/mode.ts";
 import { createEnforcer } from "../daemon/enforce.ts";
+import type { Surroundings } from "../daemon/ports.ts";
 import { type Behaviour, FakeFirewall } from "./support/fake-firewall.ts";
 import { fakeSurroundings } from "./support/surroundings.ts";
 
 const network = { trustedInterfaces: ["wg0"], deny: ["192.0.2.0/24"], allow: [] };
 
-function setUp() {
+function setUp(settings: { compareEvery?: number; surroundings?: Surroundings } = {}) {
   const firewall = new FakeFirewall();
+  const surroundings = fakeSurroundings();
   return {
     firewall,
-    enforcer: createEnforcer({ firewall, network, timeoutMs: 2_000, surroundings: fakeSurroundings() }),
+    enforcer: createEnforcer({ firewall, network, timeoutMs: 2_000, surroundings, ...settings }),
   };
 }
 
@@ -89,6 +92,122 @@ describe("heartbeat and check", () => {
     const { enforcer } = setUp();
     expect(enforcer.check()).toBeNull();
     expect(enforcer.heartbeat()).toMatchObject({ ok: false });
+  });
+});
+
+describe("what a heartbeat takes the kernel's word for", () => {
+  const beat = ({ enforcer }: ReturnType<typeof setUp>) => expect(enforcer.heartbeat()).toEqual({ ok: true });
+  const listings = (host: ReturnType<typeof setUp>, act: () => void): number => {
+    const before = host.firewall.listed;
+    act();
+    return host.firewall.listed - before;
+  };
+
+  test("while no transaction has come but ours, nothing is listed until the full comparison is due", () => {
+    const host = setUp({ compareEvery: 5 });
+    host.enforcer.apply("AIRGAP");
+    const counts = Array.from({ length: 15 }, () => listings(host, () => beat(host)));
+    expect(counts).toEqual([0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]);
+  });
+
+  test("a transaction elsewhere costs one comparison", () => {
+    const host = setUp();
+    host.enforcer.apply("AIRGAP");
+    host.firewall.elsewhere();
+    expect(listings(host, () => beat(host))).toBe(1);
+    expect(listings(host, () => beat(host))).toBe(0);
+  });
+
+  test.each(["before", "after"] as const)("one that comes %s our renewal, within it, does too", (when) => {
+    const host = setUp();
+    host.enforcer.apply("AIRGAP");
+    const run = host.firewall.run.bind(host.firewall);
+    host.firewall.run = (script) => {
+      if (when === "before") host.firewall.elsewhere();
+      run(script);
+      if (when === "after") host.firewall.elsewhere();
+    };
+    expect(listings(host, () => beat(host))).toBe(0);
+    host.firewall.run = run;
+    expect(listings(host, () => beat(host))).toBe(1);
+    expect(listings(host, () => beat(host))).toBe(0);
+  });
+
+  test("one that comes between the generation and the listing is not taken for compared", () => {
+    const host = setUp();
+    host.enforcer.apply("AIRGAP");
+    const list = host.firewall.list.bind(host.firewall);
+    host.firewall.list = () => {
+      host.firewall.elsewhere();
+      return list();
+    };
+    host.enforcer.check();
+    host.firewall.list = list;
+    expect(listings(host, () => beat(host))).toBe(1);
+  });
+
+  test("a renewal that failed proves nothing", () => {
+    const host = setUp();
+    host.enforcer.apply("AIRGAP");
+    host.firewall.behaviour = "refuses";
+    expect(host.enforcer.heartbeat()).toMatchObject({ ok: false, what: "failed" });
+    host.firewall.behaviour = "works";
+    expect(listings(host, () => beat(host))).toBe(1);
+  });
+
+  test.each(["unknown", "failing"] as const)("a generation that is %s compares every time", (is) => {
+    const host = setUp();
+    host.firewall.generationIs = is;
+    host.enforcer.apply("AIRGAP");
+    for (let i = 0; i < 3; i++) expect(listings(host, () => beat(host))).toBe(1);
+    host.firewall.generationIs = "counted";
+    expect(listings(host, () => beat(host))).toBe(1);
+    host.firewall.generationIs = is;
+    expect(listings(host, () => beat(host))).toBe(1);
+  });
+
+  test("links that move are compared, and loaded anew, though no transaction came", () => {
+    const links = ["lo", "eth0"];
+    const host = setUp({ surroundings: { ...fakeSurroundings(links) } });
+    host.enforcer.apply("AIRGAP");
+    links.push("usb0");
+    expect(listings(host, () => beat(host))).toBeGreaterThan(0);
+    expect(host.firewall.table).toContain('"usb0"');
+  });
+
+  test("another link of the same name too", () => {
+    let number = 2;
+    const host = setUp({ surroundings: { ...fakeSurroundings(), linkNumber: () => number } });
+    host.enforcer.apply("AIRGAP");
+    number = 7;
+    const loads = host.firewall.scripts.length;
+    expect(listings(host, () => beat(host))).toBeGreaterThan(0);
+    expect(
+      host.firewall.scripts.slice(loads).some((script) => script.includes("table inet boundary {")),
+    ).toBe(true);
+  });
+
+  test("whatever happens between two heartbeats, a foreign change is told by the next one", () => {
+    const act = fc.constantFrom("beat", "elsewhere", "check", "apply", "wouldBlock", "unknown", "counted");
+    fc.assert(
+      fc.property(fc.array(act, { maxLength: 40 }), fc.constantFrom(...MODES), (acts, mode) => {
+        const host = setUp({ compareEvery: 1_000 });
+        const { firewall, enforcer } = host;
+        enforcer.apply(mode);
+        for (const one of acts) {
+          if (one === "beat") beat(host);
+          else if (one === "elsewhere") firewall.elsewhere();
+          else if (one === "check") enforcer.check();
+          else if (one === "apply") enforcer.apply(mode);
+          else if (one === "wouldBlock") enforcer.wouldBlock();
+          else firewall.generationIs = one;
+        }
+        firewall.table = firewall.table?.replace("chain mode_in {", "chain mode_in {\naccept") ?? "";
+        const scripts = firewall.scripts.length;
+        expect(enforcer.heartbeat()).toMatchObject({ ok: false, what: "differs" });
+        expect(firewall.scripts).toHaveLength(scripts);
+      }),
+    );
   });
 });
 

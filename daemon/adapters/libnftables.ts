@@ -1,6 +1,7 @@
 import koffi from "koffi";
 import { listTables, type NftAnswer, required } from "../core/nft-tables.ts";
 import type { Firewall } from "../ports.ts";
+import { openGeneration } from "./nft-generation.ts";
 
 /**
  * The packet filter through libnftables.so.1 in this process (its network namespace). One context, kept for good; calls
@@ -13,6 +14,7 @@ export function openLibnftables(): Firewall | { readonly unavailable: string } {
       via: "libnftables",
       run: (script) => void required(command(script), "loading rules"),
       list: () => listTables(command),
+      generation: openGeneration(),
     };
   } catch (error) {
     return { unavailable: `libnftables.so.1: ${error instanceof Error ? error.message : String(error)}` };

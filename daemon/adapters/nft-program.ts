@@ -1,6 +1,7 @@
 import { BoundaryError } from "../core/errors.ts";
 import { listTables, type NftAnswer, required } from "../core/nft-tables.ts";
 import type { Firewall } from "../ports.ts";
+import { openGeneration } from "./nft-generation.ts";
 import { findProgram, type RunResult, runSync } from "./run.ts";
 
 const DEADLINE_MS = 5_000;
@@ -16,6 +17,7 @@ export function openNftProgram(): Firewall | { readonly unavailable: string } {
     via: "nft",
     run: (script) => void required(nft(script), "loading rules"),
     list: () => listTables(nft),
+    generation: openGeneration(),
   };
 }
 

@@ -6,6 +6,8 @@ import type { Posture } from "./posture.ts";
 /** What the rules of a mode name besides addresses: it has to be there when they are loaded. */
 export type Around = {
   readonly links: readonly string[];
+  /** The kernel's number of each: rules lose a link that went, also when another one of its name has come since. */
+  readonly numbers: readonly number[];
   /** By path below /sys/fs/cgroup: its id, or null where there is none. */
   readonly cgroups: ReadonlyMap<string, string | null>;
 };
@@ -19,12 +21,18 @@ const PLAIN_LINK = /^[A-Za-z0-9_.@-]{1,15}$/;
 export function lookAround(
   posture: Posture,
   network: Network,
-  look: { readonly links: () => readonly string[]; readonly cgroup: (path: string) => string | null },
+  look: {
+    readonly links: () => readonly string[];
+    readonly linkNumber: (name: string) => number;
+    readonly cgroup: (path: string) => string | null;
+  },
 ): Around {
   const closed = isLinkClosed(posture);
   const paths = posture.network === "as-host" ? [] : cgroupsOf([...network.deny, ...network.allow]);
+  const links = closed ? look.links().toSorted() : [];
   return {
-    links: closed ? look.links().toSorted() : [],
+    links,
+    numbers: links.map(look.linkNumber),
     cgroups: new Map(paths.map((path) => [path, look.cgroup(path)])),
   };
 }
@@ -36,8 +44,8 @@ export function cgroupsOf(entries: readonly NetEntryInput[]): readonly string[] 
 }
 
 /** Equal while the rules can be the same. */
-export function aroundKey({ links, cgroups }: Around): string {
-  return JSON.stringify([links, [...cgroups]]);
+export function aroundKey({ links, numbers, cgroups }: Around): string {
+  return JSON.stringify([links, numbers, [...cgroups]]);
 }
 
 /** The links that rules can name. */

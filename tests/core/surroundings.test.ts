@@ -32,19 +32,35 @@ describe("parseLinks", () => {
 });
 
 describe("lookAround", () => {
-  const look = { links: () => ["lo", "eth0"], cgroup: (path: string) => (path === "a" ? "7" : null) };
+  const look = {
+    links: () => ["lo", "eth0"],
+    linkNumber: (name: string) => name.length,
+    cgroup: (path: string) => (path === "a" ? "7" : null),
+  };
 
   test("looks at links only where they are closed, at cgroups only where lists count", () => {
     const lists = { ...none, deny: [{ cgroup: "a" }], allow: [{ cgroup: "b" }, "10.0.0.1"] };
     expect(lookAround(posture("TRUSTED"), lists, look)).toEqual({
       links: [],
+      numbers: [],
       cgroups: new Map([
         ["a", "7"],
         ["b", null],
       ]),
     });
     expect(lookAround(posture("AIRGAP"), none, look).links).toEqual(["eth0", "lo"]);
-    expect(lookAround(posture("OPEN"), lists, look)).toEqual({ links: [], cgroups: new Map() });
+    expect(lookAround(posture("OPEN"), lists, look)).toEqual({
+      links: [],
+      numbers: [],
+      cgroups: new Map(),
+    });
+  });
+
+  test("another link of the same name is another link", () => {
+    const as = (number: number) =>
+      aroundKey(lookAround(posture("AIRGAP"), none, { ...look, linkNumber: () => number }));
+    expect(as(2)).toBe(as(2));
+    expect(as(2)).not.toBe(as(3));
   });
 
   test("another cgroup of the same path is another place", () => {
@@ -66,6 +82,7 @@ describe("presentLists", () => {
     };
     const around = {
       links: [],
+      numbers: [],
       cgroups: new Map([
         ["there", "7"],
         ["gone", null],
@@ -78,7 +95,7 @@ describe("presentLists", () => {
   });
 
   test("a link whose name could end a rule is not named in one, and that is said", () => {
-    const around = { links: ["eth0", 'x";drop', "a b"], cgroups: new Map() };
+    const around = { links: ["eth0", 'x";drop', "a b"], numbers: [2, 3, 4], cgroups: new Map() };
     expect(plainLinks(around)).toEqual(["eth0"]);
     expect(presentLists(none, around).left).toHaveLength(2);
   });

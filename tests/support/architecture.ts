@@ -150,6 +150,7 @@ export const TABLE: readonly Row[] = [
       },
       { what: "daemon/adapters/file-reserve.ts", why: "room behind a file's end, in one place" },
       { what: "daemon/adapters/garbage.ts", why: "the inspector is used in one place" },
+      { what: "daemon/adapters/nft-generation.ts", why: "both ways to nft ask the kernel the same" },
       { what: "daemon/adapters/input-poll.ts", why: "waiting for input devices, in one place" },
       { what: "koffi", why: "kernel calls and libnftables, which Node has not" },
       { what: "chokidar", why: "file events" },

@@ -11,11 +11,25 @@ export type Behaviour = "works" | "refuses" | "fails-after" | "half" | "lies";
 export class FakeFirewall implements Firewall {
   readonly via = "nft";
   behaviour: Behaviour = "works";
-  /** Our tables, one after the other; null: none. Tests change it to play somebody else. */
-  table: string | null = null;
+  /** Set to make `generation` fail, or say that it does not know. */
+  generationIs: "counted" | "unknown" | "failing" = "counted";
+  /** How often the tables were listed. */
+  listed = 0;
   /** Set to make `list` fail. */
   listFails = false;
   readonly scripts: string[] = [];
+  #table: string | null = null;
+  #generation = 1;
+
+  /** Our tables, one after the other; null: none. Tests change it to play somebody else. */
+  get table(): string | null {
+    return this.#table;
+  }
+
+  set table(table: string | null) {
+    this.#table = table;
+    this.#generation += 1;
+  }
 
   run(script: string): void {
     this.scripts.push(script);
@@ -25,7 +39,18 @@ export class FakeFirewall implements Firewall {
     if (this.behaviour === "fails-after") throw this.failure("loading rules");
   }
 
+  /** A transaction that changes nothing of ours. */
+  elsewhere(): void {
+    this.#generation += 1;
+  }
+
+  generation(): number | null {
+    if (this.generationIs === "failing") throw this.failure("reading the generation");
+    return this.generationIs === "counted" ? this.#generation : null;
+  }
+
   list(): string {
+    this.listed += 1;
     if (this.listFails) throw this.failure("listing our tables");
     return this.table ?? "";
   }
@@ -43,6 +68,7 @@ export class FakeFirewall implements Firewall {
     if (start <= 0) {
       // a heartbeat: as in the kernel, it fails where there is no such set
       if (!this.table?.includes("set alive {")) throw this.failure("renewing the dead-man");
+      this.#generation += 1;
       return;
     }
     const table = script.slice(start);

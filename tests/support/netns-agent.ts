@@ -37,6 +37,7 @@ let enforcer: Enforcer | null = null;
 let flooding: { readonly count: { tried: number; sent: number }; readonly end: () => unknown } | null = null;
 const LEAK = Buffer.from("leak");
 let watch: SignalSource | null = null;
+let listed = 0;
 
 type Family = 4 | 6;
 type RawPacket = { fd: number; family: Family; to: string; kind: PacketKind; token: string };
@@ -168,7 +169,12 @@ const ACTIONS = {
   enforce: (settings: { network: Config["network"]; timeoutMs: number; via?: "nft" }) => {
     const firewall = settings.via === "nft" ? openNftProgram() : openLibnftables();
     if ("unavailable" in firewall) throw new Error(firewall.unavailable);
-    enforcer = createEnforcer({ firewall, ...settings, surroundings: createSurroundings() });
+    const list = () => {
+      listed += 1;
+      return firewall.list();
+    };
+    const counting = { ...firewall, list };
+    enforcer = createEnforcer({ firewall: counting, ...settings, surroundings: createSurroundings() });
     return firewall.via;
   },
   apply: ({ mode, how }: { mode: Mode; how?: How }) => enforcer?.apply(mode, how),
@@ -178,6 +184,12 @@ const ACTIONS = {
   wouldBlock: () => enforcer?.wouldBlock(),
   heartbeat: () => enforcer?.heartbeat(),
   check: () => enforcer?.check(),
+  /** How often the rules were listed since the last call. */
+  listed: () => {
+    const count = listed;
+    listed = 0;
+    return count;
+  },
 
   watch: async () => {
     watch = createRulesWatch({

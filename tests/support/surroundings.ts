@@ -5,5 +5,10 @@ export function fakeSurroundings(
   links: readonly string[] = ["lo", "eth0"],
   cgroups: Readonly<Record<string, string>> = {},
 ): Surroundings {
-  return { links: () => links, cgroup: (path) => cgroups[path] ?? null, hasCgroups: () => true };
+  return {
+    links: () => links,
+    linkNumber: (name) => links.indexOf(name) + 1,
+    cgroup: (path) => cgroups[path] ?? null,
+    hasCgroups: () => true,
+  };
 }
