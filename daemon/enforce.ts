@@ -4,8 +4,9 @@ import { renderErrorChain } from "./core/errors.ts";
 import type { Flow } from "./core/flow.ts";
 import type { Hold } from "./core/hold.ts";
 import type { Mode } from "./core/mode.ts";
-import { renderHeartbeat, renderRelease, renderRules } from "./core/nft.ts";
+import { FAMILIES, type Family, renderHeartbeat, renderRelease, renderRules } from "./core/nft.ts";
 import { type Comparison, compareRules } from "./core/nft-compare.ts";
+import { FALLBACKS, familiesOf, NOTHING, type Without } from "./core/nft-fallback.ts";
 import { nextGeneration } from "./core/nft-generation.ts";
 import { type Listing, parseListings, parseRendered } from "./core/nft-listing.ts";
 import { createMarks } from "./core/nft-marks.ts";
@@ -107,19 +108,21 @@ export function createEnforcer(settings: Settings): Enforcer {
     }
   };
   const release = (order: Order): Confirmed => {
-    transact(renderRelease(), []);
+    try {
+      transact(renderRelease(), []);
+    } catch {
+      // a kernel that has not all the families refuses to be told of them
+      transact(renderRelease(there(firewall)), []);
+    }
     return { order, wanted: [], around: aroundKey(NOWHERE), left: [] };
   };
-  /**
-   * As asked; where nft refuses that, closed all the same. A link or a cgroup may go between the look and the load: so it
-   * looks anew. An entry that lets through must not hold up a mode that closes, nor must a kernel without ARP tables.
-   */
+  /** As asked; where nft refuses that, closed all the same (`FALLBACKS`). Throws what was said to the first. */
   const bring = (order: Order): Confirmed => {
     let first: unknown = null;
     let around = NOWHERE;
-    for (const without of [NOTHING, ALLOW, ALL_BUT_INET]) {
+    for (const without of FALLBACKS) {
       try {
-        if (!without.below) around = lookAround(posture(order.mode), network, surroundings);
+        if (!without.links) around = lookAround(posture(order.mode), network, surroundings);
         const { script, wanted, left } = renderedFor(order, around, without);
         transact(script, wanted);
         return { order, wanted, around: aroundKey(around), left };
@@ -181,11 +184,12 @@ export function createEnforcer(settings: Settings): Enforcer {
   };
   /** Kept: a long deny list takes milliseconds to render. */
   const renderedFor = (order: Order, around: Around, without: Without): Rendered => {
-    const key = JSON.stringify([order, aroundKey(around), without]);
+    const old = without === NOTHING ? FAMILIES : there(firewall);
+    const key = JSON.stringify([order, aroundKey(around), without, old]);
     const before = rendered.get(key);
     if (before !== undefined) return before;
     if (rendered.size >= MOST_RENDERED) rendered.clear();
-    const made = render(order, network, around, without);
+    const made = render(order, network, around, { without, old });
     rendered.set(key, made);
     return made;
   };
@@ -251,27 +255,23 @@ type Rendered = {
   readonly left: readonly string[];
 };
 
-/** What is left out because nft refused the rules with it. */
-type Without = { readonly allow: boolean; readonly below: boolean };
-const NOTHING: Without = { allow: false, below: false };
-const ALLOW: Without = { allow: true, below: false };
-const ALL_BUT_INET: Without = { allow: true, below: true };
-
 function render(
   { mode, dead, how }: Order,
   network: Config["network"],
   around: Around,
-  without: Without,
+  { without, old }: { readonly without: Without; readonly old: readonly Family[] },
 ): Rendered {
   const present = presentLists(network, around);
   const lists = without.allow ? { ...present.network, allow: [] } : present.network;
   const hold = how.hold === "shadow" ? "shadow" : "enforcing";
-  const extra = { keep: how.keep, hold, links: plainLinks(around), onlyInet: without.below } as const;
+  const tables = { families: familiesOf(without), there: old };
+  const extra = { keep: how.keep, hold, links: plainLinks(around), ...tables } as const;
   const script = renderRules(posture(mode), lists, dead, extra);
   const left = [
     ...present.left,
     ...(without.allow && network.allow.length > 0 ? ["network.allow: nft refused the rules with it"] : []),
-    ...(without.below ? ["ARP and the links: nft refused the rules with them"] : []),
+    ...(without.arp ? ["ARP: nft refused the rules with it"] : []),
+    ...(without.links ? ["the links: nft refused the rules with them"] : []),
   ];
   return { script, wanted: parseRendered(script), left };
 }
@@ -288,6 +288,16 @@ function generationOf(firewall: Firewall): number | null {
     return firewall.generation();
   } catch {
     return null;
+  }
+}
+
+/** In which families the kernel has a table of ours. None where that cannot be read: then nothing can be confirmed either. */
+function there(firewall: Firewall): readonly Family[] {
+  try {
+    const found = read(firewall);
+    return FAMILIES.filter((family) => found.some((table) => table.family === family));
+  } catch {
+    return [];
   }
 }
 

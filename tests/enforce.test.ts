@@ -299,7 +299,7 @@ describe("what comes and goes", () => {
     [
       "anything below IP",
       (script: string) => script.includes("table arp"),
-      ["network.allow: nft refused the rules with it", "ARP and the links: nft refused the rules with them"],
+      ["ARP: nft refused the rules with it", "the links: nft refused the rules with them"],
     ],
   ])("%s that nft refuses holds up no mode, and is told", (_, refuses, left) => {
     const firewall = new FakeFirewall();
@@ -316,6 +316,20 @@ describe("what comes and goes", () => {
     });
     expect(enforcer.apply("TRUSTED")).toEqual({ ok: true, how: "kernel" });
     expect(enforcer.leftOut()).toEqual(left);
+  });
+
+  test("a kernel without ARP and netdev tables gets every mode, and its release", () => {
+    const firewall = new FakeFirewall();
+    const run = firewall.run.bind(firewall);
+    firewall.run = (script) => {
+      if (/ (arp|netdev) boundary/.test(script)) throw new Error("Operation not supported");
+      run(script);
+    };
+    const surroundings = fakeSurroundings();
+    const enforcer = createEnforcer({ firewall, network, timeoutMs: 2_000, surroundings });
+    for (const mode of MODES) expect(enforcer.apply(mode)).toEqual({ ok: true, how: "kernel" });
+    expect(enforcer.apply("OPEN", { hold: "released", keep: null })).toEqual({ ok: true, how: "observed" });
+    expect(firewall.table).toBeNull();
   });
 
   test("a look that fails holds up no mode either", () => {

@@ -27,12 +27,15 @@ export type Extra = {
   readonly hold: Firmness;
   /** The links that are there: where a mode closes them, each is named. */
   readonly links: readonly string[];
-  /** Nothing but the inet table, where the kernel has no others. */
-  readonly onlyInet?: boolean;
+  /** In which families there is to be a table: in all, where nothing is said; in inet always. */
+  readonly families?: readonly Family[];
+  /** In which there may be one that has to go. To a kernel that has not all families, only those that it has may be named. */
+  readonly there?: readonly Family[];
 };
 
 /** The families in which there can be a table of ours. */
 export const FAMILIES = ["inet", "arp", "netdev"] as const;
+export type Family = (typeof FAMILIES)[number];
 
 const COUNTERS = ["refused_in", "refused_out", "refused_forward"];
 
@@ -74,19 +77,23 @@ export function renderRules(posture: Posture, network: Network, dead: DeadMan, e
     allow: entriesOf("allow", posture.network === "trusted-only" ? network.allow : []),
   };
   const below = { dead: rules.dead, flow: rules.flow, firmness: extra.hold, links: extra.links };
-  if (extra.onlyInet === true) return `${[...removal("inet"), ...renderInet(rules)].join("\n")}\n`;
+  const { families = FAMILIES, there = FAMILIES } = extra;
   const lines = [
-    ...FAMILIES.flatMap(removal),
+    ...goingFrom([...families, ...there]),
     ...renderInet(rules),
-    ...renderArp(posture, below),
-    ...renderNetdev(posture, below),
+    ...(families.includes("arp") ? renderArp(posture, below) : []),
+    ...(families.includes("netdev") ? renderNetdev(posture, below) : []),
   ];
   return `${lines.join("\n")}\n`;
 }
 
-/** Takes every table of ours away, in one transaction. */
-export function renderRelease(): string {
-  return `${FAMILIES.flatMap(removal).join("\n")}\n`;
+/** Takes our tables away, in one transaction; those of the families that may have one. */
+export function renderRelease(there: readonly Family[] = FAMILIES): string {
+  return `${goingFrom(there).join("\n")}\n`;
+}
+
+function goingFrom(families: readonly Family[]): readonly string[] {
+  return FAMILIES.filter((family) => family === "inet" || families.includes(family)).flatMap(removal);
 }
 
 /**
