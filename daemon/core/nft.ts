@@ -6,10 +6,10 @@ import { isAddressOnly, type NetEntry, readEntry } from "./net-entry.ts";
 import { arpElements, loopbackOf, renderArp, renderNetdev } from "./nft-link.ts";
 import {
   canAsk,
+  flowRules,
   type Hook,
   matchAnswer,
   matchEntry,
-  matchFlow,
   NEIGHBOURS,
   type Side,
   speaksOfIpv6,
@@ -225,7 +225,7 @@ function rulesIn(rules: Rules): string[] {
         ...denied("in", rules, refuse, "input"),
         "iifname @trusted accept",
         ...allowed("in", rules, "input"),
-        ...kept("in", rules),
+        ...kept("in", rules, refuse),
         refuse,
       ];
     case "loopback":
@@ -249,7 +249,7 @@ function rulesOut(rules: Rules, hook: "output" | "leaving"): string[] {
         ...denied("out", rules, refuse, hook),
         "oifname @trusted accept",
         ...allowed("out", rules, hook),
-        ...kept("out", rules),
+        ...kept("out", rules, refuse),
         refuse,
       ];
     case "loopback":
@@ -332,12 +332,12 @@ function differsWhenLeaving({ allow, deny, posture, flow }: Rules): boolean {
   );
 }
 
-function kept(side: Side, { flow }: Rules): string[] {
+function kept(side: Side, { flow }: Rules, refuse: string): string[] {
   if (flow === null) return [];
   const neighbours = flow.family === 6 ? [`${NEIGHBOURS} accept`] : [];
-  return [`${matchFlow(flow, side)} accept`, ...neighbours];
+  return [...flowRules(flow, side, refuse), ...neighbours];
 }
 
 function keptUnlessDenied(side: Side, rules: Rules, refuse: string, hook: Hook): string[] {
-  return rules.flow === null ? [] : [...denied(side, rules, refuse, hook), ...kept(side, rules)];
+  return rules.flow === null ? [] : [...denied(side, rules, refuse, hook), ...kept(side, rules, refuse)];
 }

@@ -102,6 +102,17 @@ describe("a kept flow", () => {
     expect(script.includes("tcp sport 40000 tcp dport 22 accept")).toBe(kept);
     if (!kept) expect(script).toBe(rules(mode, "enforcing"));
   });
+
+  test("what would begin a connection on its ports is refused before, on every hook that it passes", () => {
+    const lines = rules("AIRGAP", "enforcing", flow).split("\n");
+    const passes = lines.flatMap((line, at) => (/tcp [sd]port \d+ accept$/.test(line) ? [at] : []));
+    expect(passes).toHaveLength(4); // in and out, of the inet table and of the links
+    for (const at of passes) {
+      const match = lines[at]?.replace(/accept$/, "");
+      expect(lines[at - 1]).toMatch(/ counter name "refused_(link_)?(in|out)" drop$/);
+      expect(lines[at - 1]).toContain(`${match}tcp flags & (syn | ack) == syn `);
+    }
+  });
 });
 
 test("a release leaves no table", () => {
