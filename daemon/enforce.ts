@@ -19,7 +19,7 @@ import { nextGeneration } from "./core/nft-generation.ts";
 import { type Listing, parseListings, parseRendered } from "./core/nft-listing.ts";
 import { createMarks } from "./core/nft-marks.ts";
 import type { DeadMan } from "./core/nft-script.ts";
-import { readShadow, type WouldBlock } from "./core/nft-shadow.ts";
+import { readShadow, renderNotes, type WouldBlock } from "./core/nft-shadow.ts";
 import { posture } from "./core/posture.ts";
 import { type Around, aroundKey, lookAround, plainLinks, presentLists } from "./core/surroundings.ts";
 import type { Firewall, Surroundings } from "./ports.ts";
@@ -71,7 +71,10 @@ export type Enforcer = {
   leavesOpen(): boolean;
   /** The families in which the kernel has confirmed a table. */
   tables(): readonly string[];
-  /** What a mode held in shadow would have refused; empty otherwise, and where it cannot be read. */
+  /**
+   * What a mode held in shadow would have refused, also before its rules were loaded anew; empty otherwise, and where it
+   * cannot be read.
+   */
   wouldBlock(): readonly WouldBlock[];
   /** Whether a mark seen in the kernel's events is that of a transaction made here, seen for the first time. */
   claim(mark: string): boolean;
@@ -119,6 +122,8 @@ export function createEnforcer(settings: Settings): Enforcer {
   let compared: { readonly generation: number; readonly beats: number } | null = null;
   // of trying again what was refused, in heartbeats: waited, of so many
   let retry = { waited: 0, of: retryEvery };
+  // the mode that was loaded last, where that was in shadow: what it has noted goes into its next rules
+  let shadowed: Mode | null = null;
   const rendered = new Map<string, Rendered>();
   const marks = createMarks(() => randomBytes(16).toString("hex"));
 
@@ -129,6 +134,7 @@ export function createEnforcer(settings: Settings): Enforcer {
     retry = { waited: 0, of: retryEvery };
     try {
       confirmed = order.how.hold === "released" ? release(order) : bring(order);
+      shadowed = order.how.hold === "shadow" ? order.mode : null;
       return { ok: true, how: order.how.hold === "enforcing" ? "kernel" : "observed" };
     } catch (error) {
       return { ok: false, why: renderErrorChain(error) };
@@ -147,11 +153,12 @@ export function createEnforcer(settings: Settings): Enforcer {
   const bring = (order: Order): Confirmed => {
     let first: unknown = null;
     let around = NOWHERE;
+    const notes = notesFor(order);
     for (const [fallback, without] of FALLBACKS.entries()) {
       try {
         if (!without.links) around = look(order);
         const { script, wanted, left } = renderedFor(order, around, without);
-        transact(script, wanted);
+        transact(script, wanted, notes);
         const why = first === null ? "" : renderErrorChain(first);
         return { order, wanted, around: aroundKey(around), left, fallback, why };
       } catch (error) {
@@ -159,6 +166,15 @@ export function createEnforcer(settings: Settings): Enforcer {
       }
     }
     throw first;
+  };
+  const notesFor = ({ mode, how }: Order): string => {
+    if (how.hold !== "shadow" || shadowed !== mode) return "";
+    try {
+      const inet = read(firewall).find(({ family }) => family === "inet");
+      return inet === undefined ? "" : renderNotes(inet);
+    } catch {
+      return "";
+    }
   };
   const look = ({ mode }: Order): Around => lookAround(posture(mode), network, surroundings);
   /** Whether a try at what was refused is due: a refusal that passes must not stay. */
@@ -171,11 +187,12 @@ export function createEnforcer(settings: Settings): Enforcer {
   const tryAgain = ({ order, fallback, why }: Confirmed): Heartbeat | null => {
     const of = Math.min(retry.of * 2, retryEvery * MOST_BACKOFF);
     retry = { waited: 0, of };
+    const notes = notesFor(order);
     for (const [better, without] of FALLBACKS.slice(0, fallback).entries()) {
       try {
         const around = look(order);
         const { script, wanted, left } = renderedFor(order, around, without);
-        transact(script, wanted);
+        transact(script, wanted, notes);
         confirmed = { order, wanted, around: aroundKey(around), left, fallback: better, why };
         return { ok: true };
       } catch {
@@ -185,8 +202,13 @@ export function createEnforcer(settings: Settings): Enforcer {
     const result = check();
     return result?.same ? null : differing(result);
   };
-  const transact = (script: string, wanted: readonly Listing[]) => {
+  const transact = (script: string, wanted: readonly Listing[], notes = "") => {
     firewall.run(marks.mark(script));
+    try {
+      if (notes !== "") firewall.run(marks.mark(notes));
+    } catch {
+      // a transaction of its own: a list that is lost holds up no rules
+    }
     const result = compare(wanted, false);
     if (!result.same) throw new Error(`read back ${result.what}: ${result.detail}`);
   };

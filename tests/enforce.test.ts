@@ -240,6 +240,51 @@ describe("hold", () => {
     expect(enforcer.wouldBlock()).toEqual([]);
   });
 
+  describe("what shadow has noted", () => {
+    const shadow = { hold: "shadow", keep: null } as const;
+    const noted = () => {
+      const host = setUp();
+      host.enforcer.apply("AIRGAP", shadow);
+      const note = "would_in4 {\nelements = { 10.0.0.1 . tcp . 25 expires 5m }";
+      host.firewall.table = host.firewall.table?.replace("would_in4 {", note) ?? "";
+      expect(host.enforcer.wouldBlock()).toHaveLength(1);
+      return host;
+    };
+
+    test("is there still when the same mode is loaded again, also after a load that failed", () => {
+      const { firewall, enforcer } = noted();
+      firewall.behaviour = "refuses";
+      expect(enforcer.apply("AIRGAP", shadow)).toMatchObject({ ok: false });
+      firewall.behaviour = "works";
+      enforcer.apply("AIRGAP", shadow);
+      expect(enforcer.wouldBlock()).toHaveLength(1);
+      enforcer.settle("AIRGAP", shadow);
+      expect(enforcer.wouldBlock()).toHaveLength(1);
+    });
+
+    test.each([
+      ["another mode", "COLDROOM", shadow],
+      ["the mode enforced", "AIRGAP", { hold: "enforcing", keep: null }],
+    ] as const)("is not what %s would have refused", (_, mode, how) => {
+      const { enforcer } = noted();
+      enforcer.apply(mode, how);
+      enforcer.apply("AIRGAP", shadow);
+      expect(enforcer.wouldBlock()).toEqual([]);
+    });
+
+    test("holds up no rules when the kernel does not take it", () => {
+      const { firewall, enforcer } = noted();
+      const run = firewall.run.bind(firewall);
+      firewall.run = (script) => {
+        if (script.includes("add element inet boundary would_")) throw new Error("Invalid argument");
+        run(script);
+      };
+      expect(enforcer.apply("AIRGAP", shadow)).toEqual({ ok: true, how: "observed" });
+      expect(enforcer.leftOut()).toEqual([]);
+      expect(enforcer.heartbeat()).toEqual({ ok: true });
+    });
+  });
+
   test("released, our tables are gone, and stay watched", () => {
     const { firewall, enforcer } = setUp();
     enforcer.apply("AIRGAP");
