@@ -1,4 +1,4 @@
-import { closeSync, constants, existsSync, openSync, readdirSync, readSync } from "node:fs";
+import { closeSync, constants, existsSync, openSync, readdirSync, readSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { renderErrorChain } from "../core/errors.ts";
 import type { Signal } from "../core/signal.ts";
@@ -65,17 +65,24 @@ export function createUsbSensor(options: UsbSensorOptions): SignalSource {
   /** The names in the directory; [] where there is no USB; null when it cannot be read, which is a blind spot. */
   function list(): readonly string[] | null {
     try {
+      if (statSync(root, { throwIfNoEntry: false }) === undefined) return absent(); // cheaper than an error every second
       const found = readdirSync(root).filter((name) => name.length <= 64);
       if (found.length > MAX_DEVICES) throw new Error(`more than ${MAX_DEVICES} entries`);
       present = true;
       blind = null;
       return found.toSorted();
     } catch (error) {
-      present = !isAbsence(error);
-      if (present) setBlind(`listing ${root}: ${renderErrorChain(error)}`);
-      else blind = null;
-      return present ? null : [];
+      if (isAbsence(error)) return absent();
+      present = true;
+      setBlind(`listing ${root}: ${renderErrorChain(error)}`);
+      return null;
     }
+  }
+
+  function absent(): readonly string[] {
+    present = false;
+    blind = null;
+    return [];
   }
 
   function setBlind(why: string): void {
