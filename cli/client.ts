@@ -107,7 +107,7 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "mode.confirm": { wanted: "string", assurance: "string", changed: "boolean" },
   "mode.preflight": { mode: "string", flows: "object", listeners: "object", usb: "object" },
   "enforcement.enforce": { wanted: "string", assurance: "string", changed: "boolean" },
-  "enforcement.shadow": { hold: "string", blocked: "object" },
+  "enforcement.shadow": { hold: "string", blocked: "object", notes: "object" },
   "ceremony.begin": {
     id: "string",
     code: "string",

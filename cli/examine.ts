@@ -19,6 +19,7 @@ export function examine(facts: HostFacts): readonly Finding[] {
   return [
     node(facts),
     nft(facts),
+    tables(facts),
     capability(facts),
     namespace(facts),
     usb(facts),
@@ -50,6 +51,27 @@ function nft(facts: HostFacts): Finding {
   }
   return hinted("nftables", `${facts.nftProgram}, as a program: slower`, "apt-get install libnftables1");
 }
+
+/** What of our tables the kernel has no place for: docs/OPERATIONS.md. */
+function tables({ kernelConfig }: HostFacts): Finding {
+  const name = "kernel tables";
+  if (kernelConfig === null)
+    return hinted(name, "not known: no /proc/config.gz, none in /boot", "status says what was refused");
+  const lacks = (option: string) => !new RegExp(`^${option}=[ym]$`, "m").test(kernelConfig);
+  if (["CONFIG_NF_TABLES", "CONFIG_NF_TABLES_INET"].some(lacks))
+    return missing(name, "no nf_tables for inet: no network enforcement", "a kernel that has it");
+  const gone = LINK_OPTIONS.filter(([option]) => lacks(option));
+  if (gone.length === 0) return ok(name, "inet, arp, netdev with ingress and egress");
+  const what = gone.map(([option, stays]) => `no ${option}: ${stays}`).join("; ");
+  return hinted(name, what, "AIRGAP and stricter are observed here, not enforced");
+}
+
+const LINK_OPTIONS = [
+  ["CONFIG_NF_TABLES_ARP", "ARP stays open"],
+  ["CONFIG_NF_TABLES_NETDEV", "raw frames pass the links"],
+  ["CONFIG_NETFILTER_INGRESS", "raw frames pass the links"],
+  ["CONFIG_NETFILTER_EGRESS", "raw frames pass the links (since 5.16)"],
+] as const;
 
 function capability(facts: HostFacts): Finding {
   if (facts.capabilities !== null && ((facts.capabilities >> CAP_NET_ADMIN) & 1n) === 1n) {

@@ -1,4 +1,6 @@
 import { closeSync, existsSync, lstatSync, openSync, readlinkSync, readSync } from "node:fs";
+import { release } from "node:os";
+import { gunzipSync } from "node:zlib";
 
 export type DirectoryFact =
   | { readonly kind: "missing" }
@@ -16,6 +18,8 @@ export type HostFacts = {
   readonly capabilities: bigint | null;
   readonly serviceUnit: string | null;
   readonly netns: "init" | "own" | null;
+  /** The kernel's build configuration, as text. */
+  readonly kernelConfig: string | null;
   readonly usbBus: boolean;
   readonly inotifyWatches: number | null;
   readonly inotifyInstances: number | null;
@@ -47,6 +51,7 @@ export function readHostFacts(directories: Readonly<Record<string, string>>): Ho
     capabilities: capabilities === undefined ? null : BigInt(`0x${capabilities}`),
     serviceUnit: firstOf(UNIT_DIRS, "boundary-daemon.service"),
     netns: readNetns(),
+    kernelConfig: readKernelConfig(),
     usbBus: existsSync("/sys/bus/usb/devices"),
     inotifyWatches: readNumber("/proc/sys/fs/inotify/max_user_watches"),
     inotifyInstances: readNumber("/proc/sys/fs/inotify/max_user_instances"),
@@ -57,6 +62,16 @@ export function readHostFacts(directories: Readonly<Record<string, string>>): Ho
       Object.entries(directories).map(([name, path]) => [name, { path, fact: readDirectory(path) }]),
     ),
   };
+}
+
+function readKernelConfig(): string | null {
+  const packed = readBytes("/proc/config.gz");
+  try {
+    if (packed !== null) return gunzipSync(packed, { maxOutputLength: MAX_FILE_BYTES }).toString("utf8");
+  } catch {
+    // distributions put it beside the kernel instead
+  }
+  return read(`/boot/config-${release()}`);
 }
 
 function readNetns(): "init" | "own" | null {
@@ -88,8 +103,12 @@ function readNumber(path: string): number | null {
   return /^[0-9]{1,12}$/.test(text) ? Number(text) : null;
 }
 
-// files in /proc and /sys have no size to go by
 function read(path: string): string | null {
+  return readBytes(path)?.toString("utf8") ?? null;
+}
+
+// files in /proc and /sys have no size to go by
+function readBytes(path: string): Buffer | null {
   let fd: number | null = null;
   try {
     fd = openSync(path, "r");
@@ -98,7 +117,7 @@ function read(path: string): string | null {
     for (let got = -1; got !== 0 && used < bytes.length; used += got) {
       got = readSync(fd, bytes, used, bytes.length - used, null);
     }
-    return bytes.toString("utf8", 0, used);
+    return bytes.subarray(0, used);
   } catch {
     return null;
   } finally {

@@ -36,13 +36,16 @@ function judge(held: Held): string {
   }
 }
 
-/** Either the kernel holds nothing, or it does and a sensor that an armed tripwire needs does not see. */
+/** The kernel holds nothing, or not all of it, or it does and a sensor that an armed tripwire needs does not see. */
 function judgeObserved({ wanted, behind }: Held): string {
   const mode = plain(wanted);
-  switch (behind?.controls.find((control) => control.name === "network")?.state) {
+  const network = behind?.controls.find((control) => control.name === "network");
+  switch (network?.state) {
     case "enforced":
       return `the kernel holds the network rules of ${mode}, but a sensor behind an armed tripwire is blind${listBlind(behind)}`;
     case "observed":
+      if (network.detail.startsWith("enforced"))
+        return `the kernel holds ${mode}, but not all of it: ${plain(network.detail)}`;
       return `${mode} is recorded and watched, but nothing in the kernel holds it (see \`boundaryctl doctor\`)`;
     case "absent":
     case "failed":

@@ -7,9 +7,14 @@ const MOST = 200;
 
 /**
  * A fragment of the configuration (YAML) that would let pass in TRUSTED what is in use now. For a person to read and
- * shorten: what is in use is not what is needed, and what is quiet at this moment is not in it. Pure.
+ * shorten: what is in use is not what is needed, and what is quiet at this moment is not in it. `notes`: what shadow's
+ * list lacks. Pure.
  */
-export function renderProposal(inUse: InUse, blocked: ShadowReply["blocked"]): readonly string[] {
+export function renderProposal(
+  inUse: InUse,
+  blocked: ShadowReply["blocked"],
+  notes: ShadowReply["notes"] = [],
+): readonly string[] {
   const entries = [...servedEntries(inUse), ...usedEntries(inUse), ...blockedEntries(blocked)];
   const unique = [...new Map(entries.map((entry) => [entry.yaml, entry])).values()];
   return [
@@ -17,6 +22,7 @@ export function renderProposal(inUse: InUse, blocked: ShadowReply["blocked"]): r
     "# Read each line: in use is not needed, and what was quiet is missing. TRUSTED lets pass what stands here;",
     "# OPEN and RESTRICTED do not ask it, AIRGAP and stricter let none of it through.",
     `# Default route over: ${names(inUse.defaults) || "none"}. Not proposed as trusted: that would trust the whole network behind it.`,
+    ...notes.map((note) => `# Of what shadow has seen: ${plain(note)}.`),
     "network:",
     ...(inUse.tunnels.length === 0
       ? ["  # no tun, tap or WireGuard interface is here", "  trustedInterfaces: []"]

@@ -185,7 +185,7 @@ export function createDaemon(
     const left = enforcer.leftOut();
     if (left.join() === toldLeftOut) return;
     toldLeftOut = left.join();
-    if (left.length > 0) opLog.warn({ left }, "the rules leave out what is not there");
+    if (left.length > 0) opLog.warn({ left }, "the rules leave something out");
   }
 
   function awaitLog(loosening: number, durable: Promise<unknown>): void {
@@ -421,7 +421,7 @@ export function createDaemon(
     const failing = parts.selftest.failures().length > 0 || parts.usb.failure() !== "";
     if (state.applied !== state.wanted || failing) return "failed";
     if (enforcer.how === "observed" || state.how === "observed" || state.keep !== null) return "observed";
-    return degraded() ? "observed" : "enforced";
+    return enforcer.leavesOpen() || degraded() ? "observed" : "enforced";
   }
 
   /** Read from the kernel once a heartbeat at most, however often it is asked for. */

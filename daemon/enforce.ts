@@ -4,13 +4,22 @@ import { renderErrorChain } from "./core/errors.ts";
 import type { Flow } from "./core/flow.ts";
 import type { Hold } from "./core/hold.ts";
 import type { Mode } from "./core/mode.ts";
-import { renderHeartbeat, renderRelease, renderRules } from "./core/nft.ts";
+import { FAMILIES, type Family, renderHeartbeat, renderRelease, renderRules } from "./core/nft.ts";
 import { type Comparison, compareRules } from "./core/nft-compare.ts";
+import {
+  FALLBACKS,
+  familiesOf,
+  type LeftOut,
+  lacking,
+  NOTHING,
+  renderLeftOut,
+  type Without,
+} from "./core/nft-fallback.ts";
 import { nextGeneration } from "./core/nft-generation.ts";
 import { type Listing, parseListings, parseRendered } from "./core/nft-listing.ts";
 import { createMarks } from "./core/nft-marks.ts";
 import type { DeadMan } from "./core/nft-script.ts";
-import { readShadow, type WouldBlock } from "./core/nft-shadow.ts";
+import { readShadow, renderNotes, type WouldBlock } from "./core/nft-shadow.ts";
 import { posture } from "./core/posture.ts";
 import { type Around, aroundKey, lookAround, plainLinks, presentLists } from "./core/surroundings.ts";
 import type { Firewall, Surroundings } from "./ports.ts";
@@ -53,9 +62,19 @@ export type Enforcer = {
   check(): Comparison | null;
   /** To be called when links came or went: loads the rules anew if they name links or cgroups that changed. null: nothing to do. */
   refresh(): Applied | null;
-  /** Of the rules that were confirmed last: what the configuration asks for and they leave out, a sentence each. */
+  /**
+   * Of the rules that were confirmed last: what the mode or the configuration asks for and they leave out, a phrase each.
+   * What nft refused is tried again at heartbeats.
+   */
   leftOut(): readonly string[];
-  /** What a mode held in shadow would have refused; empty otherwise, and where it cannot be read. */
+  /** Whether what they leave out leaves something open that the mode closes. Then it is not enforced. */
+  leavesOpen(): boolean;
+  /** The families in which the kernel has confirmed a table. */
+  tables(): readonly string[];
+  /**
+   * What a mode held in shadow would have refused, also before its rules were loaded anew; empty otherwise, and where it
+   * cannot be read.
+   */
   wouldBlock(): readonly WouldBlock[];
   /** Whether a mark seen in the kernel's events is that of a transaction made here, seen for the first time. */
   claim(mark: string): boolean;
@@ -70,6 +89,8 @@ type Settings = {
   readonly surroundings: Surroundings;
   /** Every so many heartbeats compare in full, whatever the generation says. */
   readonly compareEvery?: number;
+  /** After so many heartbeats try again what was refused, and after twice as many each time it is refused again. */
+  readonly retryEvery?: number;
 };
 
 type Order = { readonly mode: Mode; readonly dead: DeadMan; readonly how: How };
@@ -77,21 +98,32 @@ type Confirmed = {
   readonly order: Order;
   readonly wanted: readonly Listing[];
   readonly around: string;
-  readonly left: readonly string[];
+  readonly left: readonly LeftOut[];
+  /** Which of `FALLBACKS` it is, and what was said to the first. */
+  readonly fallback: number;
+  readonly why: string;
 };
 
 const FIRM: How = { hold: "enforcing", keep: null };
 const NOWHERE: Around = { links: [], numbers: [], cgroups: new Map() };
 const COMPARE_EVERY = 20;
+const RETRY_EVERY = 20;
+/** Times as long between tries, at most. */
+const MOST_BACKOFF = 64;
 /** Scripts kept; links that come and go make new ones. */
 const MOST_RENDERED = 32;
 
 export function createEnforcer(settings: Settings): Enforcer {
-  const { firewall, network, timeoutMs, surroundings, compareEvery = COMPARE_EVERY } = settings;
+  const { firewall, network, timeoutMs, surroundings } = settings;
+  const { compareEvery = COMPARE_EVERY, retryEvery = RETRY_EVERY } = settings;
   if (firewall === null) return OBSERVER;
   let confirmed: Confirmed | null = null;
   // the generation at which the kernel held what is confirmed, and heartbeats that took its word since; null: not known
   let compared: { readonly generation: number; readonly beats: number } | null = null;
+  // of trying again what was refused, in heartbeats: waited, of so many
+  let retry = { waited: 0, of: retryEvery };
+  // the mode that was loaded last, where that was in shadow: what it has noted goes into its next rules
+  let shadowed: Mode | null = null;
   const rendered = new Map<string, Rendered>();
   const marks = createMarks(() => randomBytes(16).toString("hex"));
 
@@ -99,38 +131,84 @@ export function createEnforcer(settings: Settings): Enforcer {
     // whatever happens below, the old rules are not what we want any more
     confirmed = null;
     compared = null;
+    retry = { waited: 0, of: retryEvery };
     try {
       confirmed = order.how.hold === "released" ? release(order) : bring(order);
+      shadowed = order.how.hold === "shadow" ? order.mode : null;
       return { ok: true, how: order.how.hold === "enforcing" ? "kernel" : "observed" };
     } catch (error) {
       return { ok: false, why: renderErrorChain(error) };
     }
   };
   const release = (order: Order): Confirmed => {
-    transact(renderRelease(), []);
-    return { order, wanted: [], around: aroundKey(NOWHERE), left: [] };
+    try {
+      transact(renderRelease(), []);
+    } catch {
+      // a kernel that has not all the families refuses to be told of them
+      transact(renderRelease(there(firewall)), []);
+    }
+    return { order, wanted: [], around: aroundKey(NOWHERE), left: [], fallback: 0, why: "" };
   };
-  /**
-   * As asked; where nft refuses that, closed all the same. A link or a cgroup may go between the look and the load: so it
-   * looks anew. An entry that lets through must not hold up a mode that closes, nor must a kernel without ARP tables.
-   */
+  /** As asked; where nft refuses that, closed all the same (`FALLBACKS`). Throws what was said to the first. */
   const bring = (order: Order): Confirmed => {
     let first: unknown = null;
     let around = NOWHERE;
-    for (const without of [NOTHING, ALLOW, ALL_BUT_INET]) {
+    const notes = notesFor(order);
+    for (const [fallback, without] of FALLBACKS.entries()) {
       try {
-        if (!without.below) around = lookAround(posture(order.mode), network, surroundings);
+        if (!without.links) around = look(order);
         const { script, wanted, left } = renderedFor(order, around, without);
-        transact(script, wanted);
-        return { order, wanted, around: aroundKey(around), left };
+        transact(script, wanted, notes);
+        const why = first === null ? "" : renderErrorChain(first);
+        return { order, wanted, around: aroundKey(around), left, fallback, why };
       } catch (error) {
         first ??= error;
       }
     }
     throw first;
   };
-  const transact = (script: string, wanted: readonly Listing[]) => {
+  const notesFor = ({ mode, how }: Order): string => {
+    if (how.hold !== "shadow" || shadowed !== mode) return "";
+    try {
+      const inet = read(firewall).find(({ family }) => family === "inet");
+      return inet === undefined ? "" : renderNotes(inet);
+    } catch {
+      return "";
+    }
+  };
+  const look = ({ mode }: Order): Around => lookAround(posture(mode), network, surroundings);
+  /** Whether a try at what was refused is due: a refusal that passes must not stay. */
+  const isRetryDue = (): boolean => {
+    if (confirmed === null || !confirmed.left.some(({ refused }) => refused)) return false;
+    retry = { ...retry, waited: retry.waited + 1 };
+    return retry.waited >= retry.of;
+  };
+  /** What is refused again leaves the rules as they are, or it is told. null: they are as they were. */
+  const tryAgain = ({ order, fallback, why }: Confirmed): Heartbeat | null => {
+    const of = Math.min(retry.of * 2, retryEvery * MOST_BACKOFF);
+    retry = { waited: 0, of };
+    const notes = notesFor(order);
+    for (const [better, without] of FALLBACKS.slice(0, fallback).entries()) {
+      try {
+        const around = look(order);
+        const { script, wanted, left } = renderedFor(order, around, without);
+        transact(script, wanted, notes);
+        confirmed = { order, wanted, around: aroundKey(around), left, fallback: better, why };
+        return { ok: true };
+      } catch {
+        // it stays left out
+      }
+    }
+    const result = check();
+    return result?.same ? null : differing(result);
+  };
+  const transact = (script: string, wanted: readonly Listing[], notes = "") => {
     firewall.run(marks.mark(script));
+    try {
+      if (notes !== "") firewall.run(marks.mark(notes));
+    } catch {
+      // a transaction of its own: a list that is lost holds up no rules
+    }
     const result = compare(wanted, false);
     if (!result.same) throw new Error(`read back ${result.what}: ${result.detail}`);
   };
@@ -173,25 +251,24 @@ export function createEnforcer(settings: Settings): Enforcer {
       return null;
     }
     const result = check();
-    if (result === null) return { ok: false, what: "failed", detail: "no rules have been confirmed" };
-    if (!result.same) return { ok: false, what: result.what, detail: result.detail };
+    if (!result?.same) return differing(result);
     const again = refresh();
     if (again === null) return null;
     return again.ok ? { ok: true } : { ok: false, what: "failed", detail: again.why };
   };
   /** Kept: a long deny list takes milliseconds to render. */
   const renderedFor = (order: Order, around: Around, without: Without): Rendered => {
-    const key = JSON.stringify([order, aroundKey(around), without]);
+    const old = without === NOTHING ? FAMILIES : there(firewall);
+    const key = JSON.stringify([order, aroundKey(around), without, old]);
     const before = rendered.get(key);
     if (before !== undefined) return before;
     if (rendered.size >= MOST_RENDERED) rendered.clear();
-    const made = render(order, network, around, without);
+    const made = render(order, network, around, { without, old });
     rendered.set(key, made);
     return made;
   };
   const isMoved = ({ order, around }: Confirmed): boolean =>
-    order.how.hold !== "released" &&
-    aroundKey(lookAround(posture(order.mode), network, surroundings)) !== around;
+    order.how.hold !== "released" && aroundKey(look(order)) !== around;
   const check = (): Comparison | null => {
     if (confirmed === null) return null;
     try {
@@ -214,7 +291,9 @@ export function createEnforcer(settings: Settings): Enforcer {
     settle: (mode, how = FIRM) => load({ mode, dead: { kind: "settled" }, how }),
     check,
     refresh,
-    leftOut: () => confirmed?.left ?? [],
+    leftOut: () => confirmed?.left.map((each) => renderLeftOut(each, confirmed?.why ?? "")) ?? [],
+    leavesOpen: () => confirmed?.left.some(({ opens }) => opens) ?? false,
+    tables: () => confirmed?.wanted.map(({ family }) => family) ?? [],
     claim: marks.claim,
     wouldBlock: () => {
       if (confirmed?.order.how.hold !== "shadow") return [];
@@ -225,7 +304,7 @@ export function createEnforcer(settings: Settings): Enforcer {
       }
     },
     heartbeat: () => {
-      const told = verify();
+      const told = verify() ?? (confirmed !== null && isRetryDue() ? tryAgain(confirmed) : null);
       if (told !== null) return told;
       const families = aliveFamilies(confirmed?.wanted ?? []);
       return families.length === 0 ? { ok: true } : renew(families);
@@ -241,6 +320,8 @@ const OBSERVER: Enforcer = {
   check: () => ({ same: true, drops: {} }),
   refresh: () => null,
   leftOut: () => [],
+  leavesOpen: () => false,
+  tables: () => [],
   wouldBlock: () => [],
   claim: () => false,
 };
@@ -248,31 +329,22 @@ const OBSERVER: Enforcer = {
 type Rendered = {
   readonly script: string;
   readonly wanted: readonly Listing[];
-  readonly left: readonly string[];
+  readonly left: readonly LeftOut[];
 };
-
-/** What is left out because nft refused the rules with it. */
-type Without = { readonly allow: boolean; readonly below: boolean };
-const NOTHING: Without = { allow: false, below: false };
-const ALLOW: Without = { allow: true, below: false };
-const ALL_BUT_INET: Without = { allow: true, below: true };
 
 function render(
   { mode, dead, how }: Order,
   network: Config["network"],
   around: Around,
-  without: Without,
+  { without, old }: { readonly without: Without; readonly old: readonly Family[] },
 ): Rendered {
   const present = presentLists(network, around);
   const lists = without.allow ? { ...present.network, allow: [] } : present.network;
   const hold = how.hold === "shadow" ? "shadow" : "enforcing";
-  const extra = { keep: how.keep, hold, links: plainLinks(around), onlyInet: without.below } as const;
+  const tables = { families: familiesOf(without), there: old };
+  const extra = { keep: how.keep, hold, links: plainLinks(around), ...tables } as const;
   const script = renderRules(posture(mode), lists, dead, extra);
-  const left = [
-    ...present.left,
-    ...(without.allow && network.allow.length > 0 ? ["network.allow: nft refused the rules with it"] : []),
-    ...(without.below ? ["ARP and the links: nft refused the rules with them"] : []),
-  ];
+  const left = [...present.left, ...lacking(without, posture(mode), network)];
   return { script, wanted: parseRendered(script), left };
 }
 
@@ -282,12 +354,27 @@ function aliveFamilies(tables: readonly Listing[]): readonly ("inet" | "arp")[] 
   );
 }
 
+function differing(result: Exclude<Comparison, { same: true }> | null): Heartbeat {
+  if (result === null) return { ok: false, what: "failed", detail: "no rules have been confirmed" };
+  return { ok: false, what: result.what, detail: result.detail };
+}
+
 /** What fails is not known, and costs a comparison. */
 function generationOf(firewall: Firewall): number | null {
   try {
     return firewall.generation();
   } catch {
     return null;
+  }
+}
+
+/** In which families the kernel has a table of ours. None where that cannot be read: then nothing can be confirmed either. */
+function there(firewall: Firewall): readonly Family[] {
+  try {
+    const found = read(firewall);
+    return FAMILIES.filter((family) => found.some((table) => table.family === family));
+  } catch {
+    return [];
   }
 }
 

@@ -135,6 +135,8 @@ const MAX_LINES_BYTES = 60 * 1024;
 const STREAM_STOP_MS = 2_000;
 /** The kernel's rules are listed and compared at least this often. */
 const COMPARE_EVERY_MS = 10_000;
+/** What the kernel refused is tried again after so long, and after twice as long each time. */
+const RETRY_EVERY_MS = 10_000;
 const PROBE_DEADLINE_MS = 5_000;
 const MILLION = 1_000_000;
 /** Another daemon has the socket or the log: the kernel's rules are its own, and not ours to close. */
@@ -472,7 +474,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         clock,
         switches: setup.switches,
         obstacles: missing,
-        network: `tables boundary (inet, arp, netdev) through ${host.via}, dead-man's set of ${config.enforcement.deadManMs} ms`,
+        network: `through ${host.via}, dead-man's set of ${config.enforcement.deadManMs} ms`,
         logDir: options.logDir,
         protections: () => protectionOf(options.logDir, ended),
         vkey: opened.ring.genesis,
@@ -653,6 +655,7 @@ function openKernel({ config, switches }: Pick<Setup, "config" | "switches">): O
     timeoutMs: config.enforcement.deadManMs,
     surroundings,
     compareEvery: Math.max(1, Math.round(COMPARE_EVERY_MS / config.enforcement.heartbeatMs)),
+    retryEvery: Math.max(1, Math.round(RETRY_EVERY_MS / config.enforcement.heartbeatMs)),
   });
   return { enforcer, obstacles, via: usable?.via ?? "" };
 }

@@ -9,7 +9,7 @@ import type { Config } from "./core/config.ts";
 import { codeOf } from "./core/errno.ts";
 import { BoundaryError, type ErrorCode, renderErrorChain } from "./core/errors.ts";
 import { isStricter, type Mode } from "./core/mode.ts";
-import type { WouldBlock } from "./core/nft-shadow.ts";
+import { limitsOf, type WouldBlock } from "./core/nft-shadow.ts";
 import {
   describeNeeded,
   describeRights,
@@ -261,7 +261,8 @@ const HELD_AS = { shadow: "in shadow", released: "released" } as const;
 function shadow({ daemon, wouldBlock }: Office): ShadowReply {
   const all = wouldBlock();
   const blocked = all.slice(0, MAX_BLOCKED);
-  return { hold: daemon.state().held.hold, blocked, more: all.length - blocked.length };
+  const { hold } = daemon.state().held;
+  return { hold, blocked, more: all.length - blocked.length, notes: hold === "shadow" ? limitsOf(all) : [] };
 }
 
 /** Some 100 bytes each, of a frame's 64 KiB. */

@@ -23,6 +23,7 @@ export type StatusParts = {
   readonly switches: SwitchSettings;
   /** Why the network is only observed; empty when it is enforced. */
   readonly obstacles: readonly string[];
+  /** By what the rules were loaded, and how long they live without us. */
   readonly network: string;
   readonly logDir: string;
   /** Of the segments, the open one last. */
@@ -151,12 +152,24 @@ function network(parts: StatusParts): Claim {
   }
   if (held.hold !== "enforcing" || how !== "kernel")
     return { name: "network", state: "observed", detail: NOT_HELD[held.hold], checkedAt: "" };
-  if (keep !== null) {
-    const detail = `enforced but for one flow, ${renderFlow(keep)}; ${parts.network}`;
-    return { name: "network", state: "observed", detail, checkedAt };
-  }
-  return { name: "network", state: "enforced", detail: parts.network, checkedAt };
+  const { enforcer } = parts;
+  const left = enforcer.leftOut();
+  const detail = [
+    ...(keep === null ? [] : [`enforced but for one flow, ${renderFlow(keep)}`]),
+    ...(left.length === 0 ? [] : [`enforced, without: ${renderLeft(left)}`]),
+    `tables boundary (${enforcer.tables().join(", ")}) ${parts.network}`,
+  ].join("; ");
+  const whole = keep === null && !enforcer.leavesOpen();
+  return { name: "network", state: whole ? "enforced" : "observed", detail, checkedAt };
 }
+
+/** A list may have a thousand entries, and a frame is 64 KiB. */
+function renderLeft(left: readonly string[]): string {
+  const more = left.length - MOST_LEFT;
+  return [...left.slice(0, MOST_LEFT), ...(more > 0 ? [`and ${more} more`] : [])].join("; ");
+}
+
+const MOST_LEFT = 8;
 
 const NOT_HELD = {
   shadow: "in shadow: what the mode would refuse passes, until `boundaryctl enforce`",

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { MODES } from "../daemon/core/mode.ts";
-import { createEnforcer } from "../daemon/enforce.ts";
+import { createEnforcer, type Enforcer } from "../daemon/enforce.ts";
 import type { Surroundings } from "../daemon/ports.ts";
 import { type Behaviour, FakeFirewall } from "./support/fake-firewall.ts";
 import { fakeSurroundings } from "./support/surroundings.ts";
@@ -240,6 +240,51 @@ describe("hold", () => {
     expect(enforcer.wouldBlock()).toEqual([]);
   });
 
+  describe("what shadow has noted", () => {
+    const shadow = { hold: "shadow", keep: null } as const;
+    const noted = () => {
+      const host = setUp();
+      host.enforcer.apply("AIRGAP", shadow);
+      const note = "would_in4 {\nelements = { 10.0.0.1 . tcp . 25 expires 5m }";
+      host.firewall.table = host.firewall.table?.replace("would_in4 {", note) ?? "";
+      expect(host.enforcer.wouldBlock()).toHaveLength(1);
+      return host;
+    };
+
+    test("is there still when the same mode is loaded again, also after a load that failed", () => {
+      const { firewall, enforcer } = noted();
+      firewall.behaviour = "refuses";
+      expect(enforcer.apply("AIRGAP", shadow)).toMatchObject({ ok: false });
+      firewall.behaviour = "works";
+      enforcer.apply("AIRGAP", shadow);
+      expect(enforcer.wouldBlock()).toHaveLength(1);
+      enforcer.settle("AIRGAP", shadow);
+      expect(enforcer.wouldBlock()).toHaveLength(1);
+    });
+
+    test.each([
+      ["another mode", "COLDROOM", shadow],
+      ["the mode enforced", "AIRGAP", { hold: "enforcing", keep: null }],
+    ] as const)("is not what %s would have refused", (_, mode, how) => {
+      const { enforcer } = noted();
+      enforcer.apply(mode, how);
+      enforcer.apply("AIRGAP", shadow);
+      expect(enforcer.wouldBlock()).toEqual([]);
+    });
+
+    test("holds up no rules when the kernel does not take it", () => {
+      const { firewall, enforcer } = noted();
+      const run = firewall.run.bind(firewall);
+      firewall.run = (script) => {
+        if (script.includes("add element inet boundary would_")) throw new Error("Invalid argument");
+        run(script);
+      };
+      expect(enforcer.apply("AIRGAP", shadow)).toEqual({ ok: true, how: "observed" });
+      expect(enforcer.leftOut()).toEqual([]);
+      expect(enforcer.heartbeat()).toEqual({ ok: true });
+    });
+  });
+
   test("released, our tables are gone, and stay watched", () => {
     const { firewall, enforcer } = setUp();
     enforcer.apply("AIRGAP");
@@ -294,12 +339,12 @@ describe("what comes and goes", () => {
     [
       "an allow list",
       (script: string) => script.includes("dport 443"),
-      ["network.allow: nft refused the rules with it"],
+      ["network.allow, none of which passes (refused: Operation not supported)"],
     ],
     [
       "anything below IP",
       (script: string) => script.includes("table arp"),
-      ["network.allow: nft refused the rules with it", "ARP and the links: nft refused the rules with them"],
+      ["ARP's dead-man (refused: Operation not supported)"],
     ],
   ])("%s that nft refuses holds up no mode, and is told", (_, refuses, left) => {
     const firewall = new FakeFirewall();
@@ -316,6 +361,88 @@ describe("what comes and goes", () => {
     });
     expect(enforcer.apply("TRUSTED")).toEqual({ ok: true, how: "kernel" });
     expect(enforcer.leftOut()).toEqual(left);
+  });
+
+  describe("what nft refused", () => {
+    const refusing = (needle: string, times: number) => {
+      const firewall = new FakeFirewall();
+      const run = firewall.run.bind(firewall);
+      const tries: string[] = [];
+      firewall.run = (script) => {
+        if (script.includes("table inet boundary {")) tries.push(script);
+        if (script.includes(needle) && times-- > 0) throw new Error("Device or\nresource busy");
+        run(script);
+      };
+      const surroundings = fakeSurroundings();
+      const settings = { firewall, network: { ...network, allow }, timeoutMs: 2_000, surroundings };
+      return { firewall, tries, enforcer: createEnforcer({ ...settings, retryEvery: 3 }) };
+    };
+    const beats = ({ enforcer }: { enforcer: Enforcer }, count: number) => {
+      for (let i = 0; i < count; i++) expect(enforcer.heartbeat()).toEqual({ ok: true });
+    };
+
+    test.each([
+      ["AIRGAP", "hook egress", ["the links, over which raw frames pass"]],
+      [
+        "COLDROOM",
+        "table arp boundary {",
+        ["ARP, which stays open", "the links, over which raw frames pass"],
+      ],
+    ] as const)("opens something in %s, which is told until it passes", (mode, needle, left) => {
+      const host = refusing(needle, 4);
+      expect(host.enforcer.apply(mode)).toEqual({ ok: true, how: "kernel" });
+      expect(host.enforcer.leavesOpen()).toBe(true);
+      expect(host.enforcer.tables()).toEqual(left.length === 1 ? ["inet", "arp"] : ["inet"]);
+      expect(host.enforcer.leftOut()).toEqual(
+        left.map((what) => `${what} (refused: Device or resource busy)`),
+      );
+      beats(host, 9);
+      expect(host.enforcer.leavesOpen()).toBe(false);
+      expect(host.enforcer.leftOut()).toEqual([]);
+      expect(host.enforcer.tables()).toEqual(["inet", "arp", "netdev"]);
+    });
+
+    test("an allow list left out closes more, and opens nothing", () => {
+      const { enforcer } = refusing("dport 443", 9);
+      enforcer.apply("TRUSTED");
+      expect(enforcer.leftOut()).toHaveLength(1);
+      expect(enforcer.leavesOpen()).toBe(false);
+    });
+
+    test("for good, is tried less and less often, and what holds is kept alive", () => {
+      const host = refusing("hook egress", Number.POSITIVE_INFINITY);
+      host.enforcer.apply("AIRGAP");
+      const triedAt = Array.from({ length: 100 }, (_, beat) => {
+        const before = host.tries.length;
+        beats(host, 1);
+        return host.tries.length > before ? beat + 1 : 0;
+      });
+      expect(triedAt.filter((beat) => beat > 0)).toEqual([3, 9, 21, 45, 93]);
+      expect(host.enforcer.leavesOpen()).toBe(true);
+      expect(host.firewall.mode).toBe("AIRGAP");
+    });
+
+    test("and fails after it took effect when tried again, is told as a difference", () => {
+      const host = refusing("hook egress", 3);
+      host.enforcer.apply("AIRGAP");
+      beats(host, 2);
+      host.firewall.behaviour = "fails-after";
+      expect(host.enforcer.heartbeat()).toMatchObject({ ok: false, what: "differs" });
+    });
+  });
+
+  test("a kernel without ARP and netdev tables gets every mode, and its release", () => {
+    const firewall = new FakeFirewall();
+    const run = firewall.run.bind(firewall);
+    firewall.run = (script) => {
+      if (/ (arp|netdev) boundary/.test(script)) throw new Error("Operation not supported");
+      run(script);
+    };
+    const surroundings = fakeSurroundings();
+    const enforcer = createEnforcer({ firewall, network, timeoutMs: 2_000, surroundings });
+    for (const mode of MODES) expect(enforcer.apply(mode)).toEqual({ ok: true, how: "kernel" });
+    expect(enforcer.apply("OPEN", { hold: "released", keep: null })).toEqual({ ok: true, how: "observed" });
+    expect(firewall.table).toBeNull();
   });
 
   test("a look that fails holds up no mode either", () => {

@@ -53,7 +53,7 @@ export const command = define({
   },
 });
 
-function renderShadow({ hold, blocked, more }: ShadowReply): readonly string[] {
+function renderShadow({ hold, blocked, more, notes }: ShadowReply): readonly string[] {
   if (hold !== "shadow") return [`the hold is ${plain(hold)}: only shadow counts what it would refuse`];
   return [
     blocked.length === 0 ? "shadow has seen nothing that it would have refused" : "would have been refused:",
@@ -62,5 +62,6 @@ function renderShadow({ hold, blocked, more }: ShadowReply): readonly string[] {
         `  ${plain(direction)} ${plain(address)} ${plain(protocol)}${port === null ? "" : ` ${port}`}`,
     ),
     ...(more > 0 ? [`  … and ${more} more`] : []),
+    ...notes.map((note) => `note: ${plain(note)}`),
   ];
 }

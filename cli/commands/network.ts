@@ -10,7 +10,8 @@ const propose = defineBare({
   examples: [["boundaryctl network propose > allow.yaml", "read it before you use it"]],
   run: async (common) => {
     const inUse = networkInUse();
-    const lines = renderProposal(inUse, await wouldBlock(common));
+    const { blocked, notes } = await wouldBlock(common);
+    const lines = renderProposal(inUse, blocked, notes);
     if (common.json) printJson({ yaml: `${lines.join("\n")}\n` });
     else printLines(lines);
     return 0;
@@ -21,11 +22,15 @@ const propose = defineBare({
 async function wouldBlock(common: Common) {
   try {
     const outcome = await withDaemon(common, (client) => client.call("enforcement.shadow", {}));
-    return outcome.ok ? outcome.data.blocked : [];
+    if (!outcome.ok) return NOT_TOLD;
+    const { blocked, more, notes } = outcome.data;
+    return { blocked, notes: more > 0 ? [`${more} more are not in the list`, ...notes] : notes };
   } catch {
-    return [];
+    return NOT_TOLD;
   }
 }
+
+const NOT_TOLD = { blocked: [], notes: [] };
 
 /** `boundaryctl network propose`. */
 export const command = group({

@@ -161,6 +161,7 @@ function canonicalStatement(statement: string): string {
     .replace(/(?<= l4proto (?:!= )?)(?:\{[^}]*\}|[a-z0-9]\S*)/, (names) =>
       names.replace(/[a-z][a-z0-9-]*/g, numberOf),
     )
+    .replace(" tcp flags syn / syn , ack ", " tcp flags & (syn | ack) == syn ")
     .replace(/(?<= [sd]addr )[0-9a-f.:/-]+(?= |$)/g, canonicalElement);
 }
 

@@ -1,5 +1,5 @@
 import type { Flow } from "./flow.ts";
-import { matchFlow, NEIGHBOURS } from "./nft-match.ts";
+import { flowRules, NEIGHBOURS } from "./nft-match.ts";
 import { chain, counters, type DeadMan, type Firmness, quoted, set, table } from "./nft-script.ts";
 import type { Posture } from "./posture.ts";
 
@@ -68,7 +68,7 @@ export function renderNetdev(posture: Posture, below: BelowIp): string[] {
     return chain(hook, [
       `type filter hook ${hook} devices = ${devices} priority ${FIRST}; policy ${firmness === "shadow" ? "accept" : "drop"};`,
       ...(posture.network === "loopback" ? loopbackOf(end, refuse) : []),
-      ...(flow === null ? [] : keptOf(flow, side)),
+      ...(flow === null ? [] : keptOf(flow, side, refuse)),
       refuse,
     ]);
   };
@@ -88,10 +88,10 @@ export function loopbackOf(end: "iif" | "oif", refuse: string): string[] {
   return [`meta ${end}kind "tun" meta ${end}type loopback ${refuse}`, `meta ${end}type loopback accept`];
 }
 
-function keptOf(flow: Flow, side: "in" | "out"): string[] {
+function keptOf(flow: Flow, side: "in" | "out", refuse: string): string[] {
   const neighbours =
     flow.family === 4 ? `arp ${side === "in" ? "daddr" : "saddr"} ip ${flow.localAddress}` : NEIGHBOURS;
-  return [`${matchFlow(flow, side)} accept`, `${neighbours} accept`];
+  return [...flowRules(flow, side, refuse), `${neighbours} accept`];
 }
 
 function refusal(counter: string, firmness: Firmness): string {

@@ -45,8 +45,17 @@ export function matchAnswer(entry: NetEntry, side: Side, tracked: boolean): stri
   ]);
 }
 
-/** The packets of one TCP connection that go one way. */
-export function matchFlow(flow: Flow, side: Side): string {
+/**
+ * Lets the packets of one TCP connection pass one way, but for one that would open it: whoever has taken its addresses and
+ * ports meanwhile begins nothing. By the flag, since this early nothing is tracked. And as a rule that refuses: nft of
+ * some versions lists `!= syn` without its negation. What follows has to refuse too.
+ */
+export function flowRules(flow: Flow, side: Side, refuse: string): readonly string[] {
+  const match = matchFlow(flow, side);
+  return [`${match} tcp flags & (syn | ack) == syn ${refuse}`, `${match} accept`];
+}
+
+function matchFlow(flow: Flow, side: Side): string {
   const ip = flow.family === 4 ? "ip" : "ip6";
   const [from, to] = side === "in" ? [flow.remotePort, flow.localPort] : [flow.localPort, flow.remotePort];
   return `${ip} ${FAR[side]} ${flow.remoteAddress} ${ip} ${NEAR[side]} ${flow.localAddress} tcp sport ${from} tcp dport ${to}`;

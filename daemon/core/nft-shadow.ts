@@ -11,6 +11,9 @@ export type WouldBlock = {
   readonly port: number | null;
 };
 
+/** Since the last packet of its kind. Renewed by each. */
+const LASTS = "1h";
+
 /** How many each set holds at most; the kernel forgets nothing earlier for a newcomer. */
 export const SHADOW_SIZE = 1_024;
 
@@ -40,7 +43,7 @@ export function readShadow(inet: Listing): readonly WouldBlock[] {
     const direction = SET.exec(key)?.[1] as Way | undefined;
     if (direction === undefined) continue;
     for (const text of block.elements.slice(0, SHADOW_SIZE)) {
-      const match = /^([0-9a-f.:]{2,45}) \. ([a-z0-9-]{1,32}) \. (\d{1,5})(?: |$)/.exec(text);
+      const match = ELEMENT.exec(text);
       if (match === null) continue;
       const [, address = "", protocol = "", port = ""] = match;
       seen.push({
@@ -54,13 +57,51 @@ export function readShadow(inet: Listing): readonly WouldBlock[] {
   return seen.toSorted((a, b) => compare(keyOf(a), keyOf(b)));
 }
 
+/**
+ * A script that puts what the sets held into those of newly loaded rules, each for the time that it had left; "" where
+ * there is nothing. Nothing of what the kernel listed gets into it but addresses, words and numbers.
+ */
+export function renderNotes(inet: Listing): string {
+  return [...inet.blocks]
+    .filter(([key]) => isShadowSet(key))
+    .map(([key, { elements }]) => {
+      const kept = elements.slice(0, SHADOW_SIZE).flatMap((text) => {
+        const [, address, protocol, port, left] = ELEMENT.exec(text) ?? [];
+        return left === undefined
+          ? []
+          : [`${address} . ${protocol} . ${port} timeout ${LASTS} expires ${left}`];
+      });
+      const name = key.slice("set ".length);
+      return kept.length === 0 ? "" : `add element inet boundary ${name} { ${kept.join(", ")} }\n`;
+    })
+    .join("");
+}
+
+/** What the list may lack, a sentence each. `all`: what was read back, unshortened. */
+export function limitsOf(all: readonly WouldBlock[]): readonly string[] {
+  const counts = Map.groupBy(all, ({ direction, address }) =>
+    [direction, address.includes(":") ? "IPv6" : "IPv4"].join(", "),
+  );
+  const full = [...counts].filter(([, { length }]) => length >= SHADOW_SIZE).map(([which]) => which);
+  return [
+    "an entry is listed for an hour after its last packet",
+    "refusals of ARP, and of raw frames on the links, are not listed",
+    ...full.map(
+      (which) => `full (${which}): ${SHADOW_SIZE} are listed, and nothing new until one is an hour old`,
+    ),
+  ];
+}
+
+const ELEMENT =
+  /^([0-9a-f.:]{2,45}) \. ([a-z0-9-]{1,32}) \. (\d{1,5})(?: timeout 1h)?(?: expires ((?:\d{1,9}(?:d|h|ms|m|s)){1,5}))?(?: |$)/;
+
 function noteSet(way: Way, family: 4 | 6): string[] {
   return [
     `set would_${way}${family} {`,
     `type ipv${family}_addr . inet_proto . inet_service`,
     `size ${SHADOW_SIZE}`,
     "flags dynamic,timeout",
-    "timeout 1h",
+    `timeout ${LASTS}`,
     "}",
   ];
 }

@@ -6,10 +6,10 @@ import { isAddressOnly, type NetEntry, readEntry } from "./net-entry.ts";
 import { arpElements, loopbackOf, renderArp, renderNetdev } from "./nft-link.ts";
 import {
   canAsk,
+  flowRules,
   type Hook,
   matchAnswer,
   matchEntry,
-  matchFlow,
   NEIGHBOURS,
   type Side,
   speaksOfIpv6,
@@ -27,12 +27,15 @@ export type Extra = {
   readonly hold: Firmness;
   /** The links that are there: where a mode closes them, each is named. */
   readonly links: readonly string[];
-  /** Nothing but the inet table, where the kernel has no others. */
-  readonly onlyInet?: boolean;
+  /** In which families there is to be a table: in all, where nothing is said; in inet always. */
+  readonly families?: readonly Family[];
+  /** In which there may be one that has to go. To a kernel that has not all families, only those that it has may be named. */
+  readonly there?: readonly Family[];
 };
 
 /** The families in which there can be a table of ours. */
 export const FAMILIES = ["inet", "arp", "netdev"] as const;
+export type Family = (typeof FAMILIES)[number];
 
 const COUNTERS = ["refused_in", "refused_out", "refused_forward"];
 
@@ -84,19 +87,23 @@ export function renderRules(posture: Posture, network: Network, dead: DeadMan, e
     allow: entriesOf("allow", posture.network === "trusted-only" ? network.allow : []),
   };
   const below = { dead: rules.dead, flow: rules.flow, firmness: extra.hold, links: extra.links };
-  if (extra.onlyInet === true) return `${[...removal("inet"), ...renderInet(rules)].join("\n")}\n`;
+  const { families = FAMILIES, there = FAMILIES } = extra;
   const lines = [
-    ...FAMILIES.flatMap(removal),
+    ...goingFrom([...families, ...there]),
     ...renderInet(rules),
-    ...renderArp(posture, below),
-    ...renderNetdev(posture, below),
+    ...(families.includes("arp") ? renderArp(posture, below) : []),
+    ...(families.includes("netdev") ? renderNetdev(posture, below) : []),
   ];
   return `${lines.join("\n")}\n`;
 }
 
-/** Takes every table of ours away, in one transaction. */
-export function renderRelease(): string {
-  return `${FAMILIES.flatMap(removal).join("\n")}\n`;
+/** Takes our tables away, in one transaction; those of the families that may have one. */
+export function renderRelease(there: readonly Family[] = FAMILIES): string {
+  return `${goingFrom(there).join("\n")}\n`;
+}
+
+function goingFrom(families: readonly Family[]): readonly string[] {
+  return FAMILIES.filter((family) => family === "inet" || families.includes(family)).flatMap(removal);
 }
 
 /**
@@ -234,7 +241,7 @@ function rulesIn(rules: Rules): string[] {
         ...denied("in", rules, refuse, "input"),
         "iifname @trusted accept",
         ...allowed("in", rules, "input"),
-        ...kept("in", rules),
+        ...kept("in", rules, refuse),
         refuse,
       ];
     case "loopback":
@@ -258,7 +265,7 @@ function rulesOut(rules: Rules, hook: "output" | "leaving"): string[] {
         ...denied("out", rules, refuse, hook),
         "oifname @trusted accept",
         ...allowed("out", rules, hook),
-        ...kept("out", rules),
+        ...kept("out", rules, refuse),
         refuse,
       ];
     case "loopback":
@@ -350,12 +357,12 @@ function differsWhenLeaving({ allow, deny, posture, flow }: Rules): boolean {
   );
 }
 
-function kept(side: Side, { flow }: Rules): string[] {
+function kept(side: Side, { flow }: Rules, refuse: string): string[] {
   if (flow === null) return [];
   const neighbours = flow.family === 6 ? [`${NEIGHBOURS} accept`] : [];
-  return [`${matchFlow(flow, side)} accept`, ...neighbours];
+  return [...flowRules(flow, side, refuse), ...neighbours];
 }
 
 function keptUnlessDenied(side: Side, rules: Rules, refuse: string, hook: Hook): string[] {
-  return rules.flow === null ? [] : [...denied(side, rules, refuse, hook), ...kept(side, rules)];
+  return rules.flow === null ? [] : [...denied(side, rules, refuse, hook), ...kept(side, rules, refuse)];
 }

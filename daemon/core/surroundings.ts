@@ -1,5 +1,6 @@
 import type { Config } from "./config.ts";
 import { type NetEntryInput, readEntry } from "./net-entry.ts";
+import type { LeftOut } from "./nft-fallback.ts";
 import { isLinkClosed } from "./nft-link.ts";
 import type { Posture } from "./posture.ts";
 
@@ -56,24 +57,26 @@ export function plainLinks({ links }: Around): readonly string[] {
 /**
  * The lists without the entries whose cgroup is not there, which nft would refuse. Nobody is in a cgroup that is not
  * there: leaving it out of `allow` lets through nothing, and of `deny` nothing until it is there, when the rules are
- * loaded anew. `left`: what was left out, for people.
+ * loaded anew. A link that no rule can name stays open.
  */
 export function presentLists(
   network: Network,
   around: Around,
-): { readonly network: Network; readonly left: readonly string[] } {
-  const left: string[] = [];
+): { readonly network: Network; readonly left: readonly LeftOut[] } {
+  const left: LeftOut[] = [];
   const present = (list: "deny" | "allow") =>
     network[list].filter((input, i) => {
       const read = readEntry(input);
       const path = typeof read === "string" ? null : read.cgroup;
       if (path === null || around.cgroups.get(path) != null) return true;
-      left.push(`network.${list}[${i}]: there is no cgroup ${path}`);
+      const what = `network.${list}[${i}]: there is no cgroup ${path}`;
+      left.push({ what, opens: false, refused: false });
       return false;
     });
   const lists = { deny: present("deny"), allow: present("allow") };
   const odd = around.links.filter((name) => !PLAIN_LINK.test(name));
-  left.push(...odd.map((name) => `the link ${JSON.stringify(name)}: no name for a rule`));
+  const unnamed = odd.map((name) => `the link ${JSON.stringify(name)}: no name for a rule`);
+  left.push(...unnamed.map((what) => ({ what, opens: true, refused: false })));
   return { network: { ...network, ...lists }, left };
 }
 

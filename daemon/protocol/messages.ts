@@ -292,6 +292,8 @@ export type ShadowReply = {
   }[];
   /** How many were left off. */
   readonly more: number;
+  /** What the list may lack, a sentence each. */
+  readonly notes: readonly string[];
 };
 /**
  * `changes`: watched files that differ from the baseline, as many as fit, and `moreChanges` how many are left off;

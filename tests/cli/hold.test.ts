@@ -48,6 +48,7 @@ async function run(argv: readonly string[], over: Parameters<typeof fakeDaemon>[
         hold: "shadow",
         blocked: [{ direction: "out", address: "192.0.2.1", protocol: "tcp", port: 443 }],
         more: 2,
+        notes: ["full (out, IPv4): nothing new"],
       },
     },
     "ceremony.begin": { data: CEREMONY },
@@ -162,6 +163,7 @@ describe("enforce, release", () => {
     const ran = await run(["enforce", "--dry-run"]);
     expect(ran.asked).toEqual([{ verb: "enforcement.shadow", params: {} }]);
     expect(ran.stdout).toContain("out 192.0.2.1 tcp 443");
+    expect(ran.stdout).toContain("note: full (out, IPv4): nothing new");
     expect(ran.stdout).toContain("… and 2 more");
   });
 

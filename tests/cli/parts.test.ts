@@ -67,6 +67,13 @@ describe('what "observed" means', () => {
     expect(describeMode({ ...mode, behind }).join("\n")).toContain("nothing in the kernel holds it");
   });
 
+  test("with all but something held, that it is held, and what is not", () => {
+    const without = { ...control("observed"), detail: "enforced, without: ARP, which stays open" };
+    const text = describeMode({ ...mode, behind: { controls: [without], sensors: [] } }).join("\n");
+    expect(text).toContain("the kernel holds AIRGAP, but not all of it: enforced, without: ARP");
+    expect(text).not.toContain("nothing in the kernel");
+  });
+
   test("a reply without controls says nothing of the kernel", () => {
     expect(describeChange({ ...mode, changed: true, seq: 9 }).join("\n")).not.toContain("kernel");
   });
@@ -86,6 +93,11 @@ describe("heads", () => {
   ])("%j", (text, head) => expect(parseHeadLine(text)).toEqual(head));
 });
 
+const KERNEL_CONFIG = ["NF_TABLES", "NF_TABLES_INET", "NF_TABLES_ARP", "NF_TABLES_NETDEV"]
+  .concat("NETFILTER_INGRESS", "NETFILTER_EGRESS")
+  .map((option) => `CONFIG_${option}=y\n`)
+  .join("");
+
 const at = (path: string, mode: number): HostFacts["directories"] => ({
   log: { path, fact: { kind: "directory", uid: 0, mode } },
 });
@@ -99,6 +111,7 @@ describe("doctor", () => {
     capabilities: 1n << 12n,
     serviceUnit: null,
     netns: "own",
+    kernelConfig: KERNEL_CONFIG,
     usbBus: true,
     inotifyWatches: 100_000,
     inotifyInstances: 128,
@@ -110,12 +123,24 @@ describe("doctor", () => {
       log: { path: "/log", fact: { kind: "missing" } },
     },
   };
+  test("a kernel without a hook for what leaves a link is told what passes, and that it is not enforced", () => {
+    const kernelConfig = KERNEL_CONFIG.replace("CONFIG_NETFILTER_EGRESS=y", "");
+    const finding = examine({ ...good, kernelConfig }).find(({ name }) => name === "kernel tables");
+    expect(finding).toMatchObject({
+      state: "hint",
+      detail: expect.stringMatching(/EGRESS.*raw frames pass/),
+    });
+    expect(finding?.hint).toContain("observed here, not enforced");
+  });
+
   const rows: readonly [name: string, change: Partial<HostFacts>, missing: readonly string[]][] = [
     ["all is there", {}, []],
     ["an older Node", { nodeVersion: "v24.20.9" }, ["node"]],
     ["a newer Node", { nodeVersion: "v26.0.0" }, []],
     ["only the nft program", { nftLibrary: null }, []],
     ["neither nft nor the library", { nftLibrary: null, nftProgram: null }, ["nftables"]],
+    ["a kernel without nf_tables", { kernelConfig: "# CONFIG_NF_TABLES is not set\n" }, ["kernel tables"]],
+    ["a kernel that does not say", { kernelConfig: null }, []],
     ["no capability", { capabilities: 0n }, ["CAP_NET_ADMIN"]],
     ["no capability, but a service", { capabilities: 0n, serviceUnit: "/etc/systemd/system/x" }, []],
     ["capabilities unknown", { capabilities: null }, ["CAP_NET_ADMIN"]],

@@ -4,7 +4,7 @@ import { MODES } from "../../daemon/core/mode.ts";
 import { renderRelease, renderRules } from "../../daemon/core/nft.ts";
 import { compareRules } from "../../daemon/core/nft-compare.ts";
 import { parseListings, parseRendered } from "../../daemon/core/nft-listing.ts";
-import { readShadow } from "../../daemon/core/nft-shadow.ts";
+import { limitsOf, readShadow, renderNotes } from "../../daemon/core/nft-shadow.ts";
 import { posture } from "../../daemon/core/posture.ts";
 
 const network = {
@@ -94,6 +94,60 @@ describe("readShadow", () => {
   });
 });
 
+describe("renderNotes", () => {
+  const inet = (blocks: readonly (readonly [string, readonly string[]])[]) => ({
+    family: "inet",
+    name: "boundary",
+    statements: [],
+    blocks: new Map(blocks.map(([key, elements]) => [key, { statements: [], elements }])),
+  });
+
+  test("puts back what has time left, each for that time", () => {
+    const listed = inet([
+      [
+        "set would_in4",
+        ["10.0.0.1 . tcp . 22 expires 59m3s500ms", "10.0.0.2 . 47 . 0 timeout 1h expires 5s"],
+      ],
+      ["set would_out6", ["fd00::1 . ipv6-icmp . 0"]],
+      ["set alive", ["ipv4 timeout 2s expires 1s"]],
+    ]);
+    expect(renderNotes(listed)).toBe(
+      "add element inet boundary would_in4 { 10.0.0.1 . tcp . 22 timeout 1h expires 59m3s500ms, 10.0.0.2 . 47 . 0 timeout 1h expires 5s }\n",
+    );
+    expect(renderNotes(inet([]))).toBe("");
+  });
+
+  test("whatever is listed, no other command gets into the script, and no more than a set holds", () => {
+    const element = fc.oneof(
+      fc.string({ unit: "binary" }),
+      fc.string().map((text) => `10.0.0.1 . tcp . 22 expires 5s${text}`),
+      fc.string().map((text) => `10.0.0.1 . ${text} . 22 expires 5s`),
+    );
+    fc.assert(
+      fc.property(fc.array(element), (elements) => {
+        expect(renderNotes(inet([["set would_in4", elements]]))).toMatch(
+          /^(add element inet boundary would_in4 \{ [0-9a-z.: ,-]+ \}\n)?$/,
+        );
+      }),
+    );
+    const many = Array.from({ length: 2_000 }, () => "10.0.0.1 . tcp . 22 expires 5s");
+    expect(renderNotes(inet([["set would_in4", many]])).match(/expires/g)).toHaveLength(1_024);
+  });
+});
+
+test("limitsOf says which list is full", () => {
+  const seen = (direction: "in" | "out", address: string, count: number) =>
+    Array.from({ length: count }, (_, port) => ({ direction, address, protocol: "tcp", port }));
+  const all = [
+    ...seen("in", "10.0.0.1", 1_024),
+    ...seen("out", "10.0.0.1", 1_023),
+    ...seen("in", "fd00::1", 9),
+  ];
+  const full = limitsOf(all).filter((each) => each.startsWith("full"));
+  expect(full).toEqual([expect.stringContaining("(in, IPv4)")]);
+  expect(limitsOf([]).join()).toMatch(/hour.*ARP/);
+});
+
 describe("a kept flow", () => {
   test.each(MODES)("%s", (mode) => {
     const kept = ["TRUSTED", "AIRGAP", "COLDROOM"].includes(mode);
@@ -101,6 +155,17 @@ describe("a kept flow", () => {
     expect(script.includes("tcp sport 22 tcp dport 40000 accept")).toBe(kept);
     expect(script.includes("tcp sport 40000 tcp dport 22 accept")).toBe(kept);
     if (!kept) expect(script).toBe(rules(mode, "enforcing"));
+  });
+
+  test("what would begin a connection on its ports is refused before, on every hook that it passes", () => {
+    const lines = rules("AIRGAP", "enforcing", flow).split("\n");
+    const passes = lines.flatMap((line, at) => (/tcp [sd]port \d+ accept$/.test(line) ? [at] : []));
+    expect(passes).toHaveLength(4); // in and out, of the inet table and of the links
+    for (const at of passes) {
+      const match = lines[at]?.replace(/accept$/, "");
+      expect(lines[at - 1]).toMatch(/ counter name "refused_(link_)?(in|out)" drop$/);
+      expect(lines[at - 1]).toContain(`${match}tcp flags & (syn | ack) == syn `);
+    }
   });
 });
 

@@ -141,6 +141,18 @@ describe("compareRules", () => {
     expect(compare(LISTED)).toEqual({ same: true, drops: { refused_in: 7 } });
   });
 
+  test.each(["tcp flags & (syn | ack) == syn", "tcp flags syn / syn,ack"])(
+    "a flag of TCP is the same in the spelling of every nft: %s",
+    (spelling) => {
+      const rule = (flags: string) =>
+        parseListings(`table inet boundary {\nchain a {\nip saddr 10.0.0.1 ${flags} drop\n}\n}`);
+      const ours = rule("tcp flags & (syn | ack) == syn");
+      expect(compareRules(ours, rule(spelling))).toMatchObject({ same: true });
+      expect(compareRules(ours, rule("tcp flags != syn / syn,ack"))).toMatchObject({ same: false });
+      expect(compareRules(ours, rule("tcp flags syn / fin,syn"))).toMatchObject({ same: false });
+    },
+  );
+
   test("no table is missing", () => {
     expect(compare(null)).toMatchObject({ same: false, what: "missing" });
   });

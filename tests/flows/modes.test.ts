@@ -31,6 +31,28 @@ describe("a tightening", () => {
   });
 });
 
+describe("a kernel that refuses to close the links", () => {
+  test("has AIRGAP observed, not enforced, and RESTRICTED enforced", async () => {
+    const host = await startHost({ mode: "OPEN" });
+    const run = host.firewall.run.bind(host.firewall);
+    host.firewall.run = (script) => {
+      if (script.includes("hook egress")) throw new Error("Operation not supported");
+      run(script);
+    };
+    await host.set("RESTRICTED");
+    await settled();
+    expect(host.daemon.assurance()).toBe("enforced");
+    await host.set("AIRGAP");
+    await settled();
+    expect(host.daemon.state().applied).toBe("AIRGAP");
+    expect(host.daemon.assurance()).toBe("observed");
+    host.firewall.run = run;
+    for (let beat = 0; beat < 20; beat++) host.daemon.tick();
+    expect(host.daemon.assurance()).toBe("enforced");
+    await host.checkInvariants();
+  });
+});
+
 describe("a loosening", () => {
   test("reaches the kernel only after its record is durable", async () => {
     const host = await startHost({ mode: "AIRGAP" });

@@ -178,6 +178,7 @@ function oldKernel(): Firewall & { readonly tables: Map<string, string> } {
   return {
     via: "nft",
     tables,
+    generation: () => null,
     list: () => [...tables.values()].join("\n"),
     run: (script) => {
       if (script.includes("hook egress")) throw new Error("Operation not supported");

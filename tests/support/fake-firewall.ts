@@ -65,6 +65,12 @@ export class FakeFirewall implements Firewall {
       this.table = null; // released
       return;
     }
+    const notes = [...script.matchAll(/^add element inet boundary (would_\w+) (\{.*\})$/gm)];
+    if (notes.length > 0) {
+      for (const [, set, elements] of notes)
+        this.table = (this.table ?? "").replace(`set ${set} {`, `set ${set} {\nelements = ${elements}`);
+      return;
+    }
     if (start <= 0) {
       // a heartbeat: as in the kernel, it fails where there is no such set
       if (!this.table?.includes("set alive {")) throw this.failure("renewing the dead-man");

@@ -63,9 +63,10 @@ const ACTIONS = {
     new Promise<void>((resolve) => {
       createServer((socket) => socket.on("error", () => {}).pipe(socket)).listen(port, address, resolve);
     }),
-  connectTcp: ({ to, port }: { to: string; port: number }) =>
+  connectTcp: ({ to, port, localPort }: { to: string; port: number; localPort?: number }) =>
     new Promise<number>((resolve, reject) => {
-      const socket = connect(port, to, () => resolve(flows.push(socket) - 1));
+      const from = localPort === undefined ? {} : { localPort };
+      const socket = connect({ port, host: to, ...from }, () => resolve(flows.push(socket) - 1));
       socket.on("error", reject);
       socket.on("data", (chunk) => echoed.push(chunk.toString()));
     }),

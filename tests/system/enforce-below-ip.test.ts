@@ -157,6 +157,35 @@ describe.skipIf(NO_NETNS !== "")(`below IP (${NO_NETNS || "namespaces"})`, () =>
     }
   });
 
+  test("a macvlan child in another namespace is cut off with its link in AIRGAP, and only there", async () => {
+    const { netns, agents } = world;
+    foreignNft(world, "flush ruleset");
+    netns.host.exec("ip", "link", "add", "child0", "link", "l0", "type", "macvlan", "mode", "bridge");
+    try {
+      netns.host.exec("ip", "link", "set", "child0", "netns", netns.right.name);
+      netns.right.exec("ip", "addr", "add", "10.81.1.77/24", "dev", "child0");
+      netns.right.exec("ip", "link", "set", "child0", "up");
+      let sent = 0;
+      const crosses = async () => {
+        sent += 1;
+        const token = `[child ${sent}]`;
+        await agents.left.call("sendUdp", { family: 4, to: "10.81.1.77", port: 9_000, token });
+        await agents.right.call("sendUdp", { family: 4, to: ADDRESS.left[4], port: 9_000, token });
+        await delay(50);
+        const at = [await agents.right.call("received"), await agents.left.call("received")];
+        return at.map((received) => received.includes(token));
+      };
+      expect(await eventually(async () => !(await crosses()).includes(false))).toBe(true);
+      await enforce();
+      await apply("TRUSTED");
+      expect(await crosses()).toEqual([true, true]);
+      await apply("AIRGAP");
+      expect(await crosses()).toEqual([false, false]);
+    } finally {
+      netns.right.exec("ip", "link", "del", "child0");
+    }
+  });
+
   test("a dead daemon closes ARP too", async () => {
     await enforce(500);
     await apply("OPEN");

@@ -251,6 +251,11 @@ describe.skipIf(NO_NETNS !== "")(`lists, a kept flow and shadow (${NO_NETNS || "
       expect(await host.call("check")).toMatchObject({ same: true });
       // a second look finds the set as the kernel has filled it, and a heartbeat has nothing to renew
       expect(await host.call("heartbeat")).toEqual({ ok: true });
+      // loaded anew, it knows it still
+      const again = { mode, how: { hold: "shadow", keep: null } } as const;
+      expect(await host.call("apply", again)).toMatchObject({ ok: true });
+      expect(await host.call("wouldBlock")).toEqual(expect.arrayContaining([...(would ?? [])]));
+      expect(await host.call("check")).toMatchObject({ same: true });
       expect(await host.call("settle", { mode, how: { hold: "shadow", keep: null } })).toMatchObject({
         ok: true,
       });
