@@ -6,13 +6,12 @@ import type { Config } from "./core/config.ts";
 import { roomAfter } from "./core/disk.ts";
 import { renderErrorChain } from "./core/errors.ts";
 import type { Flow } from "./core/flow.ts";
-import { ENFORCING } from "./core/held.ts";
 import type { Hold } from "./core/hold.ts";
 import { reorder, step } from "./core/machine.ts";
 import { createRepeats, type Repeated } from "./core/repeats.ts";
 import { isSegmentFull } from "./core/rotation.ts";
 import type { FileChange, Signal } from "./core/signal.ts";
-import { type Start, type StartHold, WHY_HELD } from "./core/start.ts";
+import { heldSoFar, type Start, type StartHold, takenUp, WHY_HELD } from "./core/start.ts";
 import { type Answer, type Input, initialState, type Order, type State, type Step } from "./core/state.ts";
 import { holdChanged } from "./core/steps.ts";
 import { behind, type Tripwire } from "./core/tripwire.ts";
@@ -102,8 +101,7 @@ export function createDaemon(
   const repeats = createRepeats(config.sensors.repeatWindowMs);
   const fired = new Map(Object.entries(firedBefore));
   // only dispatch and begin write this; what opens is taken up by begin, once it is recorded
-  const begins = start.hold.change === null ? start.hold.held : ENFORCING;
-  let state = initialState(start.mode, start.epoch, start.cause, begins);
+  let state = initialState(start.mode, start.epoch, start.cause, heldSoFar(start.hold));
   let requests = 0;
   let promisedSeq = -1; // of the newest loosening's record
   let newestSeq = -1;
@@ -342,16 +340,15 @@ export function createDaemon(
 
   /** A first start in shadow and a boot parameter open: recorded first, and when they cannot be recorded, not at all. */
   async function takeUpHold(): Promise<void> {
-    const { held, change } = start.hold;
+    const { change } = start.hold;
     if (change === null) return;
-    const why = WHY_HELD[change.by];
-    const before: State = { ...state, held: { hold: change.from, lasts: "always" } };
-    const { durable } = append(holdChanged(before, held, change.by, why));
+    const to = takenUp(start.hold);
+    const { durable } = append(holdChanged(state, to, change.by, WHY_HELD[change.by]));
     const recorded = await durable.then(
       () => true,
       () => false,
     );
-    if (recorded) state = { ...state, held };
+    if (recorded) state = { ...state, ...to };
   }
 
   /** A sensor that does not come up in time is blind, and holds nothing up. */

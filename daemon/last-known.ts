@@ -2,7 +2,7 @@ import type { AuditLog } from "./audit/log.ts";
 import { renderErrorChain } from "./core/errors.ts";
 import type { Hold } from "./core/hold.ts";
 import type { Mode } from "./core/mode.ts";
-import { type History, holdIn, startIn, WHY_HELD } from "./core/start.ts";
+import { type History, heldSoFar, holdIn, startIn, takenUp, WHY_HELD } from "./core/start.ts";
 import { holdChanged } from "./core/steps.ts";
 import type { Opened } from "./open-log.ts";
 import type { OpLog } from "./ports.ts";
@@ -38,15 +38,16 @@ export async function lastKnown(parts: Parts): Promise<LastKnown> {
   });
   if (history === null) return UNKNOWN;
   const { mode, epoch } = startIn(history, null, parts.initialMode);
-  const { held, change } = holdIn(history, parts.hold);
+  const start = holdIn(history, parts.hold);
+  const { held, change } = start;
   if (change === null || history.kind === "none")
     return { mode, hold: held.hold, why: change === null ? "" : WHY_HELD[change.by] };
   const why = WHY_HELD[change.by];
-  const before = { wanted: mode, epoch, held: { hold: change.from, lasts: "always" } } as const;
+  const before = { wanted: mode, epoch, ...heldSoFar(start) };
   try {
     const { opened, log } = await parts.reopen();
     for (const finding of opened.findings) log.append(finding);
-    await log.append(holdChanged(before, held, change.by, why)).durable;
+    await log.append(holdChanged(before, takenUp(start), change.by, why)).durable;
     await log.close();
     return { mode, hold: held.hold, why };
   } catch (error) {

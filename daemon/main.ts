@@ -76,7 +76,7 @@ import type { SelfPath } from "./core/fingerprint.ts";
 import { sameFlow } from "./core/flow-text.ts";
 import type { Hold } from "./core/hold.ts";
 import { redactText } from "./core/redact.ts";
-import { holdIn, startIn } from "./core/start.ts";
+import { heldSoFar, holdIn, startIn } from "./core/start.ts";
 import { fullDisk } from "./core/steps.ts";
 import { cgroupsOf } from "./core/surroundings.ts";
 import {
@@ -259,7 +259,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const moved = clockWhileStopped(opened.fold, now, config.clock);
   const hold = holdIn(opened.history, holdFacts(config, clock));
   const begun = { ...resumed, hold, frozen: resumed.frozen === "" ? moved : resumed.frozen };
-  host.known.hold = hold.change === null ? hold.held.hold : "enforcing";
+  host.known.hold = heldSoFar(hold).held.hold;
   const missing = host.obstacles.map(({ what }) => what);
   const canary = openCanaryFile(options.stateDir);
   const self = [...ownFiles(setup), { path: canary.path, part: "canary" } as const];
@@ -625,8 +625,7 @@ async function lastHold({ options, config }: Setup): Promise<Hold> {
   const clock = createClock();
   try {
     const history = await readHistory(logPlaceOf(options, keepingOf(config), clock));
-    const { held, change } = holdIn(history, holdFacts(config, clock));
-    return change === null ? held.hold : "enforcing";
+    return heldSoFar(holdIn(history, holdFacts(config, clock))).held.hold;
   } catch {
     return UNKNOWN.hold;
   }

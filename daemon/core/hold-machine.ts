@@ -1,6 +1,6 @@
 import type { Entry } from "../audit/record.ts";
 import { sameFlow } from "./flow-text.ts";
-import { ENFORCING, sameHeld } from "./held.ts";
+import { ENFORCING, lasting, sameHeld } from "./held.ts";
 import { isStricter } from "./mode.ts";
 import type { Input, State, Step } from "./state.ts";
 import {
@@ -21,15 +21,16 @@ import {
 /** The hold's part of the mode machine: to enforce is a tightening, at once; every other change of the hold is logged first. */
 export function enforceHold(state: State, input: Extract<Input, { kind: "enforce" }>, nowMs: number): Step {
   if (sameHeld(state.held, ENFORCING)) return alreadyEnforcing(state, input);
-  const trial = input.confirmMs === null ? null : { atMs: nowMs + input.confirmMs, to: state.held };
+  const { held, base } = state;
+  const trial = input.confirmMs === null ? null : { atMs: nowMs + input.confirmMs, to: { held, base } };
   const next: State = {
     ...tightened(state, state.wanted, state.cause),
     ...UNCONFIRMED,
     keep: state.keep,
-    held: ENFORCING,
+    ...lasting(ENFORCING),
     trial,
   };
-  const record = holdChanged(state, ENFORCING, input.by.name, input.reason);
+  const record = holdChanged(state, lasting(ENFORCING), input.by.name, input.reason);
   const answers = [
     ...lapsed(state, `${input.by.name} enforced the mode meanwhile`),
     done(input.request, true),

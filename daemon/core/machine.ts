@@ -208,9 +208,9 @@ function afterMode(state: State, change: Change<"mode">): State {
   return { ...withKeep(state, keep), wanted, cause, ceremony, deadline };
 }
 
-function afterHold(state: State, { to: held }: Change<"hold">): State {
+function afterHold(state: State, { to: { held, base } }: Change<"hold">): State {
   const ceremony = state.ceremony?.purpose === "release" ? null : state.ceremony;
-  return { ...state, ...UNCONFIRMED, held, ceremony, trial: null };
+  return { ...state, ...UNCONFIRMED, held, base, ceremony, trial: null };
 }
 
 function logFailed(state: State, number: number): Step {
