@@ -215,9 +215,16 @@ function afterHold(state: State, { to: { held, base } }: Change<"hold">): State 
 
 function logFailed(state: State, number: number): Step {
   if (state.loosening?.number !== number) return quiet(state);
+  const { request, change } = state.loosening;
   const why = "the record of the loosening could not be written";
-  const answers = answer(state.loosening.request, { kind: "refused", code: "log-unavailable", why });
-  return { ...quiet({ ...state, loosening: null }), answers };
+  const answers = answer(request, { kind: "refused", code: "log-unavailable", why });
+  return { ...quiet({ ...state, ...noWayBack(request, change.kind), loosening: null }), answers };
+}
+
+/** A log that failed once takes nothing any more: what goes back by itself, and would be recorded first, stays. */
+function noWayBack(request: number | null, kind: string): Partial<Pick<State, "deadline" | "trial">> {
+  if (request !== null) return {};
+  return kind === "mode" ? { deadline: null } : { trial: null };
 }
 
 /** Told when it begins and when it ends. What is on its way to loosen has its record already. */
@@ -315,7 +322,8 @@ function deadlineReached(state: State, { to, confirmable, keep }: Deadline): Ste
   }
   if (loosenObstacle(state)) return quiet(state); // asked again at the next tick
   const change = { kind: "mode", to, cause, deadline: null, keep } as const;
-  return promise({ ...state, deadline: null }, null, change, "deadline", cause.why);
+  // it stays until it has taken effect: what makes this lapse, and is no trip, does not call it off
+  return promise(state, null, change, "deadline", cause.why);
 }
 
 /** Nothing that a person left open or under way outlives a stop: neither a time, nor a trial, nor a flow that is kept. */

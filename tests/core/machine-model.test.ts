@@ -284,6 +284,12 @@ function holdsTheHold(was: World, before: World, after: World, move: Move, where
   }
   if (input?.kind === "enforce" && to.held.hold !== "enforcing")
     throw new Error(`enforce did not enforce: ${where}`);
+  if (input?.kind === "enforce" && to.loosening?.change.kind === "hold")
+    throw new Error(`enforce left a loosening of the hold on its way: ${where}`);
+  const goesBack = to.loosening?.request === null && to.loosening.change.kind === "hold";
+  if (input?.kind === "confirm" && from.trial && (to.trial || goesBack) && !from.deadline)
+    throw new Error(`confirmed, and goes back: ${where}`);
+  keepsWaysBack(from, to, input, where);
   if (input?.kind === "trip" && (to.keep || to.trial || to.deadline?.keep))
     throw new Error(`a trip left a way back, or a flow: ${where}`);
   if (input?.kind === "stop" && (to.keep || to.trial || to.deadline))
@@ -294,6 +300,17 @@ function holdsTheHold(was: World, before: World, after: World, move: Move, where
   const passed = input?.kind === "set-mode" && input.keep?.passes === true;
   if (opened && !passed && input?.kind !== "logged")
     throw new Error(`a flow was let through without a durable record: ${where}`);
+}
+
+/** A way back ends where it leads, or by what calls it off: a trip, a stop, a person, a log that takes no more. */
+function keepsWaysBack(from: State, to: State, input: Input | null, where: string): void {
+  const ended = { deadline: from.deadline && !to.deadline, trial: from.trial && !to.trial };
+  const taken = input?.kind === "logged" ? from.loosening?.change.kind : null;
+  const called = ["trip", "stop", "confirm", "log-failed"].includes(input?.kind ?? "");
+  if (ended.deadline && !called && input?.kind !== "set-mode" && taken !== "mode")
+    if (to.wanted !== from.deadline?.to) throw new Error(`a way back was lost: ${where}`);
+  if (ended.trial && !called && input?.kind !== "enforce" && taken !== "hold")
+    throw new Error(`a trial's end was lost: ${where}`);
 }
 
 /** Worlds that differ only in absolute counters and times are the same world. */
