@@ -231,6 +231,7 @@ function holds(was: World, before: World, after: World, move: Move, result: Step
     throw new Error(`applied ${to.applied} was not confirmed: ${where}`);
   if (to.applied === to.wanted) confirmedAsWanted(to, after.confirmed, where);
   holdsTheHold(was, before, after, move, where);
+  setsWayBack(was, to, move, result, where);
   if (
     from.deadline &&
     rank(from.deadline.to) > rank(from.wanted) &&
@@ -300,6 +301,21 @@ function holdsTheHold(was: World, before: World, after: World, move: Move, where
   const passed = input?.kind === "set-mode" && input.keep?.passes === true;
   if (opened && !passed && input?.kind !== "logged")
     throw new Error(`a flow was let through without a durable record: ${where}`);
+}
+
+/** What was changed on a condition goes back, and as far as what it was changed on condition before. */
+function setsWayBack(was: World, to: State, { input }: Move, { answers }: Step, where: string): void {
+  if (input?.kind !== "set-mode") return;
+  const ms = input.confirmMs ?? input.forMs;
+  const changed = answers.some(({ request, answer }) => {
+    return request === input.request && answer.kind === "done" && answer.changed;
+  });
+  if (ms === null || !changed) return;
+  if (to.deadline?.atMs !== was.nowMs + ms || to.deadline.confirmable !== (input.confirmMs !== null))
+    throw new Error(`no way back: ${where}`);
+  const before = was.state.deadline;
+  if (before?.confirmable && rank(to.deadline.to) > rank(before.to))
+    throw new Error(`it goes back to what nobody confirmed: ${where}`);
 }
 
 /** A way back ends where it leads, or by what calls it off: a trip, a stop, a person, a log that takes no more. */
@@ -480,6 +496,7 @@ describe("the mode machine, over every interleaving", { timeout: 60_000 }, () =>
       extra: [
         set(20, "AIRGAP", { confirmMs: 15, keep: { flow: FLOW, passes: true } }),
         set(21, "COLDROOM", { confirmMs: 15 }),
+        set(24, "AIRGAP", { confirmMs: 15 }),
         set(22, "AIRGAP", { keep: { flow: FLOW, passes: false } }),
         { kind: "confirm", request: 23, by: BY },
         { kind: "flow-ended", flow: FLOW },
@@ -490,5 +507,6 @@ describe("the mode machine, over every interleaving", { timeout: 60_000 }, () =>
     expect(seen).toContain("logged a deadline's: keeps the flow");
     expect(seen).toContain("flow-ended: ends the flow");
     expect(seen).toContain("trip LOCKDOWN: ends the flow");
+    expect(seen).toContain("set-mode AIRGAP: ends the flow");
   });
 });

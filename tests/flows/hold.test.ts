@@ -241,6 +241,28 @@ describe("a mode on trial", () => {
     await host.checkInvariants();
   });
 
+  test("asked for again it goes back as far, later; without a time it stays", async () => {
+    for (const [first, second] of [
+      [{ confirmMs: 60_000 }, { confirmMs: 90_000 }],
+      [{ forMs: 60_000 }, { forMs: 90_000 }],
+      [{ forMs: 60_000 }, { confirmMs: 90_000 }],
+    ]) {
+      const host = await startHost({ mode: "OPEN" });
+      await set(host, "AIRGAP", first ?? {});
+      expect((await set(host, "AIRGAP", second ?? {})).answer).toEqual({ kind: "done", changed: true });
+      await later(host, 61_000);
+      expect(host.firewall.mode).toBe("AIRGAP");
+      await later(host, 30_000);
+      expect(host.firewall.mode).toBe("OPEN");
+      await set(host, "AIRGAP", first ?? {});
+      expect((await set(host, "AIRGAP", {})).answer).toEqual({ kind: "done", changed: true });
+      await later(host, 91_000);
+      expect(host.firewall.mode).toBe("AIRGAP");
+      expect((await set(host, "AIRGAP", { confirmMs: 60_000 })).answer).toMatchObject({ changed: false });
+      await host.checkInvariants();
+    }
+  });
+
   test("a looser one goes back by itself too, at once, and to keep it is logged first", async () => {
     const host = await startHost({ mode: "AIRGAP" });
     await set(host, "RESTRICTED", { confirmMs: 60_000 });
