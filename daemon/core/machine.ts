@@ -42,6 +42,8 @@ export function step(state: State, input: Input, settings: Settings, nowMs: numb
       return enforceHold(state, input, nowMs);
     case "flow-ended":
       return flowEnded(state, input);
+    case "take-up":
+      return promise(state, null, { kind: "hold", to: input.to }, input.by, input.why);
     case "ceremony-begin":
       return ceremonyBegin(state, input, settings, nowMs);
     case "ceremony-confirm":

@@ -134,6 +134,8 @@ export type Input =
       /** The flow to keep, which exists. `passes`: the present mode lets it through, so that keeping it opens nothing. */
       readonly keep: { readonly flow: Flow; readonly passes: boolean } | null;
     }
+  /** What a start opens: recorded first, and lapses, like every loosening. A frozen clock does not hinder whoever stands at the console. */
+  | { readonly kind: "take-up"; readonly to: Holding; readonly by: string; readonly why: string }
   /** What waits for a confirmation stays: a mode, or the hold on trial. */
   | { readonly kind: "confirm"; readonly request: number; readonly by: Person }
   | {

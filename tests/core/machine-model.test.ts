@@ -71,6 +71,8 @@ const same = (world: World): World => world;
 type Walk = {
   readonly mode: Mode;
   readonly holding: Holding;
+  /** What a start takes up, its record on the way. */
+  readonly takesUp?: Holding;
   readonly extra: readonly Input[];
   readonly mostWorlds: number;
 };
@@ -392,7 +394,7 @@ function explore(walk: Walk): {
   seen: ReadonlySet<string>;
   complete: boolean;
 } {
-  const start = startWorld(walk);
+  const start = begun(walk);
   const seen = new Set([keyOf(start)]);
   const names = new Set<string>();
   let frontier: World[] = [start];
@@ -433,6 +435,13 @@ function startWorld({ mode, holding }: Walk): World {
     confirmed: null,
     folded: { ...emptyFold(), wanted: mode, hold: base, releasedBoot, parameterBoot: releasedBoot },
   };
+}
+
+function begun(walk: Walk): World {
+  const world = startWorld(walk);
+  if (walk.takesUp === undefined) return world;
+  const input: Input = { kind: "take-up", to: walk.takesUp, by: "boot-parameter", why: "w" };
+  return advance(world, { name: "take-up", input, next: same });
 }
 
 function walked(walk: Walk): ReadonlySet<string> {
@@ -487,6 +496,22 @@ describe("the mode machine, over every interleaving", { timeout: 60_000 }, () =>
     expect(seen).toContain(`logged a deadline's: enforcing -> ${hold}`);
     expect(seen).toContain("logged request 6: enforcing -> released");
   });
+
+  test.each<Holding>([{ ...booted, base: "enforcing" }, lasting({ hold: "shadow", lasts: "always" })])(
+    "and while a start takes up %j",
+    (takesUp) => {
+      const seen = walked({
+        mode: "RESTRICTED",
+        holding: lasting(ENFORCING),
+        takesUp,
+        mostWorlds: MANY,
+        extra: [{ kind: "enforce", request: 11, by: BY, reason: "r", confirmMs: null }],
+      });
+      expect(seen).toContain(`logged a deadline's: enforcing -> ${takesUp.held.hold}`);
+      expect(seen).toContain("logged a lapsed one -> LOCKDOWN");
+      expect(seen).toContain(`enforce: ${takesUp.held.hold} -> enforcing`);
+    },
+  );
 
   test("and with modes that wait for a confirmation, and a flow that is kept", () => {
     const seen = walked({
