@@ -6,15 +6,14 @@ import type { Config } from "./core/config.ts";
 import { roomAfter } from "./core/disk.ts";
 import { renderErrorChain } from "./core/errors.ts";
 import type { Flow } from "./core/flow.ts";
-import { ENFORCING } from "./core/held.ts";
+import { sameHeld } from "./core/held.ts";
 import type { Hold } from "./core/hold.ts";
 import { reorder, step } from "./core/machine.ts";
 import { createRepeats, type Repeated } from "./core/repeats.ts";
 import { isSegmentFull } from "./core/rotation.ts";
 import type { FileChange, Signal } from "./core/signal.ts";
-import { type Start, type StartHold, WHY_HELD } from "./core/start.ts";
+import { heldSoFar, type Start, type StartHold, takenUp, WHY_HELD } from "./core/start.ts";
 import { type Answer, type Input, initialState, type Order, type State, type Step } from "./core/state.ts";
-import { holdChanged } from "./core/steps.ts";
 import { behind, type Tripwire } from "./core/tripwire.ts";
 import type { Enforcer } from "./enforce.ts";
 import { createLookout } from "./lookout.ts";
@@ -101,12 +100,12 @@ export function createDaemon(
   const waiting = new Map<number, (outcome: Outcome) => void>();
   const repeats = createRepeats(config.sensors.repeatWindowMs);
   const fired = new Map(Object.entries(firedBefore));
-  // only dispatch and begin write this; what opens is taken up by begin, once it is recorded
-  const begins = start.hold.change === null ? start.hold.held : ENFORCING;
-  let state = initialState(start.mode, start.epoch, start.cause, begins);
+  // only dispatch and begin write this; what a start opens is taken up by begin
+  let state = initialState(start.mode, start.epoch, start.cause, heldSoFar(start.hold));
   let requests = 0;
   let promisedSeq = -1; // of the newest loosening's record
   let newestSeq = -1;
+  let loosened: Promise<void> = Promise.resolve(); // the newest loosening has taken effect, or has not
   let stopped: Promise<"recorded" | "not-recorded"> | null = null;
   let closed = false;
   let begun = false;
@@ -142,13 +141,14 @@ export function createDaemon(
   }
 
   /** The kernel first, then the records, then whoever waits; and what the kernel said is the next input. */
-  function carryOut(result: Step, input: Input | null): void {
+  function carryOut(result: Step, input: Input | null, usb: "too" | "later" = "too"): void {
     const changes = result.state.wanted !== state.wanted;
     const [heldBefore, keptBefore] = [state.held.hold, state.keep];
     if (changes) sinceMs = clock.wallMs();
     state = result.state;
     if (state.keep !== keptBefore) keptLookMs = nowMs();
-    const outcome = result.enforce ? give(result.enforce) : null;
+    const gone = result.enforce && goneFlow(result.enforce);
+    const outcome = result.enforce && give(result.enforce, gone);
     tellLeftOut();
     const told =
       result.repeat && input?.kind === "trip" && !repeats.first(input.tripwire, repeatKey(input), nowMs())
@@ -157,18 +157,24 @@ export function createDaemon(
     const receipts = told.map(append);
     const durable = Promise.all(receipts.map((receipt) => receipt.durable));
     durable.catch(() => undefined); // every failure is answered by whoever waits, and by log.onFailed
-    if (result.enforce) parts.usb.modeIs(result.enforce.mode);
+    if (result.enforce && usb === "too") parts.usb.modeIs(result.enforce.mode);
     if (result.awaits !== null) promisedSeq = receipts.at(-1)?.seq ?? -1;
     const seq = input?.kind === "logged" ? promisedSeq : (receipts.at(-1)?.seq ?? -1);
     for (const { request, answer } of result.answers) settle(request, { answer, durable, seq });
     if (result.awaits !== null) awaitLog(result.awaits, durable);
+    if (gone) dispatch({ kind: "flow-ended", flow: gone }); // a newer order: what the kernel said of this one is old then
     if (result.enforce && outcome) dispatch(kernelSaid(result.enforce, outcome));
     if (changes) lookout.modeChanged();
     if (state.held.hold !== heldBefore) parts.heldAs(state.held.hold);
   }
 
-  function give({ mode, hold, keep }: Order): ReturnType<Enforcer["apply"]> {
-    return enforcer.apply(mode, { hold, keep });
+  /** The flow that an order lets through, and nobody has any more: its ports are for whoever takes them next. */
+  function goneFlow({ keep }: Order): Flow | null {
+    return keep === null || parts.exists(keep) ? null : keep;
+  }
+
+  function give({ mode, hold, keep }: Order, gone: Flow | null): ReturnType<Enforcer["apply"]> {
+    return enforcer.apply(mode, { hold, keep: gone === null ? keep : null });
   }
 
   function kernelSaid(order: Order, outcome: ReturnType<Enforcer["apply"]>): Input {
@@ -189,7 +195,7 @@ export function createDaemon(
   }
 
   function awaitLog(loosening: number, durable: Promise<unknown>): void {
-    durable.then(
+    loosened = durable.then(
       () => dispatch({ kind: "logged", loosening }),
       () => dispatch({ kind: "log-failed", loosening }),
     );
@@ -329,8 +335,8 @@ export function createDaemon(
         frozen: start.frozen,
       },
     });
-    await takeUpHold();
-    carryOut(reorder(state), null);
+    await order();
+    if (stopped !== null) return;
     lookAtRoom();
     // The sensors first: what changes after their first look has a signal, what changed before it is in the gap.
     await Promise.all(parts.sensors.map(startSensor));
@@ -340,18 +346,19 @@ export function createDaemon(
     seal();
   }
 
-  /** A first start in shadow and a boot parameter open: recorded first, and when they cannot be recorded, not at all. */
-  async function takeUpHold(): Promise<void> {
-    const { held, change } = start.hold;
-    if (change === null) return;
-    const why = WHY_HELD[change.by];
-    const before: State = { ...state, held: { hold: change.from, lasts: "always" } };
-    const { durable } = append(holdChanged(before, held, change.by, why));
-    const recorded = await durable.then(
-      () => true,
-      () => false,
-    );
-    if (recorded) state = { ...state, held };
+  /**
+   * The first order. A first start in shadow and a boot parameter open: recorded first, and when they cannot be recorded,
+   * or something trips meanwhile, not at all. Until then the network is as closed as the log says. Not USB: what were
+   * taken away for an instant would not come back as it was.
+   */
+  async function order(): Promise<void> {
+    const { change } = start.hold;
+    if (change === null) return carryOut(reorder(state), null);
+    carryOut(reorder(state), null, "later");
+    const to = takenUp(start.hold);
+    dispatch({ kind: "take-up", to, by: change.by, why: WHY_HELD[change.by] });
+    await loosened;
+    if (stopped === null && !sameHeld(state.held, to.held)) parts.usb.modeIs(state.wanted);
   }
 
   /** A sensor that does not come up in time is blind, and holds nothing up. */
@@ -468,7 +475,7 @@ export function createDaemon(
 const SENSOR_START_MS = 10_000;
 const SENSOR_STOP_MS = 1_000;
 const STOP_TRIES = 5;
-const KEPT_LOOK_MS = 10_000;
+const KEPT_LOOK_MS = 1_000;
 const ROTATE_RETRY_MS = 60_000;
 
 /** A timer is an alarm here: it decides only that something takes too long. */

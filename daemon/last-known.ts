@@ -2,7 +2,7 @@ import type { AuditLog } from "./audit/log.ts";
 import { renderErrorChain } from "./core/errors.ts";
 import type { Hold } from "./core/hold.ts";
 import type { Mode } from "./core/mode.ts";
-import { type History, holdIn, startIn, WHY_HELD } from "./core/start.ts";
+import { type History, heldSoFar, holdIn, startIn, takenUp, WHY_HELD } from "./core/start.ts";
 import { holdChanged } from "./core/steps.ts";
 import type { Opened } from "./open-log.ts";
 import type { OpLog } from "./ports.ts";
@@ -20,37 +20,49 @@ type Parts = {
   readonly reopen: () => Promise<{ readonly opened: Opened; readonly log: AuditLog }>;
   readonly initialMode: Mode;
   readonly hold: Parameters<typeof holdIn>[1];
+  /** What the boot parameter does where it cannot be recorded. "released": where no daemon will come that begins a new log. */
+  readonly unrecorded: "enforcing" | "released";
   readonly opLog: OpLog;
 };
 
 /** Nothing is known for certain: closed. */
 export const UNKNOWN: LastKnown = { mode: "LOCKDOWN", hold: "enforcing", why: "" };
 
+/** A boot that its parameter releases, though the log cannot say so. */
+export function unrecorded(error: unknown): LastKnown {
+  const why = `${WHY_HELD["boot-parameter"]}; NOT recorded: ${renderErrorChain(error)}`;
+  return { ...UNKNOWN, hold: "released", why };
+}
+
 /**
  * What to hold without a daemon, from the log alone. A boot parameter that nobody has recorded yet is recorded here, and
- * opens only when that record is on disk; where there is no log yet, its first start records it. Never rejects.
+ * opens only when that record is on disk, unless `unrecorded` says otherwise; where there is no log yet, its first start
+ * records it. Never rejects.
  */
 export async function lastKnown(parts: Parts): Promise<LastKnown> {
   const { opLog } = parts;
-  const history = await parts.history().catch((error: unknown) => {
+  const opens = parts.hold.parameter && parts.unrecorded === "released";
+  const history = await parts.history().catch((error: unknown): History => {
     opLog.error({ err: renderErrorChain(error) }, "the last mode cannot be read");
-    return null;
+    return { kind: "unreadable", why: renderErrorChain(error) };
   });
-  if (history === null) return UNKNOWN;
+  if (opens && (history.kind === "broken" || history.kind === "unreadable"))
+    return unrecorded(new Error(history.why));
   const { mode, epoch } = startIn(history, null, parts.initialMode);
-  const { held, change } = holdIn(history, parts.hold);
+  const start = holdIn(history, parts.hold);
+  const { held, change } = start;
   if (change === null || history.kind === "none")
     return { mode, hold: held.hold, why: change === null ? "" : WHY_HELD[change.by] };
   const why = WHY_HELD[change.by];
-  const before = { wanted: mode, epoch, held: { hold: change.from, lasts: "always" } } as const;
+  const before = { wanted: mode, epoch, ...heldSoFar(start) };
   try {
     const { opened, log } = await parts.reopen();
     for (const finding of opened.findings) log.append(finding);
-    await log.append(holdChanged(before, held, change.by, why)).durable;
+    await log.append(holdChanged(before, takenUp(start), change.by, why)).durable;
     await log.close();
     return { mode, hold: held.hold, why };
   } catch (error) {
     opLog.error({ err: renderErrorChain(error), why }, "what would open the host cannot be recorded");
-    return { mode, hold: "enforcing", why: "" };
+    return opens ? unrecorded(error) : { mode, hold: "enforcing", why: "" };
   }
 }

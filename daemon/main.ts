@@ -78,7 +78,7 @@ import type { SelfPath } from "./core/fingerprint.ts";
 import { sameFlow } from "./core/flow-text.ts";
 import type { Hold } from "./core/hold.ts";
 import { redactText } from "./core/redact.ts";
-import { holdIn, startIn } from "./core/start.ts";
+import { heldSoFar, holdIn, startIn } from "./core/start.ts";
 import { fullDisk } from "./core/steps.ts";
 import { cgroupsOf } from "./core/surroundings.ts";
 import {
@@ -97,7 +97,7 @@ import { parseUsbRules } from "./core/usb-rule-parse.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
 import { createEnforcer, type Enforcer } from "./enforce.ts";
 import { createFeed } from "./feed.ts";
-import { type LastKnown, lastKnown, UNKNOWN } from "./last-known.ts";
+import { type LastKnown, lastKnown, UNKNOWN, unrecorded } from "./last-known.ts";
 import { networkProbes } from "./network-probe.ts";
 import { type LogPlace, openHistory, readHistory } from "./open-log.ts";
 import { HELP, type Options, parseCommand } from "./options.ts";
@@ -172,9 +172,9 @@ async function main(): Promise<void> {
       process.stdout.write(`${command.options.configFile}: good\n`);
       return;
     case "close":
-      return close(readSetupOrClose(command.options));
+      return close(await readSetupOrClose(command.options));
     case "run":
-      return run(readSetupOrClose(command.options));
+      return run(await readSetupOrClose(command.options));
   }
 }
 
@@ -266,7 +266,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const moved = clockWhileStopped(opened.fold, now, config.clock);
   const hold = holdIn(opened.history, holdFacts(config, clock));
   const begun = { ...resumed, hold, frozen: resumed.frozen === "" ? moved : resumed.frozen };
-  host.known.hold = hold.change === null ? hold.held.hold : "enforcing";
+  host.known.hold = heldSoFar(hold).held.hold;
   const missing = host.obstacles.map(({ what }) => what);
   const canary = openCanaryFile(options.stateDir);
   const self = [...ownFiles(setup), { path: canary.path, part: "canary" } as const];
@@ -546,7 +546,7 @@ async function close(setup: Setup): Promise<void> {
     process.stdout.write("a daemon is running: its rules stay as they are\n");
     return;
   }
-  const known = await asLogged(setup);
+  const known = await asLogged(setup, "enforcing");
   try {
     if (isLogOnly) process.stdout.write(`no rules to load: log-only; missing: ${missing}\n`);
     else closeNetwork(enforcer, missing, known);
@@ -600,7 +600,10 @@ function holdFacts({ enforcement }: Config, clock: Clock): Parameters<typeof hol
 }
 
 /** What the log says, with nobody else writing to it meanwhile. */
-async function asLogged({ options, config }: Setup): Promise<LastKnown> {
+async function asLogged(
+  { options, config }: Pick<Setup, "options" | "config">,
+  unrecordedIs: "enforcing" | "released",
+): Promise<LastKnown> {
   const clock = createClock();
   const place = logPlaceOf(options, keepingOf(config), clock);
   const lock = existsSync(options.logDir) ? lockLogDirectory(options.logDir) : null;
@@ -617,6 +620,7 @@ async function asLogged({ options, config }: Setup): Promise<LastKnown> {
       },
       initialMode: config.initialMode,
       hold: holdFacts(config, clock),
+      unrecorded: unrecordedIs,
       opLog,
     });
   } finally {
@@ -629,8 +633,7 @@ async function lastHold({ options, config }: Setup): Promise<Hold> {
   const clock = createClock();
   try {
     const history = await readHistory(logPlaceOf(options, keepingOf(config), clock));
-    const { held, change } = holdIn(history, holdFacts(config, clock));
-    return change === null ? held.hold : "enforcing";
+    return heldSoFar(holdIn(history, holdFacts(config, clock))).held.hold;
   } catch {
     return UNKNOWN.hold;
   }
@@ -704,18 +707,19 @@ function heldAs(setup: Setup, host: Host, hold: Hold): void {
 }
 
 /** Where enforcement was on, a configuration that cannot be read is LOCKDOWN: one typo must not leave the host open. */
-function readSetupOrClose(options: Options): Setup {
+async function readSetupOrClose(options: Options): Promise<Setup> {
   try {
     return readSetup(options);
   } catch (error) {
-    const told = closeWithoutConfig(options);
+    const told = await closeWithoutConfig(options);
     if (told !== "") process.stderr.write(`boundary-daemon: ${told}\n`);
     throw error;
   }
 }
 
-/** Says what came of it; "" where there is nothing to close. */
-function closeWithoutConfig({ stateDir, logDir }: Options): string {
+/** Says what came of it; "" where there is nothing to close. A boot that its parameter releases is released here too. */
+async function closeWithoutConfig(options: Options): Promise<string> {
+  const { stateDir, logDir } = options;
   const mark = readEnforcedMark(stateDir);
   if (mark.kind === "none") return "";
   if (isTaken(logDir)) return "a daemon is running: its rules stay as they are";
@@ -728,8 +732,22 @@ function closeWithoutConfig({ stateDir, logDir }: Options): string {
   const before = "enforcement was on, and the configuration cannot be read";
   if (enforcer.how === "observed")
     return `${before}: NOT closed; missing: ${obstacles.map(({ what }) => what).join("; ")}`;
-  const settled = enforcer.settle("LOCKDOWN");
-  return settled.ok ? `${before}: LOCKDOWN is in the kernel` : `${before}: NOT closed: ${settled.why}`;
+  const { hold, why } = isReleased(SOCKETS.commandLine()) ? await asParameter(options, config) : UNKNOWN;
+  const settled = enforcer.settle("LOCKDOWN", { hold, keep: null });
+  const [what, becauseOf] = hold === "enforcing" ? ["closed", ""] : ["opened", why && ` (${why})`];
+  if (!settled.ok) return `${before}: NOT ${what}: ${settled.why}`;
+  return hold === "enforcing"
+    ? `${before}: LOCKDOWN is in the kernel`
+    : `${before}; the hold is ${hold}${becauseOf}: nothing is loaded`;
+}
+
+/** Whoever stands at the console may have come for the configuration: what cannot be recorded lets him in all the same. */
+async function asParameter(options: Options, config: Config): Promise<LastKnown> {
+  try {
+    return await asLogged({ options, config }, "released");
+  } catch (error) {
+    return unrecorded(error);
+  }
 }
 
 function endWith(

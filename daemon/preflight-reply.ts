@@ -1,9 +1,9 @@
 import type { Config } from "./core/config.ts";
 import { BoundaryError } from "./core/errors.ts";
 import type { Flow } from "./core/flow.ts";
-import { sameFlow } from "./core/flow-text.ts";
+import { renderFlow, sameFlow } from "./core/flow-text.ts";
 import type { Mode } from "./core/mode.ts";
-import { flowPasses, type Outlook, preflight } from "./core/preflight.ts";
+import { denialOf, flowPasses, type Outlook, preflight } from "./core/preflight.ts";
 import { normalFlow } from "./core/proc-net.ts";
 import type { State } from "./core/state.ts";
 import type { HostSockets } from "./ports.ts";
@@ -38,7 +38,10 @@ export function preflightReply(
   };
 }
 
-/** The flow that a person wants to keep, which has to exist. Throws BoundaryError("flow-unknown"). */
+/**
+ * The flow that a person wants to keep, which has to exist, and to be none that the configuration denies. Throws
+ * BoundaryError("flow-unknown" | "flow-denied").
+ */
 export function flowToKeep(
   parts: Omit<Parts, "usb">,
   wanted: Mode,
@@ -48,6 +51,11 @@ export function flowToKeep(
   const host = parts.sockets.network();
   if (flow === null || !host.flows.some((each) => sameFlow(each, flow)))
     throw new BoundaryError("flow-unknown", "the connection to keep is none of this host's");
+  const denied = denialOf(parts.network, host, flow);
+  if (denied !== null) {
+    const why = `network.${denied} refuses ${renderFlow(flow)} in every mode that would keep it`;
+    throw new BoundaryError("flow-denied", why);
+  }
   return { flow, passes: flowPasses(wanted, parts.network, host, flow).verdict === "kept" };
 }
 

@@ -1,5 +1,5 @@
 import { type HoldMemory, NO_HOLD_MEMORY } from "../core/held.ts";
-import { HOLDS } from "../core/hold.ts";
+import { HOLDS, type Hold } from "../core/hold.ts";
 import { MODES, type Mode } from "../core/mode.ts";
 import type { Data, LogRecord, Value } from "./record.ts";
 
@@ -115,12 +115,18 @@ function withMode(state: Fold, record: LogRecord, frozen: Value | undefined): Fo
 }
 
 function withHold(state: Fold, record: LogRecord): Fold {
-  const { to, lasts } = record.data;
-  const hold = HOLDS.find((each) => each === to);
+  const { to, lasts, base } = record.data;
+  const hold = holdOf(to);
   if (hold === undefined) return unreadable(state, record, "to");
   if (lasts === "always") return { ...state, hold, releasedBoot: "" };
   if (lasts !== "boot" || hold !== "released") return unreadable(state, record, "lasts");
-  return { ...state, parameterBoot: record.boot, releasedBoot: record.boot };
+  const beneath = base === undefined ? state.hold : holdOf(base);
+  if (beneath === undefined) return unreadable(state, record, "base");
+  return { ...state, hold: beneath, parameterBoot: record.boot, releasedBoot: record.boot };
+}
+
+function holdOf(value: Value | undefined): Hold | undefined {
+  return HOLDS.find((each) => each === value);
 }
 
 function withFired(state: Fold, record: LogRecord): Fold {

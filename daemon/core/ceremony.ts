@@ -1,5 +1,5 @@
 import type { Entry } from "../audit/record.ts";
-import { type Held, sameHeld } from "./held.ts";
+import { lasting, sameHeld } from "./held.ts";
 import type { Ceremony, CeremonyPurpose, Input, Loosening, Person, Settings, State, Step } from "./state.ts";
 import { done, loosenObstacle, promise, quiet, refuse } from "./steps.ts";
 
@@ -57,7 +57,7 @@ function needlessBecause(state: State, purpose: CeremonyPurpose): string | null 
   return sameHeld(state.held, RELEASED) ? "the host is released" : null;
 }
 
-const RELEASED: Held = { hold: "released", lasts: "always" };
+const RELEASED = { hold: "released", lasts: "always" } as const;
 
 function replaced(state: State): readonly Entry[] {
   if (!state.ceremony) return [];
@@ -113,7 +113,7 @@ export function ceremonyConfirm(
 }
 
 function endOf(purpose: CeremonyPurpose, why: string): Loosening["change"] {
-  if (purpose === "release") return { kind: "hold", to: RELEASED };
+  if (purpose === "release") return { kind: "hold", to: lasting(RELEASED) };
   return { kind: "mode", to: "RESTRICTED", cause: { kind: "ceremony", why }, deadline: null, keep: null };
 }
 

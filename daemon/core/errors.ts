@@ -98,6 +98,12 @@ export const ERRORS = {
     "lasting",
     "name a TCP connection that this host has now: run it over the SSH session that is to be kept",
   ),
+  "flow-denied": about(
+    "network",
+    "warning",
+    "lasting",
+    "take it out of network.deny, or set the mode with --confirm and without --keep-session",
+  ),
   "clock-frozen": about(
     "security",
     "warning",

@@ -42,6 +42,8 @@ export function step(state: State, input: Input, settings: Settings, nowMs: numb
       return enforceHold(state, input, nowMs);
     case "flow-ended":
       return flowEnded(state, input);
+    case "take-up":
+      return promise(state, null, { kind: "hold", to: input.to }, input.by, input.why);
     case "ceremony-begin":
       return ceremonyBegin(state, input, settings, nowMs);
     case "ceremony-confirm":
@@ -118,20 +120,19 @@ function setMode(state: State, input: Extract<Input, { kind: "set-mode" }>, nowM
   if (same && state.loosening === null && state.deadline === null) {
     return { ...quiet(state), answers: [done(input.request, false)] };
   }
-  if (wayBack(state, input, nowMs) !== null && tightensLater(state)) {
+  if ((input.forMs !== null || input.confirmMs !== null) && tightensLater(state)) {
     const why = `${state.wanted} is timed already: set a mode without a time first`;
     return refuse(state, input.request, "argument-invalid", why);
   }
-  const timed = sameMode ? null : wayBack(state, input, nowMs);
   const cause: Cause = { kind: "person", why: input.reason };
   const next = {
     ...withKeep(tightened(state, input.to, cause), flow),
-    deadline: timed ?? (sameMode ? null : keptDeadline(state, input.to)),
+    deadline: wayBack(state, input, nowMs) ?? (sameMode ? null : keptDeadline(state, input.to)),
   };
   const record = modeChanged(state.wanted, next, input.by.name, input.reason);
   const answers = [
     ...lapsed(state, `${input.by.name} tightened the mode meanwhile`),
-    done(input.request, !same),
+    done(input.request, !same || loosensLater(state)),
   ];
   return { ...order(next, [record, ...stillSo(state, next)]), answers };
 }
@@ -165,22 +166,25 @@ function loosenByPerson(state: State, input: Extract<Input, { kind: "set-mode" }
 
 /**
  * Where a timed change ends: where it began, or where an earlier timed loosening would have ended. A mode that waits for
- * its confirmation is nowhere to go back to: whoever asks for another may have been locked out by it.
+ * its confirmation is nowhere to go back to: whoever asks for another may have been locked out by it. Nor is the present
+ * mode with the present flow: asked for again, it ends where it would have ended, later. null: nowhere.
  */
 function wayBack(
   state: State,
-  { forMs, confirmMs }: Extract<Input, { kind: "set-mode" }>,
+  { to, forMs, confirmMs, keep }: Extract<Input, { kind: "set-mode" }>,
   nowMs: number,
 ): Deadline | null {
-  const { deadline, wanted, keep } = state;
-  if (confirmMs === null) {
-    if (forMs === null) return null;
-    const to = tightensLater(state) ? (deadline?.to ?? wanted) : wanted;
-    return { atMs: nowMs + forMs, to, confirmable: false, keep: null };
-  }
-  const before = deadline?.confirmable || tightensLater(state) ? deadline : null;
-  const [to, flow] = before === null ? [wanted, keep] : [before.to, before.keep];
-  return { atMs: nowMs + confirmMs, to, confirmable: true, keep: flow };
+  const ms = confirmMs ?? forMs;
+  if (ms === null) return null;
+  const { deadline, wanted } = state;
+  const isAsked = (end: Pick<Deadline, "to" | "keep">) =>
+    end.to === to && sameFlow(end.keep, keep?.flow ?? null);
+  const now = { to: wanted, keep: state.keep };
+  const stands = to === wanted || tightensLater(state) || deadline?.confirmable === true;
+  const origin = stands && deadline !== null ? deadline : now;
+  // what only a flow on trial set apart from where it began goes back to that flow
+  const end = to === wanted && isAsked(origin) ? now : origin;
+  return isAsked(end) ? null : { ...end, atMs: nowMs + ms, confirmable: confirmMs !== null };
 }
 
 function logged(state: State, number: number): Step {
@@ -208,16 +212,23 @@ function afterMode(state: State, change: Change<"mode">): State {
   return { ...withKeep(state, keep), wanted, cause, ceremony, deadline };
 }
 
-function afterHold(state: State, { to: held }: Change<"hold">): State {
+function afterHold(state: State, { to: { held, base } }: Change<"hold">): State {
   const ceremony = state.ceremony?.purpose === "release" ? null : state.ceremony;
-  return { ...state, ...UNCONFIRMED, held, ceremony, trial: null };
+  return { ...state, ...UNCONFIRMED, held, base, ceremony, trial: null };
 }
 
 function logFailed(state: State, number: number): Step {
   if (state.loosening?.number !== number) return quiet(state);
+  const { request, change } = state.loosening;
   const why = "the record of the loosening could not be written";
-  const answers = answer(state.loosening.request, { kind: "refused", code: "log-unavailable", why });
-  return { ...quiet({ ...state, loosening: null }), answers };
+  const answers = answer(request, { kind: "refused", code: "log-unavailable", why });
+  return { ...quiet({ ...state, ...noWayBack(request, change.kind), loosening: null }), answers };
+}
+
+/** A log that failed once takes nothing any more: what goes back by itself, and would be recorded first, stays. */
+function noWayBack(request: number | null, kind: string): Partial<Pick<State, "deadline" | "trial">> {
+  if (request !== null) return {};
+  return kind === "mode" ? { deadline: null } : { trial: null };
 }
 
 /** Told when it begins and when it ends. What is on its way to loosen has its record already. */
@@ -305,7 +316,7 @@ function tick(state: State, nowMs: number): Step {
 function deadlineReached(state: State, { to, confirmable, keep }: Deadline): Step {
   const time = confirmable ? "time for confirming" : "time set for";
   const cause: Cause = { kind: "deadline", why: `the ${time} ${state.wanted} has run out` };
-  if (!isLooser(to, state.wanted)) {
+  if (!loosensLater(state)) {
     const next: State = { ...tightened(state, to, cause), deadline: null };
     const answers = lapsed(state, cause.why);
     return {
@@ -315,7 +326,8 @@ function deadlineReached(state: State, { to, confirmable, keep }: Deadline): Ste
   }
   if (loosenObstacle(state)) return quiet(state); // asked again at the next tick
   const change = { kind: "mode", to, cause, deadline: null, keep } as const;
-  return promise({ ...state, deadline: null }, null, change, "deadline", cause.why);
+  // it stays until it has taken effect: what makes this lapse, and is no trip, does not call it off
+  return promise(state, null, change, "deadline", cause.why);
 }
 
 /** Nothing that a person left open or under way outlives a stop: neither a time, nor a trial, nor a flow that is kept. */
@@ -351,7 +363,9 @@ function keptDeadline(state: State, to: Mode): State["deadline"] {
   return to === state.wanted && !loosensLater(state) ? kept : null;
 }
 
-/** A deadline that would loosen: a trip takes it away. */
-function loosensLater(state: State): boolean {
-  return state.deadline !== null && isLooser(state.deadline.to, state.wanted);
+/** A deadline that would loosen, if only by one flow that was kept: a trip takes it away. */
+function loosensLater({ deadline, wanted, keep }: State): boolean {
+  if (deadline === null) return false;
+  if (isLooser(deadline.to, wanted)) return true;
+  return deadline.to === wanted && deadline.keep !== null && !sameFlow(deadline.keep, keep);
 }

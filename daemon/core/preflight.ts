@@ -55,9 +55,18 @@ function flowOutlook(
   keep: Flow | null,
 ): Outlook {
   const what = renderFlow(flow);
-  if (keep !== null && sameFlow(flow, keep) && mode !== "LOCKDOWN")
-    return { what, verdict: "kept", rule: "the connection that is kept" };
-  return { what, ...flowPasses(mode, network, host, flow) };
+  const passes = flowPasses(mode, network, host, flow);
+  if (passes.verdict === "kept" || mode === "LOCKDOWN" || !sameFlow(flow, keep)) return { what, ...passes };
+  const denied = denialOf(network, host, flow);
+  return denied === null
+    ? { what, verdict: "kept", rule: "the connection that is kept" }
+    : { what, verdict: "cut", rule: denied };
+}
+
+/** The entry of `network.deny` that cuts a flow, also one that is kept: it comes first in the kernel. null: none. */
+export function denialOf(network: Network, host: HostNetwork, flow: Flow): string | null {
+  const { verdict, rule } = flowPasses("RESTRICTED", network, host, flow); // which refuses what is denied, and no more
+  return verdict === "cut" ? rule : null;
 }
 
 /** Whether both ways of an established flow pass, by the mode's rules alone. */

@@ -1,4 +1,4 @@
-import { ENFORCING, type Held, type HoldMemory } from "./held.ts";
+import { ENFORCING, type Held, type Holding, type HoldMemory, lasting } from "./held.ts";
 import type { Hold } from "./hold.ts";
 import { isStricter, type Mode } from "./mode.ts";
 import type { Cause } from "./state.ts";
@@ -76,11 +76,28 @@ function closed(kind: Cause["kind"], why: string, before: { epoch: number; froze
 }
 
 /** The hold of a start, and whether it has to be recorded before anything is opened. */
-export type StartHold = {
-  readonly held: Held;
-  /** What the log says of the hold; null when the log says it already. */
-  readonly change: { readonly from: Hold; readonly by: "first-start" | "boot-parameter" } | null;
-};
+export type StartHold =
+  | (Holding & {
+      /** The log says it already. */
+      readonly change: null;
+    })
+  | {
+      readonly held: Held;
+      /** `from`: what the log says so far. Beneath a release of this boot it stays. */
+      readonly change: { readonly from: Hold; readonly by: "first-start" | "boot-parameter" };
+    };
+
+/** The hold that a start takes up, and beneath it the one of the next boot. */
+export function takenUp(start: StartHold): Holding {
+  if (start.change === null) return start;
+  const { held, change } = start;
+  return { held, base: held.lasts === "boot" ? change.from : held.hold };
+}
+
+/** The hold of a start while what it takes up is no record yet: what the log says so far. */
+export function heldSoFar(start: StartHold): Holding {
+  return start.change === null ? start : lasting({ hold: start.change.from, lasts: "always" });
+}
 
 /**
  * How firmly a start holds its mode. A first start as it is configured; later ones as the log says, after a crash too: a
@@ -96,19 +113,19 @@ export function holdIn(
       if (asked.parameter) return released("enforcing");
       return asked.firstStart === "shadow"
         ? { held: { hold: "shadow", lasts: "always" }, change: { from: "enforcing", by: "first-start" } }
-        : { held: ENFORCING, change: null };
+        : { ...lasting(ENFORCING), change: null };
     case "clean":
     case "crash": {
       const { hold, parameterBoot, releasedBoot } = history.held;
-      if (!asked.parameter) return { held: { hold, lasts: "always" }, change: null };
+      if (!asked.parameter) return { ...lasting({ hold, lasts: "always" }), change: null };
       if (parameterBoot !== asked.boot) return released(hold);
       const held: Held =
         releasedBoot === asked.boot ? { hold: "released", lasts: "boot" } : { hold, lasts: "always" };
-      return { held, change: null };
+      return { held, base: hold, change: null };
     }
     case "broken":
     case "unreadable":
-      return { held: ENFORCING, change: null };
+      return { ...lasting(ENFORCING), change: null };
   }
 }
 

@@ -2,7 +2,7 @@ import type { Data, Entry } from "../audit/record.ts";
 import type { Room } from "./disk.ts";
 import type { ErrorCode } from "./errors.ts";
 import type { Flow } from "./flow.ts";
-import { ENFORCING, type Held } from "./held.ts";
+import { ENFORCING, type Held, type Holding, lasting } from "./held.ts";
 import type { Hold } from "./hold.ts";
 import type { Mode } from "./mode.ts";
 
@@ -21,6 +21,8 @@ export type State = {
   readonly how: "kernel" | "observed" | null;
   /** How firmly the mode is held. A trip moves the mode and never this. */
   readonly held: Held;
+  /** The hold that the next boot begins with. Another than `held` only where that one lasts for a boot. */
+  readonly base: Hold;
   /** The one connection that passes whatever the mode says; null for none. Every trip and every change of the mode ends it. */
   readonly keep: Flow | null;
   readonly epoch: number;
@@ -39,7 +41,7 @@ export type State = {
   /** A timed entry ends here: by tightening at once, or by loosening like any other (logged first, never while frozen). */
   readonly deadline: Deadline | null;
   /** Enforcing on trial: it ends here, by loosening like any other, unless it is confirmed. A trip ends the trial, not the hold. */
-  readonly trial: { readonly atMs: number; readonly to: Held } | null;
+  readonly trial: { readonly atMs: number; readonly to: Holding } | null;
 };
 
 export type Deadline = {
@@ -81,7 +83,7 @@ export type Loosening = {
         readonly deadline: Deadline | null;
         readonly keep: Flow | null;
       }
-    | { readonly kind: "hold"; readonly to: Held }
+    | { readonly kind: "hold"; readonly to: Holding }
     | { readonly kind: "unfreeze" };
 };
 
@@ -132,6 +134,8 @@ export type Input =
       /** The flow to keep, which exists. `passes`: the present mode lets it through, so that keeping it opens nothing. */
       readonly keep: { readonly flow: Flow; readonly passes: boolean } | null;
     }
+  /** What a start opens: recorded first, and lapses, like every loosening. A frozen clock does not hinder whoever stands at the console. */
+  | { readonly kind: "take-up"; readonly to: Holding; readonly by: string; readonly why: string }
   /** What waits for a confirmation stays: a mode, or the hold on trial. */
   | { readonly kind: "confirm"; readonly request: number; readonly by: Person }
   | {
@@ -205,12 +209,18 @@ export type Step = {
 };
 
 /** The state a daemon starts in. Nothing is applied before the kernel has confirmed it. */
-export function initialState(wanted: Mode, epoch: number, cause: Cause, held: Held = ENFORCING): State {
+export function initialState(
+  wanted: Mode,
+  epoch: number,
+  cause: Cause,
+  { held, base }: Holding = lasting(ENFORCING),
+): State {
   return {
     wanted,
     applied: null,
     how: null,
     held,
+    base,
     keep: null,
     epoch,
     cause,

@@ -2,7 +2,7 @@ import type { Entry } from "../audit/record.ts";
 import type { ErrorCode } from "./errors.ts";
 import type { Flow } from "./flow.ts";
 import { renderFlow, sameFlow } from "./flow-text.ts";
-import type { Held } from "./held.ts";
+import type { Holding } from "./held.ts";
 import type { Mode } from "./mode.ts";
 import type { Answer, Cause, Loosening, State, Step } from "./state.ts";
 
@@ -106,7 +106,7 @@ export function stillSo(before: State, next: State): readonly Entry[] {
   const change = before.loosening?.change;
   if (change?.kind === "hold") {
     const why = "the change of the hold recorded before this lapsed";
-    return [holdChanged({ ...next, held: change.to }, next.held, "lapsed", why)];
+    return [holdChanged({ ...next, held: change.to.held }, next, "lapsed", why)];
   }
   if (change?.kind !== "unfreeze" || !next.frozen) return [];
   return [{ kind: "clock.frozen", data: { why: next.frozen.why, wanted: next.wanted, epoch: next.epoch } }];
@@ -118,14 +118,18 @@ export function modeChanged(from: Mode, next: State, by: string, reason: string)
   return { kind: "mode.changed", data: keep === "" ? data : { ...data, keep } };
 }
 
-/** `why`: a person's reason, or what the change is the end of. */
+/** Says all of the hold, also what lies beneath. `why`: a person's reason, or what the change is the end of. */
 export function holdChanged(
   state: Pick<State, "held" | "wanted" | "epoch">,
-  to: Held,
+  { held, base }: Holding,
   by: string,
   why: string,
 ): Entry {
-  const { hold: from } = state.held;
-  const data = { from, to: to.hold, lasts: to.lasts, by, why, mode: state.wanted, inEpoch: state.epoch };
-  return { kind: "hold.changed", data };
+  const { hold: to, lasts } = held;
+  const beneath = lasts === "boot" ? { base } : {};
+  const { held: before, wanted: mode, epoch: inEpoch } = state;
+  return {
+    kind: "hold.changed",
+    data: { from: before.hold, to, lasts, ...beneath, by, why, mode, inEpoch },
+  };
 }

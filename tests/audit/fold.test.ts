@@ -125,6 +125,25 @@ describe("fold", () => {
       });
     });
 
+    test("of the boot parameter names what lies beneath, where something else was said in between", () => {
+      const back = (base: unknown) => ({
+        ...held("released", "boot", "b1"),
+        data: { to: "released", lasts: "boot", base } as Data,
+      });
+      expect(run(held("enforcing", "always", "b1"), back("shadow"))).toMatchObject({
+        hold: "shadow",
+        releasedBoot: "b1",
+        unreadable: "",
+      });
+      for (const base of ["ajar", "", 1, {}])
+        expect(run(held("shadow", "always"), back(base))).toMatchObject({
+          hold: "enforcing",
+          releasedBoot: "",
+          wanted: "LOCKDOWN",
+          unreadable: "seq 7: base",
+        });
+    });
+
     test("of the boot parameter, recorded before there is a daemon, leaves a clean stop clean; any other does not", () => {
       expect(run(started, stopped, held("released", "boot")).stop).toBe("clean");
       expect(run(started, stopped, held("released", "always")).stop).toBe("running");
@@ -172,7 +191,18 @@ describe("fold", () => {
       fc.constant({}),
     );
     const data = fc.dictionary(
-      fc.constantFrom("wanted", "epoch", "frozen", "why", "tripwire", "digest", "to", "lasts", "__proto__"),
+      fc.constantFrom(
+        "wanted",
+        "epoch",
+        "frozen",
+        "why",
+        "tripwire",
+        "digest",
+        "to",
+        "lasts",
+        "base",
+        "__proto__",
+      ),
       value,
     );
     fc.assert(

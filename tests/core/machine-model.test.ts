@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
+import { emptyFold, type Fold, fold } from "../../daemon/audit/fold.ts";
+import { type Entry, FIRST_PREV } from "../../daemon/audit/record.ts";
 import type { Flow } from "../../daemon/core/flow.ts";
 import { sameFlow } from "../../daemon/core/flow-text.ts";
-import { ENFORCING, type Held, sameHeld } from "../../daemon/core/held.ts";
+import { ENFORCING, type Holding, lasting, sameHeld } from "../../daemon/core/held.ts";
 import { step } from "../../daemon/core/machine.ts";
 import { isLooser, type Mode, rank } from "../../daemon/core/mode.ts";
 import {
@@ -31,12 +33,8 @@ type World = {
   readonly tightenings: number;
   /** What the kernel last confirmed for the newest order, if it has; what `applied` may say. */
   readonly confirmed: Order | null;
-  /** Whether a fold of the log would say that loosening is frozen. */
-  readonly foldedFrozen: boolean;
-  /** The `wanted` of the newest record, as a fold of the log would have it; null once a record was lost. */
-  readonly folded: Mode | null;
-  /** The hold of the newest record that changes it. */
-  readonly foldedHold: Held;
+  /** What a start would go on from: the fold of all records. null once a record was lost. */
+  readonly folded: Fold | null;
 };
 type Move = { readonly name: string; readonly input: Input | null; readonly next: (world: World) => World };
 
@@ -72,7 +70,9 @@ const same = (world: World): World => world;
 /** Which of the newer inputs a walk takes: all of them together are more worlds than can be walked. */
 type Walk = {
   readonly mode: Mode;
-  readonly held: Held;
+  readonly holding: Holding;
+  /** What a start takes up, its record on the way. */
+  readonly takesUp?: Holding;
   readonly extra: readonly Input[];
   readonly mostWorlds: number;
 };
@@ -171,9 +171,6 @@ function settle(world: World, input: Input, result: Step): World {
     input.kind === "freeze" ||
     (result.state.epoch !== world.state.epoch && result.records.length > 0);
   const tightenings = world.tightenings + (tightens ? 1 : 0);
-  const recorded = result.records.flatMap((record) =>
-    typeof record.data["wanted"] === "string" ? [record.data["wanted"] as Mode] : [],
-  );
   return {
     ...world,
     state: result.state,
@@ -184,18 +181,15 @@ function settle(world: World, input: Input, result: Step): World {
       result.enforce || input.kind === "unconfirmed" || input.kind === "enforce-failed"
         ? confirmedAfter(world, input, result)
         : world.confirmed,
-    foldedFrozen: result.records.reduce(
-      (frozen, record) =>
-        record.kind === "clock.frozen" ? true : record.kind === "clock.cleared" ? false : frozen,
-      world.foldedFrozen,
-    ),
-    folded: world.folded === null ? null : (recorded.at(-1) ?? world.folded),
-    foldedHold: result.records.reduce(
-      (held, { kind, data }) =>
-        kind === "hold.changed" ? ({ hold: data["to"], lasts: data["lasts"] } as Held) : held,
-      world.foldedHold,
-    ),
+    folded: world.folded && result.records.reduce(withEntry, world.folded),
   };
+}
+
+const BOOT = "b007";
+
+function withEntry(before: Fold, { kind, data }: Entry): Fold {
+  const record = { v: 1, seq: 0, at: "", mono: "0", boot: BOOT, kind, data, prev: FIRST_PREV } as const;
+  return fold(before, record);
 }
 
 function confirmedAfter(world: World, input: Input, result: Step): Order | null {
@@ -239,6 +233,7 @@ function holds(was: World, before: World, after: World, move: Move, result: Step
     throw new Error(`applied ${to.applied} was not confirmed: ${where}`);
   if (to.applied === to.wanted) confirmedAsWanted(to, after.confirmed, where);
   holdsTheHold(was, before, after, move, where);
+  setsWayBack(was, to, move, result, where);
   if (
     from.deadline &&
     rank(from.deadline.to) > rank(from.wanted) &&
@@ -248,16 +243,28 @@ function holds(was: World, before: World, after: World, move: Move, result: Step
     if (!kept && (move.input?.kind !== "logged" || from.frozen))
       throw new Error(`a scheduled tightening was dropped: ${where}`);
   }
-  if (after.log.length === 0 && after.folded !== null && after.foldedFrozen !== (to.frozen !== null)) {
-    throw new Error(`the log says frozen ${after.foldedFrozen}, the machine ${to.frozen !== null}: ${where}`);
-  }
   if (to.wanted !== from.wanted && !result.enforce)
     throw new Error(`a change gave no order to the kernel: ${where}`);
   if (from.frozen && !to.frozen && move.input?.kind !== "logged")
     throw new Error(`unfrozen without a durable record: ${where}`);
-  if (after.log.length === 0 && after.folded !== null && after.folded !== to.wanted) {
-    throw new Error(`the log says ${after.folded}, the machine ${to.wanted}: ${where}`);
-  }
+  foldIsState(after, where);
+}
+
+/**
+ * At every step, whatever is on its way: what a start would go on from is the state, or what the newest loosening makes of
+ * it. But for the epoch, which guards loosenings in memory: one that no record named is made up for by the start's own.
+ */
+function foldIsState({ state, folded, nowMs }: World, where: string): void {
+  if (folded === null) return;
+  const promised = state.loosening && ({ kind: "logged", loosening: state.loosening.number } as const);
+  const { wanted, frozen, held, base } =
+    promised === null ? state : step(state, promised, SETTINGS, nowMs).state;
+  const machine = [wanted, frozen?.why ?? "", base, held.lasts === "boot" ? BOOT : ""];
+  const log = [folded.wanted, folded.frozen, folded.hold, folded.releasedBoot];
+  if (JSON.stringify(log) !== JSON.stringify(machine) || folded.unreadable !== "")
+    throw new Error(`the log says ${log}, the machine ${machine}: ${where}`);
+  if (held.lasts === "always" && base !== held.hold)
+    throw new Error(`a hold that lasts, and ${base} beneath: ${where}`);
 }
 
 /** "enforced" is said of a mode only when the kernel confirmed it under this hold and with this flow, or without one. */
@@ -280,6 +287,12 @@ function holdsTheHold(was: World, before: World, after: World, move: Move, where
   }
   if (input?.kind === "enforce" && to.held.hold !== "enforcing")
     throw new Error(`enforce did not enforce: ${where}`);
+  if (input?.kind === "enforce" && to.loosening?.change.kind === "hold")
+    throw new Error(`enforce left a loosening of the hold on its way: ${where}`);
+  const goesBack = to.loosening?.request === null && to.loosening.change.kind === "hold";
+  if (input?.kind === "confirm" && from.trial && (to.trial || goesBack) && !from.deadline)
+    throw new Error(`confirmed, and goes back: ${where}`);
+  keepsWaysBack(from, to, input, where);
   if (input?.kind === "trip" && (to.keep || to.trial || to.deadline?.keep))
     throw new Error(`a trip left a way back, or a flow: ${where}`);
   if (input?.kind === "stop" && (to.keep || to.trial || to.deadline))
@@ -290,8 +303,32 @@ function holdsTheHold(was: World, before: World, after: World, move: Move, where
   const passed = input?.kind === "set-mode" && input.keep?.passes === true;
   if (opened && !passed && input?.kind !== "logged")
     throw new Error(`a flow was let through without a durable record: ${where}`);
-  if (after.log.length === 0 && after.folded !== null && !sameHeld(after.foldedHold, to.held))
-    throw new Error(`the log says ${JSON.stringify(after.foldedHold)}: ${where}`);
+}
+
+/** What was changed on a condition goes back, and as far as what it was changed on condition before. */
+function setsWayBack(was: World, to: State, { input }: Move, { answers }: Step, where: string): void {
+  if (input?.kind !== "set-mode") return;
+  const ms = input.confirmMs ?? input.forMs;
+  const changed = answers.some(({ request, answer }) => {
+    return request === input.request && answer.kind === "done" && answer.changed;
+  });
+  if (ms === null || !changed) return;
+  if (to.deadline?.atMs !== was.nowMs + ms || to.deadline.confirmable !== (input.confirmMs !== null))
+    throw new Error(`no way back: ${where}`);
+  const before = was.state.deadline;
+  if (before?.confirmable && rank(to.deadline.to) > rank(before.to))
+    throw new Error(`it goes back to what nobody confirmed: ${where}`);
+}
+
+/** A way back ends where it leads, or by what calls it off: a trip, a stop, a person, a log that takes no more. */
+function keepsWaysBack(from: State, to: State, input: Input | null, where: string): void {
+  const ended = { deadline: from.deadline && !to.deadline, trial: from.trial && !to.trial };
+  const taken = input?.kind === "logged" ? from.loosening?.change.kind : null;
+  const called = ["trip", "stop", "confirm", "log-failed"].includes(input?.kind ?? "");
+  if (ended.deadline && !called && input?.kind !== "set-mode" && taken !== "mode")
+    if (to.wanted !== from.deadline?.to) throw new Error(`a way back was lost: ${where}`);
+  if (ended.trial && !called && input?.kind !== "enforce" && taken !== "hold")
+    throw new Error(`a trial's end was lost: ${where}`);
 }
 
 /** Worlds that differ only in absolute counters and times are the same world. */
@@ -321,6 +358,7 @@ function keyOf(world: World): string {
     ],
     state.how,
     state.held,
+    state.base,
     state.keep !== null,
     state.trial && [relative(state.trial.atMs), state.trial.to],
     state.ceremony && [
@@ -346,9 +384,7 @@ function keyOf(world: World): string {
       order.attempt === state.attempt,
     ]),
     world.confirmed && [world.confirmed.mode, world.confirmed.hold, world.confirmed.keep !== null],
-    world.foldedHold,
-    world.folded,
-    world.foldedFrozen,
+    world.folded && [world.folded.wanted, world.folded.frozen, world.folded.hold, world.folded.releasedBoot],
   ]);
 }
 
@@ -358,7 +394,7 @@ function explore(walk: Walk): {
   seen: ReadonlySet<string>;
   complete: boolean;
 } {
-  const start = startWorld(walk);
+  const start = begun(walk);
   const seen = new Set([keyOf(start)]);
   const names = new Set<string>();
   let frontier: World[] = [start];
@@ -386,8 +422,10 @@ function explore(walk: Walk): {
   return { worlds: seen.size, moves: count, seen: names, complete: frontier.length === 0 };
 }
 
-function startWorld({ mode, held }: Walk): World {
-  const state = initialState(mode, 0, { kind: "initial", why: "test" }, held);
+function startWorld({ mode, holding }: Walk): World {
+  const state = initialState(mode, 0, { kind: "initial", why: "test" }, holding);
+  const { held, base } = holding;
+  const releasedBoot = held.lasts === "boot" ? BOOT : "";
   return {
     state,
     nowMs: 1_000,
@@ -395,16 +433,21 @@ function startWorld({ mode, held }: Walk): World {
     kernel: [],
     tightenings: 0,
     confirmed: null,
-    folded: mode,
-    foldedFrozen: false,
-    foldedHold: held,
+    folded: { ...emptyFold(), wanted: mode, hold: base, releasedBoot, parameterBoot: releasedBoot },
   };
+}
+
+function begun(walk: Walk): World {
+  const world = startWorld(walk);
+  if (walk.takesUp === undefined) return world;
+  const input: Input = { kind: "take-up", to: walk.takesUp, by: "boot-parameter", why: "w" };
+  return advance(world, { name: "take-up", input, next: same });
 }
 
 function walked(walk: Walk): ReadonlySet<string> {
   const result = explore(walk);
   console.log(
-    `${walk.mode}, ${walk.held.hold}: ${result.worlds} worlds, ${result.moves} moves, ${result.complete ? "all of them" : "cut off"}`,
+    `${walk.mode}, ${walk.holding.held.hold}: ${result.worlds} worlds, ${result.moves} moves, ${result.complete ? "all of them" : "cut off"}`,
   );
   expect(result.worlds).toBeGreaterThan(1_000);
   return result.seen;
@@ -414,7 +457,7 @@ describe("the mode machine, over every interleaving", { timeout: 60_000 }, () =>
   test.each(["RESTRICTED", "LOCKDOWN"] as const)(
     "holds its invariants in every world reached from %s",
     (mode) => {
-      const seen = walked({ mode, held: ENFORCING, extra: [], mostWorlds: ALL });
+      const seen = walked({ mode, holding: lasting(ENFORCING), extra: [], mostWorlds: ALL });
       // The walk is worth something only if it gets to where things go wrong.
       expect(seen).toContain("logged request 6 -> RESTRICTED");
       expect(seen).toContain("logged request 1 -> OPEN");
@@ -423,10 +466,16 @@ describe("the mode machine, over every interleaving", { timeout: 60_000 }, () =>
     },
   );
 
-  test.each(["shadow", "released"] as const)("and with a hold that begins as %s", (hold) => {
+  const booted = { held: { hold: "released", lasts: "boot" } } as const;
+  test.each<[string, Holding]>([
+    ["shadow", lasting({ hold: "shadow", lasts: "always" })],
+    ["released by its boot's parameter over enforcing", { ...booted, base: "enforcing" }],
+    ["released by its boot's parameter over shadow", { ...booted, base: "shadow" }],
+  ])("and with a hold that begins as %s", (_name, holding) => {
+    const { hold } = holding.held;
     const seen = walked({
       mode: "RESTRICTED",
-      held: { hold, lasts: hold === "shadow" ? "always" : "boot" },
+      holding,
       mostWorlds: MANY,
       extra: [
         { kind: "enforce", request: 10, by: BY, reason: "r", confirmMs: 15 },
@@ -448,14 +497,31 @@ describe("the mode machine, over every interleaving", { timeout: 60_000 }, () =>
     expect(seen).toContain("logged request 6: enforcing -> released");
   });
 
+  test.each<Holding>([{ ...booted, base: "enforcing" }, lasting({ hold: "shadow", lasts: "always" })])(
+    "and while a start takes up %j",
+    (takesUp) => {
+      const seen = walked({
+        mode: "RESTRICTED",
+        holding: lasting(ENFORCING),
+        takesUp,
+        mostWorlds: MANY,
+        extra: [{ kind: "enforce", request: 11, by: BY, reason: "r", confirmMs: null }],
+      });
+      expect(seen).toContain(`logged a deadline's: enforcing -> ${takesUp.held.hold}`);
+      expect(seen).toContain("logged a lapsed one -> LOCKDOWN");
+      expect(seen).toContain(`enforce: ${takesUp.held.hold} -> enforcing`);
+    },
+  );
+
   test("and with modes that wait for a confirmation, and a flow that is kept", () => {
     const seen = walked({
       mode: "RESTRICTED",
-      held: ENFORCING,
+      holding: lasting(ENFORCING),
       mostWorlds: ALL,
       extra: [
         set(20, "AIRGAP", { confirmMs: 15, keep: { flow: FLOW, passes: true } }),
         set(21, "COLDROOM", { confirmMs: 15 }),
+        set(24, "AIRGAP", { confirmMs: 15 }),
         set(22, "AIRGAP", { keep: { flow: FLOW, passes: false } }),
         { kind: "confirm", request: 23, by: BY },
         { kind: "flow-ended", flow: FLOW },
@@ -466,5 +532,6 @@ describe("the mode machine, over every interleaving", { timeout: 60_000 }, () =>
     expect(seen).toContain("logged a deadline's: keeps the flow");
     expect(seen).toContain("flow-ended: ends the flow");
     expect(seen).toContain("trip LOCKDOWN: ends the flow");
+    expect(seen).toContain("set-mode AIRGAP: ends the flow");
   });
 });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { ConfigSchema } from "../../daemon/core/config.ts";
 import type { Flow } from "../../daemon/core/flow.ts";
 import { type HostNetwork, preflight } from "../../daemon/core/preflight.ts";
-import { preflightReply } from "../../daemon/preflight-reply.ts";
+import { flowToKeep, preflightReply } from "../../daemon/preflight-reply.ts";
 
 const flow = (remoteAddress: string, localPort = 22, remotePort = 50_000): Flow => ({
   family: 4,
@@ -56,6 +56,19 @@ describe("a pre-flight", () => {
   test("a flow that would be kept is kept, but in LOCKDOWN", () => {
     expect(verdicts("AIRGAP", {}, SSH)).toBe("kept cut kept cut kept");
     expect(verdicts("LOCKDOWN", {}, SSH)).toBe("cut cut cut cut cut");
+  });
+
+  test("a flow that would be kept is cut where the configuration denies it, and is not taken", () => {
+    for (const mode of ["TRUSTED", "AIRGAP", "COLDROOM"] as const)
+      expect(verdicts(mode, { deny: ["10.0.0.0/8"] }, SSH)).toMatch(/^cut /);
+    const parts = (over: object) => ({
+      sockets: { network: () => HOST, flows: () => HOST.flows, commandLine: () => "" },
+      network: network(over),
+    });
+    expect(() => flowToKeep(parts({ deny: ["10.0.0.9"] }), "OPEN", SSH)).toThrow(
+      /deny\[0\] refuses tcp 10.0.0.1:22/,
+    );
+    expect(flowToKeep(parts({ deny: ["10.0.0.8"] }), "OPEN", SSH)).toEqual({ flow: SSH, passes: true });
   });
 
   test("a session that is not there is none", () => {

@@ -89,7 +89,7 @@ describe("shadow", () => {
     await (await asked).durable;
     await settled();
     expect(host.last("mode.applied")?.data).toMatchObject({ mode: "AIRGAP", how: "kernel" });
-    expect(host.holds).toEqual(["enforcing"]);
+    expect(host.holds).toEqual(["shadow", "enforcing"]);
     await host.checkInvariants();
   });
 
@@ -241,6 +241,28 @@ describe("a mode on trial", () => {
     await host.checkInvariants();
   });
 
+  test("asked for again it goes back as far, later; without a time it stays", async () => {
+    for (const [first, second] of [
+      [{ confirmMs: 60_000 }, { confirmMs: 90_000 }],
+      [{ forMs: 60_000 }, { forMs: 90_000 }],
+      [{ forMs: 60_000 }, { confirmMs: 90_000 }],
+    ]) {
+      const host = await startHost({ mode: "OPEN" });
+      await set(host, "AIRGAP", first ?? {});
+      expect((await set(host, "AIRGAP", second ?? {})).answer).toEqual({ kind: "done", changed: true });
+      await later(host, 61_000);
+      expect(host.firewall.mode).toBe("AIRGAP");
+      await later(host, 30_000);
+      expect(host.firewall.mode).toBe("OPEN");
+      await set(host, "AIRGAP", first ?? {});
+      expect((await set(host, "AIRGAP", {})).answer).toEqual({ kind: "done", changed: true });
+      await later(host, 91_000);
+      expect(host.firewall.mode).toBe("AIRGAP");
+      expect((await set(host, "AIRGAP", { confirmMs: 60_000 })).answer).toMatchObject({ changed: false });
+      await host.checkInvariants();
+    }
+  });
+
   test("a looser one goes back by itself too, at once, and to keep it is logged first", async () => {
     const host = await startHost({ mode: "AIRGAP" });
     await set(host, "RESTRICTED", { confirmMs: 60_000 });
@@ -276,16 +298,16 @@ describe("a flow that is kept", () => {
     await host.checkInvariants();
   });
 
-  test("goes when the connection has, looked for every ten seconds; the way back stays", async () => {
+  test("goes when the connection has, looked for every second; the way back stays", async () => {
     const host = await kept(60_000);
     host.flows.length = 0;
-    await later(host, 5_000);
+    await later(host, 500);
     expect(host.daemon.state().keep).toEqual(SSH);
-    await later(host, 6_000);
+    await later(host, 500);
     expect(host.daemon.state().keep).toBeNull();
     expect(host.last("mode.changed")?.data).toMatchObject({ by: "flow-ended", wanted: "AIRGAP" });
     expect(host.daemon.assurance()).toBe("enforced");
-    await later(host, 50_000);
+    await later(host, 60_000);
     expect(host.firewall.mode).toBe("RESTRICTED");
     await host.checkInvariants();
   });
@@ -303,8 +325,33 @@ describe("a flow that is kept", () => {
     await host.checkInvariants();
   });
 
+  test("that has ended meanwhile is not let through: not when it is logged, not with a way back, not anew", async () => {
+    const host = await startHost({ mode: "AIRGAP" });
+    host.flows.push(SSH);
+    host.store.behaviour = "holds";
+    const asked = set(host, "AIRGAP", { keep: { flow: SSH, passes: false } });
+    host.flows.length = 0;
+    host.store.release();
+    expect((await asked).answer).toEqual({ kind: "done", changed: true });
+    await settled();
+    expect(host.firewall.table).not.toContain("sport 50000");
+    expect(host.daemon.state()).toMatchObject({ keep: null, applied: "AIRGAP" });
+    expect(host.last("mode.changed")?.data).toMatchObject({ by: "flow-ended" });
+    expect(host.last("mode.applied")?.data).not.toHaveProperty("keep");
+    await host.checkInvariants();
+
+    const other = await kept();
+    await set(other, "COLDROOM", { confirmMs: 60_000 });
+    other.flows.length = 0;
+    await later(other, 61_000);
+    expect(other.daemon.state()).toMatchObject({ wanted: "AIRGAP", applied: "AIRGAP", keep: null });
+    expect(other.firewall.table).not.toContain("sport 50000");
+    await other.checkInvariants();
+  });
+
   test("let through in the present mode is a loosening: logged first, never while frozen, never in LOCKDOWN", async () => {
     const host = await startHost({ mode: "AIRGAP" });
+    host.flows.push(SSH);
     host.store.behaviour = "holds";
     const asked = set(host, "AIRGAP", { keep: { flow: SSH, passes: false } });
     await settled();

@@ -119,10 +119,11 @@ def set_hold(fold, **new):
     for name, value in new.items():
         if value == NEW_HOLD[name]: fold.pop(name, None)
         else: fold[name] = value
-def fold_hold(fold, record, to, lasts):
+def fold_hold(fold, record, to, lasts, base):
     if to not in HOLDS: return ["to"]
     if lasts not in ("always", "boot") or (lasts == "boot" and to != "released"): return ["lasts"]
-    if lasts == "boot": set_hold(fold, parameterBoot=record["boot"], releasedBoot=record["boot"])
+    if lasts == "boot" and base not in HOLDS: return ["base"]
+    if lasts == "boot": set_hold(fold, hold=base, parameterBoot=record["boot"], releasedBoot=record["boot"])
     else: set_hold(fold, hold=to, releasedBoot="")
     return []
 def fold_record(fold, record):
@@ -147,7 +148,7 @@ def fold_record(fold, record):
         name = "other" if name not in counts and len(counts) >= MAX_TRIPWIRES else name
         counts[name] = counts.get(name, 0) + 1
     elif kind == "baseline.set": fold["baselineDigest"] = name
-    if kind == "hold.changed": bad = fold_hold(fold, record, data.get("to"), data.get("lasts"))
+    if kind == "hold.changed": bad = fold_hold(fold, record, data.get("to"), data.get("lasts"), data.get("base", fold.get("hold", "enforcing")))
     if bad: set_hold(fold, hold="enforcing", releasedBoot="")
     if kind == "usb.state": fold.pop("usb", 0); fold.update({"usb": data} if data else {})  # left out where it says nothing
     if bad: fold["wanted"], fold["unreadable"] = "LOCKDOWN", f"seq {record['seq']}: {bad[0]}"

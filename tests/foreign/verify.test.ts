@@ -115,6 +115,15 @@ describe.skipIf(PYTHON === null)(`verify.py ${NO_PYTHON}`, () => {
         { to: "ajar", lasts: "always" },
       ],
     ],
+    [
+      "released again by the boot's parameter, over what was before it",
+      [
+        { to: "shadow", lasts: "always" },
+        { to: "enforcing", lasts: "always" },
+        { to: "released", lasts: "boot", base: "shadow" },
+      ],
+    ],
+    ["released over what is no hold", [{ to: "released", lasts: "boot", base: "ajar" }]],
     ["for a boot, and no release", [{ to: "shadow", lasts: "boot" }]],
   ])("agrees on the hold in a segment's snapshot, whole and pruned: %s", (_name, changes) => {
     const log = createSegmentedLog(genesis);

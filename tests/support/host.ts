@@ -9,7 +9,7 @@ import { type Config, ConfigSchema } from "../../daemon/core/config.ts";
 import { type FileState, missingState } from "../../daemon/core/fingerprint.ts";
 import type { Flow } from "../../daemon/core/flow.ts";
 import { sameFlow } from "../../daemon/core/flow-text.ts";
-import { ENFORCING } from "../../daemon/core/held.ts";
+import { ENFORCING, lasting } from "../../daemon/core/held.ts";
 import type { Hold } from "../../daemon/core/hold.ts";
 import type { Mode } from "../../daemon/core/mode.ts";
 import type { Facts, Signal, SignalKind } from "../../daemon/core/signal.ts";
@@ -228,7 +228,7 @@ export async function startHost(options: HostOptions = {}) {
         status: () => undefined,
       },
     },
-    { ...start, hold: options.hold ?? { held: ENFORCING, change: null } },
+    { ...start, hold: options.hold ?? { ...lasting(ENFORCING), change: null } },
     {},
   );
   damaged.tell = (detail) =>
@@ -288,8 +288,17 @@ export async function startHost(options: HostOptions = {}) {
         else expect(refuses()).toBe(false);
       }
       if (store.behaviour !== "works" || log.state() !== "writing") return;
-      expect(verdict.state.wanted).toBe(wanted);
-      if (daemon.state().held.lasts === "always") expect(verdict.state.hold).toBe(hold);
+      // what a start would go on from is what is so now, in every dimension
+      if (daemon.state().loosening !== null) return;
+      const { held, base, frozen } = daemon.state();
+      expect(verdict.state).toMatchObject({
+        wanted,
+        frozen: frozen?.why ?? "",
+        hold: base,
+        releasedBoot: held.lasts === "boot" ? clock.bootId() : "",
+        unreadable: "",
+      });
+      if (held.lasts === "always") expect(base).toBe(held.hold);
     },
   };
 

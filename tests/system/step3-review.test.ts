@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -41,10 +41,25 @@ describe.skipIf(NO_NETNS !== "")(`the boot parameter, by packets ${NO_NETNS}`, {
     writeFileSync(home.configFile, "initialMod: OPEN\n");
     const booted = bootedWith("boundary.release=1", join(home.path, "cmdline"));
     const node = [...booted, process.execPath, MAIN, ...daemonArguments(home), "--close"];
-    const ran = spawnSync("/usr/sbin/ip", ["netns", "exec", between.netns.host.name, ...node], {
-      encoding: "utf8",
-    });
+    const run = (command: readonly string[]) =>
+      spawnSync("/usr/sbin/ip", ["netns", "exec", between.netns.host.name, ...command], { encoding: "utf8" });
+    const ran = run(node);
     expect(ran.stderr).not.toContain("LOCKDOWN is in the kernel");
+    expect((await probe(between)).toSorted()).toEqual(inBothFamilies(ALL_PATHS).toSorted());
+    const recorded = () => {
+      const segments = readdirSync(home.logDir).filter((name) => name.endsWith(".jsonl"));
+      const text = segments.map((name) => readFileSync(join(home.logDir, name), "utf8")).join("");
+      return text.split('"kind":"hold.changed"').length - 1;
+    };
+    expect(recorded()).toBe(1);
+    expect(run(node).stderr).toContain("the hold is released");
+    expect(recorded()).toBe(1); // once a boot
+    // the next boot has no parameter
+    expect(run(node.slice(booted.length)).stderr).toContain("LOCKDOWN is in the kernel");
+    // where the log takes no record, whoever stands at the console is let in all the same
+    rmSync(join(home.stateDir, "log.key"));
+    const unrecorded = run(node).stderr;
+    expect(unrecorded).toContain("NOT recorded");
     expect((await probe(between)).toSorted()).toEqual(inBothFamilies(ALL_PATHS).toSorted());
   });
 });
