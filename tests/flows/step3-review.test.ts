@@ -235,7 +235,7 @@ describe("a kernel without an egress hook", () => {
       log: { head: () => ({ size: 0, root: "", sealedAt: "" }), state: () => "writing" },
       sensors: [],
       baseline: { pendingChanges: () => [] },
-      selftest: { latest: () => null },
+      selftest: { latest: () => null, failures: () => [] },
       stream: () => ({ kind: "writing", next: 0, sealedAt: "", why: "" }),
       usb: () => ({ name: "usb", state: "absent", detail: "", checkedAt: "" }),
       clock: { monoNs: () => 0n, wallMs: () => 0, bootId: () => "" },
