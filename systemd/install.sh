@@ -100,7 +100,7 @@ stage() {
   rm -rf "$new"
   mkdir -p "$new/node_modules/.bin" "$new/systemd"
   cp -R "$here/dist" "$here/package.json" "$new/"
-  for file in lockdown.nft usb-permissions config.yaml; do cp "$here/systemd/$file" "$new/systemd/"; done
+  for file in lockdown.nft lockdown-arp.nft usb-permissions config.yaml; do cp "$here/systemd/$file" "$new/systemd/"; done
   chmod 0755 "$new/systemd/usb-permissions"
   (cd "$here" && packages) | while read -r path; do
     mkdir -p "$new/$(dirname "$path")"

@@ -84,7 +84,8 @@ describe.skipIf(!ABLE)("systemd/install.sh (needs root and systemd)", () => {
     ]);
     expect(existsSync(join(root, LIB, `node_modules/node-linux-${process.arch}/include`))).toBe(false);
     expect(readFileSync(join(root, LIB, "node_modules/.bin/node"), "utf8")).toContain("#!/bin/sh");
-    expect(existsSync(join(root, LIB, "systemd/lockdown.nft"))).toBe(true);
+    for (const file of ["lockdown.nft", "lockdown-arp.nft"])
+      expect(existsSync(join(root, LIB, "systemd", file))).toBe(true);
     expect(mode(`${LIB}/dist/daemon/main.js`)).toBe("644");
     expect(mode(`${LIB}/systemd/usb-permissions`)).toBe("755");
     expect(read("usr/share/bash-completion/completions/boundaryctl")).toBe("completion\n");

@@ -265,7 +265,7 @@ describe.skipIf(!TRACED)(
       timeout 1 bash -c 'exec 3<>/dev/tcp/127.0.0.1/9' 2>/dev/null; echo "before $?"
       setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs \\
         --inh-caps -all,+net_admin --ambient-caps -all,+net_admin --bounding-set -all,+net_admin \\
-        nft -f - <${PROJECT}/systemd/lockdown.nft; echo "loaded $?"
+        bash -c 'nft -f - <"$0/lockdown.nft" && nft -f - <"$0/lockdown-arp.nft"' ${PROJECT}/systemd; echo "loaded $?"
       timeout 1 bash -c 'exec 3<>/dev/tcp/127.0.0.1/9' 2>/dev/null; echo "after $?"
     `;
       const ran = spawnSync("unshare", ["-n", "bash", "-c", script], { encoding: "utf8", timeout: 20_000 });
