@@ -138,6 +138,31 @@ describe.skipIf(!ABLE)("systemd/install.sh (needs root and systemd)", () => {
     expect(existsSync(join(root, "var/log/boundary-daemon/00000000000000000000.jsonl"))).toBe(true);
     expect(install("--uninstall", "--root", root).status).toBe(0);
   });
+
+  // of the review of USB and installation: fails as install.sh is
+  test("does not write through what the user boundary put into its own directory", () => {
+    writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
+    writeFileSync(join(root, "etc/group"), "root:x:0:\n");
+    install("--root", root);
+    const victim = join(root, "etc/shadow");
+    writeFileSync(victim, "root's own\n", { mode: 0o600 });
+    // /etc/boundary-daemon belongs to boundary: it may do this before the next upgrade
+    rmSync(join(root, "etc/boundary-daemon/config.yaml"));
+    symlinkSync(victim, join(root, "etc/boundary-daemon/config.yaml.new"));
+    install("--root", root);
+    expect(statSync(victim).uid).toBe(0);
+    expect(readFileSync(victim, "utf8")).toBe("root's own\n");
+  });
+
+  // of the review of USB and installation: fails as install.sh is
+  test("--uninstall takes udev's mark away, or the next installation closes every controller with no daemon there", () => {
+    writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
+    writeFileSync(join(root, "etc/group"), "root:x:0:\n");
+    install("--root", root);
+    writeFileSync(join(root, "var/lib/boundary-daemon/usb-enforced"), "");
+    install("--uninstall", "--root", root);
+    expect(existsSync(join(root, "var/lib/boundary-daemon/usb-enforced"))).toBe(false);
+  });
 });
 
 function install(...args: readonly string[]) {
