@@ -81,7 +81,7 @@ export function createUsbChallenges(parts: UsbChallengesParts): UsbChallenges {
     }
     if (!passed) return;
     const given = grantOf(one, "allow", `${by}, by challenge`);
-    await control.grant(given, grantedRecord(one.look, given));
+    await control.grant(given, one, grantedRecord(one.look, given));
   }
 
   function signalInjection(
@@ -122,7 +122,7 @@ export function createUsbChallenges(parts: UsbChallengesParts): UsbChallenges {
       const one = control.devices().find(({ look }) => look.port === port);
       if (one === undefined) return;
       const given = grantOf(one, "block", "injected keystrokes");
-      control.grant(given, grantedRecord(one.look, given)).catch((error: unknown) => {
+      control.grant(given, one, grantedRecord(one.look, given)).catch((error: unknown) => {
         opLog.error({ port, why: renderErrorChain(error) }, "what was taken away could not be recorded");
       });
     },

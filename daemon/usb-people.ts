@@ -139,7 +139,7 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
     };
     if (target === "allow") requireAllowable(one, given, wish);
     const rule = wish.permanent ? await writeRule(target, one, wish) : "";
-    await recorded(control.grant(given, grantedRecord(one.look, given)));
+    await recorded(control.grant(given, one, grantedRecord(one.look, given)));
     const until = given.untilMs === null ? "" : new Date(given.untilMs).toISOString();
     return { device: viewOf(one), until, rule };
   }

@@ -100,10 +100,10 @@ export type UsbControl = {
   foresee(one: HeldUsb, mode: Mode): UsbVerdict;
   contextOf(one: HeldUsb): EvaluateContext;
   /**
-   * Takes a person's word: an allow counts once its records are durable, anything else at once. Resolves then; rejects
-   * when they cannot be made durable.
+   * Takes a person's word, said of this plugging-in whatever it is for: an allow counts once its records are durable,
+   * anything else at once. Resolves then; rejects when they cannot be made durable.
    */
-  grant(given: UsbGrant, record: Entry): Promise<void>;
+  grant(given: UsbGrant, about: Pick<HeldUsb, "plug">, record: Entry): Promise<void>;
   /**
    * While somebody else has it (a challenge) the device is left as it is, unless the mode changes. Gives the way to
    * return it, which brings it to what is decided.
@@ -130,7 +130,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   const repeats = createRepeats(parts.repeatWindowMs);
   const durables = new Map<string, Promise<unknown>>(); // of decisions that let something in, by their key
   const lent = new Set<string>(); // plugs
-  const monoEnds = new Map<string, number>(); // of grants, by key: a wall clock that is set back prolongs nothing
+  const monoEnds = new Map<string, number>(); // of grants: a wall clock that is set back prolongs nothing
   const closedByUs = new Set<string>();
   const signals: Signal[] = [];
   let controllers: readonly UsbState[] = [];
@@ -516,18 +516,19 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
 
   // --- time ---
 
-  function timeGrant({ key, untilMs }: UsbGrant): void {
-    if (untilMs === null) monoEnds.delete(key);
-    else monoEnds.set(key, nowMs() + untilMs - clock.wallMs());
+  function timeGrant(given: UsbGrant): void {
+    if (given.untilMs !== null) monoEnds.set(grantName(given), nowMs() + given.untilMs - clock.wallMs());
   }
 
   /** Grants whose end has come, by either clock. */
   function endGrants(): void {
     const live = liveGrants(grants, clock.wallMs(), new Set(held.keys())).filter(
-      ({ key, untilMs }) => untilMs === null || nowMs() < (monoEnds.get(key) ?? 0),
+      (one) => one.untilMs === null || nowMs() < (monoEnds.get(grantName(one)) ?? 0),
     );
     if (live.length === grants.length) return;
     grants = live;
+    const names = new Set(live.map(grantName));
+    for (const name of monoEnds.keys()) if (!names.has(name)) monoEnds.delete(name);
     for (const one of held.values()) one.stale = true;
   }
 
@@ -576,8 +577,8 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   }
 
   /** The grant, and what hangs on it. */
-  function take(given: UsbGrant): void {
-    grants = withGrant(grants, given);
+  function take(given: UsbGrant, about: string): void {
+    grants = withGrant(grants, given, about);
     timeGrant(given);
     for (const one of held.values()) if (one.key === given.key) one.stale = true;
     reconcile("new");
@@ -642,15 +643,15 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       return decideUsb(judge.question({ ...one, standing }, next, null));
     },
     contextOf: judge.contextOf,
-    async grant(given, entry) {
-      if (given.target !== "allow") take(given);
+    async grant(given, about, entry) {
+      if (given.target !== "allow") take(given, about.plug);
       const before = grants;
-      grants = withGrant(grants, given); // as the record of the state has it
+      grants = withGrant(grants, given, about.plug); // as the record of the state has it
       const { durable } = parts.append(entry);
       const pictured = state("now")?.durable ?? durable;
       grants = before;
       await Promise.all([durable, pictured]);
-      if (given.target === "allow") take(given);
+      if (given.target === "allow") take(given, about.plug);
     },
     sign(digest) {
       const before = rulesDigest;
@@ -673,4 +674,9 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       reconcile("all");
     },
   };
+}
+
+/** What tells one grant from another. */
+function grantName({ key, plug }: UsbGrant): string {
+  return JSON.stringify([key, plug]);
 }

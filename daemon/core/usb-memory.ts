@@ -128,14 +128,27 @@ export function liveGrants(
 /** A clock that is corrected by this much is not set back. */
 const MAX_BACK_MS = 1_000;
 
-/** The newest grant for a device, in this plugging-in; null when there is none. */
+/** What was said of this plugging-in; else of the device, wherever it is plugged in; null when nothing was. */
 export function grantFor(grants: readonly UsbGrant[], key: string, plug: string): UsbGrant | null {
-  return grants.findLast((one) => one.key === key && (one.plug === "" || one.plug === plug)) ?? null;
+  const about = (where: string) => grants.findLast((one) => one.key === key && one.plug === where);
+  return about(plug) ?? about("") ?? null;
 }
 
-/** The grants with one more, which takes the place of those for the same device. Bounded: the oldest go, those that allow first. */
-export function withGrant(grants: readonly UsbGrant[], given: UsbGrant): readonly UsbGrant[] {
-  const kept = grants.filter(({ key }) => key !== given.key);
+/**
+ * The grants with one more, said of the plugging-in `about`. It takes the place of what was said of that before, and
+ * leaves others of the same kind as they are: devices that are alike have one key. Only what refuses a device wherever
+ * it is plugged in refuses all of its kind. Bounded: the oldest go, those that allow first.
+ */
+export function withGrant(
+  grants: readonly UsbGrant[],
+  given: UsbGrant,
+  about: string = given.plug,
+): readonly UsbGrant[] {
+  const refusesAll = given.plug === "" && given.target !== "allow";
+  const kept = grants.filter(
+    ({ key, plug }) =>
+      key !== given.key || !(refusesAll || plug === given.plug || (plug !== "" && plug === about)),
+  );
   if (kept.length < MAX_GRANTS) return [...kept, given];
   const oldest = kept.find(({ target }) => target === "allow") ?? kept[0];
   return [...kept.filter((one) => one !== oldest), given];

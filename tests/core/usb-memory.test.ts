@@ -28,7 +28,7 @@ const grant: fc.Arbitrary<UsbGrant> = fc.record({
   by: short,
   fromMs: fc.nat(),
   untilMs: fc.option(fc.nat()),
-  plug: fc.constantFrom("", "boot 1-1 5"),
+  plug: fc.constantFrom("", "boot 1-1 5", "boot 1-2 6"),
 });
 const memory: fc.Arbitrary<UsbMemory> = fc.record({
   boot: short,
@@ -104,11 +104,11 @@ describe("grants", () => {
     expect(liveGrants([{ ...base, plug: "p" }], 1_500_000, new Set(["p"])).length).toBe(1);
   });
 
-  test("there is one for a device, the newest; where there is no room those that allow go first", () => {
+  test("there is one for a device and plugging-in, the newest; where there is no room those that allow go first", () => {
     fc.assert(
       fc.property(fc.array(grant, { maxLength: 30 }), (given) => {
-        const all = given.reduce<readonly UsbGrant[]>(withGrant, []);
-        expect(new Set(all.map(({ key }) => key)).size).toBe(all.length);
+        const all = given.reduce<readonly UsbGrant[]>((had, one) => withGrant(had, one), []);
+        expect(new Set(all.map(({ key, plug }) => `${key} ${plug}`)).size).toBe(all.length);
         const last = given.at(-1);
         if (last) expect(grantFor(all, last.key, last.plug)).toEqual(last);
       }),
@@ -122,6 +122,31 @@ describe("grants", () => {
     expect(full.length).toBe(64);
     expect(full.some(({ key }) => key === "a")).toBe(false);
     expect(full.filter(({ target }) => target === "block").length).toBe(63);
+  });
+
+  test("of devices that are alike are apart, unless one refuses them wherever they are", () => {
+    const at = (plug: string, target: "allow" | "block"): UsbGrant => ({
+      ...base,
+      plug,
+      target,
+      untilMs: null,
+    });
+    const said = (...list: readonly (readonly [UsbGrant, string])[]) =>
+      list.reduce<readonly UsbGrant[]>((had, [one, about]) => withGrant(had, one, about), []);
+    const both = said([at("p", "block"), "p"], [at("q", "allow"), "q"]);
+    expect(["p", "q", "r"].map((plug) => grantFor(both, "a", plug)?.target)).toEqual([
+      "block",
+      "allow",
+      undefined,
+    ]);
+    const anywhere = said([at("p", "block"), "p"], [at("q", "block"), "q"], [at("", "allow"), "q"]);
+    expect(["p", "q", "r"].map((plug) => grantFor(anywhere, "a", plug)?.target)).toEqual([
+      "block",
+      "allow",
+      "allow",
+    ]);
+    const nowhere = said([at("p", "allow"), "p"], [at("", "block"), "q"]);
+    expect(["p", "q"].map((plug) => grantFor(nowhere, "a", plug)?.target)).toEqual(["block", "block"]);
   });
 
   test("are for a device: another serial, id or hash is another", () => {
