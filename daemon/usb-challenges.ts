@@ -40,7 +40,9 @@ export function createUsbChallenges(parts: UsbChallengesParts): UsbChallenges {
   let isRunning = false;
 
   function grantOf(one: HeldUsb, target: "allow" | "block", by: string): UsbGrant {
-    return { key: one.key, target, by, fromMs: clock.wallMs(), untilMs: null, plug: one.plug };
+    const said = { key: one.key, target, by, fromMs: clock.wallMs(), untilMs: null, plug: one.plug };
+    // that somebody types on it says nothing about a disk in it
+    return { ...said, mode: control.mode(), storage: "no" };
   }
 
   function requirePossible(one: HeldUsb, by: string): void {

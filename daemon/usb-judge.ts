@@ -108,7 +108,7 @@ export function createUsbJudge(parts: UsbJudgeParts): UsbJudge {
 }
 
 /** A grant as a word about a device. */
-export function wordOfGrant({ target, by, untilMs }: UsbGrant): UsbWord {
+export function wordOfGrant({ target, by, untilMs, storage }: UsbGrant): UsbWord {
   const until = untilMs === null ? "" : `, until ${new Date(untilMs).toISOString()}`;
   return {
     target,
@@ -116,6 +116,7 @@ export function wordOfGrant({ target, by, untilMs }: UsbGrant): UsbWord {
     names: true,
     why: `said by ${by}${until}`,
     validUntilMs: untilMs,
+    storage,
   };
 }
 

@@ -136,6 +136,8 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
       fromMs: nowMs,
       untilMs: wish.forMs === null ? null : nowMs + wish.forMs,
       plug: wish.forMs === null ? one.plug : "",
+      mode: parts.mode(),
+      storage: wish.by.terminal === "" && parts.requireTerminal ? "from-afar" : "at-terminal",
     };
     if (target === "allow") requireAllowable(one, given, wish);
     const rule = wish.permanent ? await writeRule(target, one, wish) : "";
@@ -153,7 +155,7 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
   function requireAllowable(one: HeldUsb, given: UsbGrant, wish: UsbWish): void {
     const obstacle = parts.obstacle();
     if (obstacle) throw new BoundaryError(obstacle.code, obstacle.why);
-    const verdict = control.judge(one, wordOfGrant(given));
+    const verdict = control.judge(one, wordOfGrant({ ...given, storage: "at-terminal" }));
     if (verdict.device !== "allow") throw new BoundaryError("usb-ceiling", verdict.why);
     const isStored = subjectOf(one).interfaces.some(
       (each) => isStorage(each) && verdict.interfaces.some(({ name, allow }) => allow && name === each.name),

@@ -1,12 +1,14 @@
 import type { Entry } from "./audit/record.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import type { Hold } from "./core/hold.ts";
-import type { Mode } from "./core/mode.ts";
+import { isStricter, type Mode } from "./core/mode.ts";
 import { createRepeats } from "./core/repeats.ts";
 import type { Signal } from "./core/signal.ts";
 import {
+  grantFor,
   liveGrants,
   renderUsbMemory,
+  tightenedGrants,
   type UsbGrant,
   type UsbMemory,
   usbGap,
@@ -31,7 +33,7 @@ import {
   refusesAny,
   subjectOf,
 } from "./usb-held.ts";
-import { createUsbJudge } from "./usb-judge.ts";
+import { createUsbJudge, wordOfGrant } from "./usb-judge.ts";
 import { appliedRecord, decidedData, detachedRecord, failedRecord, grantedRecord } from "./usb-records.ts";
 import type { Rulebook } from "./usb-rulebook.ts";
 
@@ -75,6 +77,8 @@ export type UsbControl = {
   /** "observed": what would be decided is shown, and nothing is written. */
   readonly how: "enforced" | "observed";
   readonly missing: readonly string[];
+  /** The mode it goes by; LOCKDOWN before it was told of any. */
+  mode(): Mode;
   /** To be called in the turn in which the kernel is told of the mode, and whenever it is told again. */
   modeIs(mode: Mode): void;
   /** Something was plugged or unplugged. */
@@ -131,6 +135,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   const durables = new Map<string, Promise<unknown>>(); // of decisions that let something in, by their key
   const lent = new Set<string>(); // plugs
   const monoEnds = new Map<string, number>(); // of grants: a wall clock that is set back prolongs nothing
+  const awaited = new Set<UsbGrant>(); // allows whose records are on their way
   const closedByUs = new Set<string>();
   const signals: Signal[] = [];
   let controllers: readonly UsbState[] = [];
@@ -214,6 +219,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     const plugs = new Map(settled.map((look) => [usbPlug(boot, look.port, look.number), look]));
     for (const [plug, one] of held) if (!plugs.has(plug)) detach(one);
     for (const [plug, look] of plugs) takeIn(plug, look, isFirst);
+    if (isFirst && mode !== null) endLoosenings(null, mode); // of a tightening that a crash cut off
     const isKept = keepWhatIsInUse(isFirst);
     for (const one of held.values()) if (!isController(one.look)) settle(one, which);
     state(isFirst || isKept ? "now" : "when-due");
@@ -263,6 +269,8 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
         fromMs: clock.wallMs(),
         untilMs: null,
         plug,
+        mode: mode ?? "LOCKDOWN",
+        storage: "no",
       };
       grants = withGrant(grants, given);
       parts.append(grantedRecord(look, given));
@@ -532,6 +540,23 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     for (const one of held.values()) one.stale = true;
   }
 
+  /** A tightening ends what loosened before it, also what is still on its way to the log. */
+  function endLoosenings(before: Mode | null, next: Mode): boolean {
+    const hadAwaited = before !== null && isStricter(next, before) && awaited.size > 0;
+    if (hadAwaited) awaited.clear();
+    const stays = (given: UsbGrant) =>
+      [...held.values()].some((one) => {
+        if (one.look.authorized !== true || grantFor([given], one.key, one.plug) === null) return false;
+        const subject = subjectOf(one);
+        if (isInputDevice(subject) || isHub(subject)) return true;
+        return decideUsb(judge.question(one, next, wordOfGrant(given))).device === "allow";
+      });
+    const left = tightenedGrants(grants, { before, now: next }, stays);
+    const hasEnded = hadAwaited || left.some((one, at) => one !== grants[at]) || left.length < grants.length;
+    grants = left;
+    return hasEnded;
+  }
+
   function endDecisions(): void {
     const isFrozen = parts.frozen();
     for (const one of held.values()) {
@@ -587,13 +612,16 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   return {
     how,
     missing: parts.missing,
+    mode: () => mode ?? "LOCKDOWN",
     modeIs(next) {
       if (mode !== null && mode !== next)
         for (const one of held.values()) one.standing = one.look.authorized === true ? "kept" : "new";
       if (mode !== next) takeBack(); // the new mode may refuse it
-      const which = mode === next ? "new" : "all";
+      const isOther = mode !== next;
+      const hasEnded = mode !== null && isOther && endLoosenings(mode, next);
       mode = next;
-      reconcile(which);
+      reconcile(isOther ? "all" : "new");
+      if (hasEnded) state("now");
     },
     look: () => reconcile("new"),
     tick,
@@ -650,8 +678,13 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       const { durable } = parts.append(entry);
       const pictured = state("now")?.durable ?? durable;
       grants = before;
-      await Promise.all([durable, pictured]);
-      if (given.target === "allow") take(given, about.plug);
+      if (given.target === "allow") awaited.add(given);
+      try {
+        await Promise.all([durable, pictured]);
+        if (awaited.has(given)) take(given, about.plug);
+      } finally {
+        awaited.delete(given);
+      }
     },
     sign(digest) {
       const before = rulesDigest;

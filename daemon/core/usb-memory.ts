@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Data, Value } from "../audit/record.ts";
+import { isStricter, type Mode, parseMode, stricterOf } from "./mode.ts";
 import type { UsbFacts, UsbTarget } from "./usb-facts.ts";
 
 /** A device as it is remembered: enough to know it again, not to show it. */
@@ -25,6 +26,13 @@ export type UsbGrant = {
   readonly untilMs: number | null;
   /** When it is for one plugging-in alone: which; "" otherwise. */
   readonly plug: string;
+  /** The mode in which it was said. */
+  readonly mode: Mode;
+  /**
+   * Whether an allow reaches storage: by a person at a terminal, by one without, or not. Not of a challenge, and not any
+   * more once the mode was tightened.
+   */
+  readonly storage: "at-terminal" | "from-afar" | "no";
 };
 
 /** What the log keeps of USB: the record `usb.state` holds it, and the fold keeps the newest one. */
@@ -101,11 +109,14 @@ function readKnown({ port, id, key, plug, authorized }: Data): KnownUsb | null {
   return typeof plug === "string" ? { port, id, key, plug, authorized: authorized === 1 } : null;
 }
 
-function readGrant({ key, target, by, fromMs, untilMs, plug }: Data): UsbGrant | null {
+function readGrant({ key, target, by, fromMs, untilMs, plug, mode, storage }: Data): UsbGrant | null {
   if (typeof key !== "string" || typeof by !== "string" || typeof plug !== "string") return null;
   if (typeof fromMs !== "number" || typeof untilMs !== "number") return null;
   if (target !== "allow" && target !== "block" && target !== "reject") return null;
-  return { key, target, by, fromMs, untilMs: untilMs < 0 ? null : untilMs, plug };
+  const saidIn = typeof mode === "string" ? parseMode(mode) : null;
+  if (saidIn === null || (storage !== "at-terminal" && storage !== "from-afar" && storage !== "no"))
+    return null;
+  return { key, target, by, fromMs, untilMs: untilMs < 0 ? null : untilMs, plug, mode: saidIn, storage };
 }
 
 /**
@@ -123,6 +134,24 @@ export function liveGrants(
       (untilMs === null || nowMs < untilMs) &&
       (plug === "" || plugs.has(plug)),
   );
+}
+
+/**
+ * The grants as they are once the mode is this one. Where that tightens it (against `before`, or against the mode in which
+ * it was said) an allow reaches storage no more, and what then `stays` of none that is plugged in is gone.
+ */
+export function tightenedGrants(
+  grants: readonly UsbGrant[],
+  modes: { readonly before: Mode | null; readonly now: Mode },
+  stays: (one: UsbGrant) => boolean,
+): readonly UsbGrant[] {
+  const { before, now } = modes;
+  return grants.flatMap((one) => {
+    const isTightened = (before !== null && isStricter(now, before)) || isStricter(now, one.mode);
+    if (one.target !== "allow" || !isTightened) return [one];
+    const left: UsbGrant = { ...one, storage: "no", mode: stricterOf(one.mode, now) };
+    return stays(left) ? [left] : [];
+  });
 }
 
 /** A clock that is corrected by this much is not set back. */

@@ -1,6 +1,7 @@
 import type { Hold } from "./hold.ts";
 import type { Posture } from "./posture.ts";
 import type { UsbFacts, UsbTarget } from "./usb-facts.ts";
+import type { UsbGrant } from "./usb-memory.ts";
 
 /** An interface of a device. `driver`: what is bound to it, "" for nothing. */
 export type UsbInterface = {
@@ -32,6 +33,8 @@ export type UsbWord = {
   readonly why: string;
   /** Wall clock, milliseconds: when it has to be asked again; null: time changes nothing. */
   readonly validUntilMs: number | null;
+  /** Of a person's allow, whether it reaches storage too (UsbGrant). */
+  readonly storage?: UsbGrant["storage"];
 };
 
 export type UsbQuestion = {
@@ -90,10 +93,11 @@ function ceiling(question: UsbQuestion, one: UsbInterface): string | null {
   const { usb, mode } = posture;
   switch (usb) {
     case "by-rules":
-      return null;
+      return isStorage(one) ? withoutWord(question) : null;
     case "storage-by-ceremony":
-      if (!isStorage(one) || byPerson?.target === "allow") return null;
-      return `${mode}: storage takes a person's word (boundaryctl usb allow)`;
+      if (!isStorage(one) || (byPerson?.target === "allow" && byPerson.storage === "at-terminal"))
+        return null;
+      return `${mode}: storage takes the word of a person at a terminal (boundaryctl usb allow)`;
     case "no-storage":
       return isStorage(one) ? `${mode}: no storage` : null;
     case "no-storage-input-by-rule":
@@ -107,6 +111,12 @@ function ceiling(question: UsbQuestion, one: UsbInterface): string | null {
       if (question.standing === "kept" && !subject.authorized) return `${mode}: nothing is authorised again`;
       return staysIn(question);
   }
+}
+
+/** A word that does not reach storage leaves it to the rules. */
+function withoutWord({ byPerson, byRules }: UsbQuestion): string | null {
+  if (byPerson?.target !== "allow" || (byPerson.storage ?? "no") !== "no") return null;
+  return byRules.target === "allow" ? null : "storage takes a word of its own (boundaryctl usb allow)";
 }
 
 /** COLDROOM and LOCKDOWN: the whole device stays, or none of it. */

@@ -1,11 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { isStricter, MODES } from "../../daemon/core/mode.ts";
 import {
   grantFor,
   type KnownUsb,
   liveGrants,
   readUsbMemory,
   renderUsbMemory,
+  tightenedGrants,
   type UsbGrant,
   type UsbMemory,
   usbGap,
@@ -29,6 +31,8 @@ const grant: fc.Arbitrary<UsbGrant> = fc.record({
   fromMs: fc.nat(),
   untilMs: fc.option(fc.nat()),
   plug: fc.constantFrom("", "boot 1-1 5", "boot 1-2 6"),
+  mode: fc.constantFrom(...MODES),
+  storage: fc.constantFrom("at-terminal", "from-afar", "no"),
 });
 const memory: fc.Arbitrary<UsbMemory> = fc.record({
   boot: short,
@@ -92,6 +96,8 @@ describe("grants", () => {
     fromMs: 1_000_000,
     untilMs: 2_000_000,
     plug: "",
+    mode: "OPEN",
+    storage: "at-terminal",
   };
   const none = new Set<string>();
 
@@ -147,6 +153,30 @@ describe("grants", () => {
     ]);
     const nowhere = said([at("p", "allow"), "p"], [at("", "block"), "q"]);
     expect(["p", "q"].map((plug) => grantFor(nowhere, "a", plug)?.target)).toEqual(["block", "block"]);
+  });
+
+  test("that allow reach no storage once the mode is stricter, and go where nothing of theirs stays; others stand", () => {
+    fc.assert(
+      fc.property(
+        fc.array(grant),
+        fc.option(fc.constantFrom(...MODES)),
+        fc.constantFrom(...MODES),
+        fc.boolean(),
+        (given, before, now, stays) => {
+          const left = tightenedGrants(given, { before, now }, () => stays);
+          expect(left.filter(({ target }) => target !== "allow")).toEqual(
+            given.filter(({ target }) => target !== "allow"),
+          );
+          for (const one of left.filter(({ target }) => target === "allow")) {
+            expect(isStricter(now, one.mode)).toBe(false);
+            if (before !== null && isStricter(now, before))
+              expect([one.storage, stays]).toEqual(["no", true]);
+          }
+          if (stays) expect(left.length).toBe(given.length);
+          expect(tightenedGrants(left, { before: now, now }, () => false)).toEqual(left);
+        },
+      ),
+    );
   });
 
   test("are for a device: another serial, id or hash is another", () => {

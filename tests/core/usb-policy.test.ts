@@ -81,7 +81,9 @@ const row = (codes: readonly (readonly string[])[], over: Over = {}) =>
 describe("what the modes let in, OPEN to LOCKDOWN", () => {
   const kept = { standing: "kept", authorized: true } as const;
   const named = { byRules: word({ names: true }) };
-  const granted = { byPerson: word({ names: true }) };
+  const granted = { byPerson: word({ names: true, storage: "at-terminal" }) };
+  const afar = { byPerson: word({ names: true, storage: "from-afar" }) };
+  const nothingElse = { byRules: word({ target: "block" }) };
 
   test.each([
     ["a new keyboard by a rule for all", KEYBOARD, {}, "yes yes yes no no no"],
@@ -98,6 +100,10 @@ describe("what the modes let in, OPEN to LOCKDOWN", () => {
     ],
     ["a stick by a rule", STICK, named, "yes no no no no no"],
     ["a stick by a person", STICK, granted, "yes yes no no no no"],
+    ["a stick by a person without a terminal", STICK, afar, "yes no no no no no"],
+    ["a stick by a word of before", STICK, { ...nothingElse, byPerson: word() }, "no no no no no no"],
+    ["a stick by a word of before, and by a rule", STICK, { byPerson: word() }, "yes no no no no no"],
+    ["both in one by a word of before", BOTH, { ...nothingElse, byPerson: word() }, "0 0 0 no no no"],
     ["a stick that was there", STICK, { ...kept, ...granted }, "yes yes no no no no"],
     ["a camera by a rule", CAMERA, named, "yes no no no no no"],
     ["keyboard and storage in one", BOTH, named, "yes 0 0 0 no no"],
@@ -195,6 +201,7 @@ describe("for any device, standing and word", () => {
     names: fc.boolean(),
     why: fc.constant("w"),
     validUntilMs: fc.constantFrom(null, 5),
+    storage: fc.constantFrom("at-terminal", "from-afar", "no"),
   });
   const over = fc.record({
     standing: fc.constantFrom("new", "kept", "restored"),
