@@ -66,6 +66,7 @@ export function createUsbChallenges(parts: UsbChallengesParts): UsbChallenges {
   async function run(one: HeldUsb, by: string, code: string): Promise<void> {
     const giveBack = control.lend(one);
     let passed = false;
+    let wasLent = false;
     try {
       const { port, number } = one.look;
       const asked = { code, timeoutMs: TIMEOUT_MS, maxPerSecond: parts.maxPerSecond };
@@ -79,9 +80,9 @@ export function createUsbChallenges(parts: UsbChallengesParts): UsbChallenges {
       tell(one, by, "failed", why);
     } finally {
       isRunning = false;
-      giveBack();
+      wasLent = giveBack();
     }
-    if (!passed) return;
+    if (!passed || !wasLent) return; // what was refused meanwhile stays out, whatever was typed on it
     const given = grantOf(one, "allow", `${by}, by challenge`);
     await control.grant(given, one, grantedRecord(one.look, given));
   }

@@ -109,10 +109,10 @@ export type UsbControl = {
    */
   grant(given: UsbGrant, about: Pick<HeldUsb, "plug">, record: Entry): Promise<void>;
   /**
-   * While somebody else has it (a challenge) the device is left as it is, unless the mode changes. Gives the way to
-   * return it, which brings it to what is decided.
+   * While somebody else has it (a challenge) the device is left as it is, unless the mode changes or a person refuses it.
+   * Gives the way to return it, which brings it to what is decided, and says whether it was not taken back meanwhile.
    */
-  lend(one: HeldUsb): () => void;
+  lend(one: HeldUsb): () => boolean;
   /** Appends a `usb.state` with this digest: so the log signs permanent rules. */
   sign(rulesDigest: string): Receipt;
   /** The rules have become others: everything is decided anew. */
@@ -135,7 +135,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   const durables = new Map<string, Promise<unknown>>(); // of decisions that let something in, by their key
   const lent = new Set<string>(); // plugs
   const monoEnds = new Map<string, number>(); // of grants: a wall clock that is set back prolongs nothing
-  const awaited = new Set<UsbGrant>(); // allows whose records are on their way
+  const awaited = new Map<UsbGrant, string>(); // allows whose records are on their way, and the plug they were said of
   const closedByUs = new Set<string>();
   const signals: Signal[] = [];
   let controllers: readonly UsbState[] = [];
@@ -357,11 +357,14 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   }
 
   /** What somebody else has is taken from him. */
-  function takeBack(): void {
-    for (const plug of lent) {
-      const one = held.get(plug);
-      if (one && aim() === "closed") bring(one, { device: "block", interfaces: new Set() });
-    }
+  function takeBack(one: HeldUsb): void {
+    lent.delete(one.plug);
+    one.stale = true;
+    if (aim() === "closed") bring(one, { device: "block", interfaces: new Set() });
+  }
+
+  function takeAllBack(): void {
+    for (const one of held.values()) if (lent.has(one.plug)) takeBack(one);
     lent.clear();
   }
 
@@ -601,8 +604,19 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     }
   }
 
+  /** What was refused after it was allowed stays refused, whichever record is on disk first; a challenge ends with it. */
+  function refuseAwaited(given: UsbGrant, about: string): void {
+    const isMeant = (key: string, plug: string) => key === given.key && (given.plug === "" || plug === about);
+    for (const [one, plug] of awaited) if (isMeant(one.key, plug)) awaited.delete(one);
+    for (const plug of lent) {
+      const one = held.get(plug);
+      if (one && isMeant(one.key, plug)) takeBack(one);
+    }
+  }
+
   /** The grant, and what hangs on it. */
   function take(given: UsbGrant, about: string): void {
+    if (given.target !== "allow") refuseAwaited(given, about);
     grants = withGrant(grants, given, about);
     timeGrant(given);
     for (const one of held.values()) if (one.key === given.key) one.stale = true;
@@ -616,7 +630,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     modeIs(next) {
       if (mode !== null && mode !== next)
         for (const one of held.values()) one.standing = one.look.authorized === true ? "kept" : "new";
-      if (mode !== next) takeBack(); // the new mode may refuse it
+      if (mode !== next) takeAllBack(); // the new mode may refuse it
       const isOther = mode !== next;
       const hasEnded = mode !== null && isOther && endLoosenings(mode, next);
       mode = next;
@@ -627,7 +641,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     tick,
     stop() {
       if (stopped) return;
-      takeBack();
+      takeAllBack();
       tellRepeats(repeats.drainAll());
       if (mode !== null) state("now");
       stopped = true;
@@ -678,7 +692,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       const { durable } = parts.append(entry);
       const pictured = state("now")?.durable ?? durable;
       grants = before;
-      if (given.target === "allow") awaited.add(given);
+      if (given.target === "allow") awaited.set(given, about.plug);
       try {
         await Promise.all([durable, pictured]);
         if (awaited.has(given)) take(given, about.plug);
@@ -697,9 +711,10 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     lend(one) {
       lent.add(one.plug);
       return () => {
-        lent.delete(one.plug);
+        const wasLent = lent.delete(one.plug) && held.get(one.plug) === one;
         one.stale = true;
         reconcile("new");
+        return wasLent;
       };
     },
     rulesChanged() {

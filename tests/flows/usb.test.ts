@@ -418,6 +418,38 @@ describe("a person", () => {
     expect(on(host.usb)).toEqual([]);
   });
 
+  test("has allowed nothing when the mode was tightened before his word was on disk", async () => {
+    const host = usbHost({ usb: plugged(STICK), rules: RULES });
+    await host.enter("OPEN");
+    host.log.state = "holds";
+    const allowed = host.people.say("allow", wish("1-3", { forMs: 600_000 }));
+    host.control.modeIs("TRUSTED");
+    host.release();
+    await allowed;
+    await host.enter("OPEN");
+    expect(on(host.usb)).toEqual([]);
+    expect(host.memory()?.grants).toEqual([]);
+  });
+
+  test("keeps by his word the keyboard in use through a tightening, a crash and back; what is not there gets none", async () => {
+    const host = usbHost({ usb: plugged(KEYBOARD, SERIAL), rules: "block", mode: "OPEN" });
+    await host.enter("OPEN");
+    for (const port of ["1-1", "1-5"]) await host.people.say("allow", wish(port, { forMs: 600_000 }));
+    host.usb.unplug("1-5");
+    await host.look();
+    await host.pass(2_000);
+    const before = host.memory();
+    await host.enter("LOCKDOWN");
+    expect(host.memory()?.grants).toMatchObject([{ by: "ana", storage: "no", mode: "LOCKDOWN" }]);
+    // the crash came before the tightened picture was on disk
+    const next = usbHost({ usb: host.usb, rules: "block", clock: host.clock, memory: before });
+    await next.enter("LOCKDOWN");
+    await next.enter("RESTRICTED");
+    host.usb.plug(SERIAL);
+    await next.look();
+    expect(on(host.usb)).toEqual(["1-1"]);
+  });
+
   test("blocks at once, beside the record", async () => {
     const host = usbHost({ usb: plugged(KEYBOARD), rules: RULES });
     await host.enter("OPEN");
