@@ -1,6 +1,8 @@
 import type { KnownUsb } from "./core/usb-memory.ts";
 import {
   decideUsb,
+  isHub,
+  isInputDevice,
   isStorage,
   type UsbQuestion,
   type UsbSubject,
@@ -96,8 +98,11 @@ export function driversOf({ interfaces }: UsbState): string {
   return JSON.stringify(interfaces.map(({ name, driver }) => [name, driver]));
 }
 
-export function knownOf({ plug, key, look }: Pick<HeldUsb, "plug" | "key" | "look">): KnownUsb {
-  return { port: look.port, id: look.facts.id, key, plug, authorized: look.authorized === true };
+export function knownOf(one: Pick<HeldUsb, "plug" | "key" | "look" | "storage">): KnownUsb {
+  const { plug, key, look } = one;
+  const subject = subjectOf(one);
+  const kind = isInputDevice(subject) ? "input" : isHub(subject) ? "hub" : "other";
+  return { port: look.port, id: look.facts.id, key, plug, authorized: look.authorized === true, kind };
 }
 
 /** Whether the kernel holds something else of it than before. */

@@ -1,6 +1,6 @@
 import type { Mode } from "./core/mode.ts";
 import { posture } from "./core/posture.ts";
-import { grantFor, type UsbGrant } from "./core/usb-memory.ts";
+import { type AwaitedUsb, grantFor, type UsbGrant } from "./core/usb-memory.ts";
 import { isInputDevice, type UsbQuestion, type UsbWord } from "./core/usb-policy.ts";
 import type { EvaluateContext } from "./core/usb-rule.ts";
 import type { Clock } from "./ports.ts";
@@ -18,6 +18,8 @@ export type UsbJudgeParts = {
   readonly challengeKeyboards: boolean;
   /** Everything that is plugged in. */
   readonly all: () => readonly HeldUsb[];
+  /** What is still to come back after a reboot. */
+  readonly awaited: () => readonly AwaitedUsb[];
   readonly grants: () => readonly UsbGrant[];
 };
 
@@ -71,15 +73,17 @@ export function createUsbJudge(parts: UsbJudgeParts): UsbJudge {
     return { ...word, target: "block", why: "new, and can type: waits for its challenge" };
   }
 
+  /** Also one that the kernel finds only when the hub is let in. */
   function carriesInput(hub: HeldUsb): boolean {
-    return parts
-      .all()
-      .some(
-        (other) =>
-          other.standing !== "new" &&
-          other.look.port.startsWith(`${hub.look.port}.`) &&
-          isInputDevice(subjectOf(other)),
-      );
+    const hangsOnIt = (port: string) => port.startsWith(`${hub.look.port}.`);
+    return (
+      parts
+        .all()
+        .some(
+          (other) =>
+            other.standing !== "new" && hangsOnIt(other.look.port) && isInputDevice(subjectOf(other)),
+        ) || parts.awaited().some(({ kind, port }) => kind === "input" && hangsOnIt(port))
+    );
   }
 
   function put(one: HeldUsb, mode: Mode | null, byRules: UsbWord, word: UsbWord | null): UsbQuestion {

@@ -5,6 +5,8 @@ import { isStricter, type Mode } from "./core/mode.ts";
 import { createRepeats } from "./core/repeats.ts";
 import type { Signal } from "./core/signal.ts";
 import {
+  awaitedIn,
+  awaitedName,
   grantFor,
   liveGrants,
   renderUsbMemory,
@@ -122,6 +124,8 @@ export type UsbControl = {
 const GLANCE_MS = 1_000;
 const STATE_MS = 2_000;
 const RETRY_MS = 1_000;
+/** A trip in the first moments of a boot does not make the keyboard new that is about to be found. */
+const AWAIT_MS = 600_000;
 const MAX_DURABLES = 256;
 export const FIRST_START = "present at first start";
 
@@ -130,12 +134,15 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   const how = parts.missing.length === 0 ? "enforced" : "observed";
   const boot = clock.bootId();
   const nowMs = () => Number(clock.monoNs() / 1_000_000n);
+  const startedMs = nowMs();
   const held = new Map<string, HeldUsb>();
   const repeats = createRepeats(parts.repeatWindowMs);
   const durables = new Map<string, Promise<unknown>>(); // of decisions that let something in, by their key
   const lent = new Set<string>(); // plugs
   const monoEnds = new Map<string, number>(); // of grants: a wall clock that is set back prolongs nothing
-  const awaited = new Map<UsbGrant, string>(); // allows whose records are on their way, and the plug they were said of
+  /** What this boot has not seen again yet: the kernel finds what hangs on a hub only once the hub is let in. */
+  const awaited = new Map(awaitedIn(remembered, boot).map((one) => [awaitedName(one), one]));
+  const pending = new Map<UsbGrant, string>(); // allows whose records are on their way, and the plug they were said of
   const closedByUs = new Set<string>();
   const signals: Signal[] = [];
   let controllers: readonly UsbState[] = [];
@@ -167,6 +174,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     frozen: parts.frozen,
     challengeKeyboards: parts.challengeKeyboards,
     all: () => [...held.values()],
+    awaited: () => [...awaited.values()],
     grants: () => grants,
   });
   for (const one of grants) timeGrant(one);
@@ -237,18 +245,41 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       return;
     }
     const key = usbKey(look.facts);
-    const standing = isFirst ? standingAtStart(look, key, plug) : "new";
+    const standing = standingOf(look, key, plug, isFirst);
     const fresh = newHeld({ plug, key, look, standing, history: judge.history() });
     noticeStorage(fresh);
     held.set(plug, fresh);
   }
 
-  /** What the log says was let in before; all that is, where there is no log yet. */
-  function standingAtStart(look: UsbLook, key: string, plug: string): HeldUsb["standing"] {
-    if (remembered === null) return look.authorized === true ? "kept" : "new";
-    const was = remembered.known.filter((one) => one.authorized && one.key === key && one.port === look.port);
-    if (remembered.boot === boot) return was.some((one) => one.plug === plug) ? "kept" : "new";
-    return was.length > 0 ? "restored" : "new";
+  /** What the log says was let in before; at a start all that is, where there is no log yet. */
+  function standingOf(look: UsbLook, key: string, plug: string, isFirst: boolean): HeldUsb["standing"] {
+    if (isFirst && remembered === null) return look.authorized === true ? "kept" : "new";
+    const isKept =
+      isFirst &&
+      remembered?.boot === boot &&
+      remembered.known.some((one) => one.authorized && one.key === key && one.plug === plug);
+    if (isKept) return "kept";
+    return awaited.has(awaitedName({ port: look.port, key })) ? "restored" : "new";
+  }
+
+  function enterAnew(): void {
+    if (nowMs() - startedMs > AWAIT_MS) awaited.clear(); // whoever has not come by now was not there
+    for (const one of held.values()) standAnew(one);
+  }
+
+  /** Once: what is at its port after it is new. */
+  function takeUp(one: HeldUsb): void {
+    if (one.standing !== "restored") return;
+    one.standing = "kept";
+    awaited.delete(awaitedName({ port: one.look.port, key: one.key }));
+  }
+
+  /** For the mode that is entered now. */
+  function standAnew(one: HeldUsb): void {
+    if (one.look.authorized === true) takeUp(one);
+    const isAwaited =
+      one.standing === "restored" && awaited.has(awaitedName({ port: one.look.port, key: one.key }));
+    if (!isAwaited) one.standing = one.look.authorized === true ? "kept" : "new";
   }
 
   /** Nobody has given rules yet: a keyboard in use is not taken away before somebody was asked. */
@@ -290,6 +321,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     }
     if (one.recorded === "no") recordTaken(one);
     if (one.failure !== "") return;
+    if (one.verdict.device === "allow" && one.look.authorized === true) takeUp(one);
     one.confirmed = true;
     if (before !== "") parts.append(appliedRecord(one.look, one.verdict));
   }
@@ -405,7 +437,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     if (!lacks(one)) return;
     const names = verdict.interfaces.flatMap(({ name, allow }) => (allow ? [name] : []));
     if (!bring(one, { device: "allow", interfaces: aim() === "open" ? "all" : new Set(names) })) return;
-    if (one.standing === "restored") one.standing = "kept";
+    takeUp(one);
     one.confirmed = true;
     if (repeats.first("usb.applied", decisionKey(one, mode ?? ""), nowMs()))
       parts.append(appliedRecord(one.look, verdict));
@@ -512,7 +544,8 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   function state(when: "now" | "when-due"): Receipt | null {
     if (when === "when-due" && nowMs() - statedMs < STATE_MS) return null;
     const known = [...held.values()].map(knownOf);
-    const data = renderUsbMemory({ boot, closed: isClosed, known, more: 0, grants, rules: rulesDigest });
+    const missed = { awaited: [...awaited.values()], more: 0 };
+    const data = renderUsbMemory({ boot, closed: isClosed, known, ...missed, grants, rules: rulesDigest });
     const text = JSON.stringify(data);
     if (text === stated) return null;
     statedMs = nowMs();
@@ -545,8 +578,8 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
 
   /** A tightening ends what loosened before it, also what is still on its way to the log. */
   function endLoosenings(before: Mode | null, next: Mode): boolean {
-    const hadAwaited = before !== null && isStricter(next, before) && awaited.size > 0;
-    if (hadAwaited) awaited.clear();
+    const hadPending = before !== null && isStricter(next, before) && pending.size > 0;
+    if (hadPending) pending.clear();
     const stays = (given: UsbGrant) =>
       [...held.values()].some((one) => {
         if (one.look.authorized !== true || grantFor([given], one.key, one.plug) === null) return false;
@@ -555,7 +588,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
         return decideUsb(judge.question(one, next, wordOfGrant(given))).device === "allow";
       });
     const left = tightenedGrants(grants, { before, now: next }, stays);
-    const hasEnded = hadAwaited || left.some((one, at) => one !== grants[at]) || left.length < grants.length;
+    const hasEnded = hadPending || left.some((one, at) => one !== grants[at]) || left.length < grants.length;
     grants = left;
     return hasEnded;
   }
@@ -605,9 +638,9 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   }
 
   /** What was refused after it was allowed stays refused, whichever record is on disk first; a challenge ends with it. */
-  function refuseAwaited(given: UsbGrant, about: string): void {
+  function refusePending(given: UsbGrant, about: string): void {
     const isMeant = (key: string, plug: string) => key === given.key && (given.plug === "" || plug === about);
-    for (const [one, plug] of awaited) if (isMeant(one.key, plug)) awaited.delete(one);
+    for (const [one, plug] of pending) if (isMeant(one.key, plug)) pending.delete(one);
     for (const plug of lent) {
       const one = held.get(plug);
       if (one && isMeant(one.key, plug)) takeBack(one);
@@ -616,7 +649,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
 
   /** The grant, and what hangs on it. */
   function take(given: UsbGrant, about: string): void {
-    if (given.target !== "allow") refuseAwaited(given, about);
+    if (given.target !== "allow") refusePending(given, about);
     grants = withGrant(grants, given, about);
     timeGrant(given);
     for (const one of held.values()) if (one.key === given.key) one.stale = true;
@@ -628,8 +661,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     missing: parts.missing,
     mode: () => mode ?? "LOCKDOWN",
     modeIs(next) {
-      if (mode !== null && mode !== next)
-        for (const one of held.values()) one.standing = one.look.authorized === true ? "kept" : "new";
+      if (mode !== null && mode !== next) enterAnew();
       if (mode !== next) takeAllBack(); // the new mode may refuse it
       const isOther = mode !== next;
       const hasEnded = mode !== null && isOther && endLoosenings(mode, next);
@@ -651,7 +683,12 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       const looks = list();
       if (looks === null) return [`usb: ${listFailure}`];
       const now = looks.map((look) =>
-        knownOf({ plug: usbPlug(boot, look.port, look.number), key: usbKey(look.facts), look }),
+        knownOf({
+          plug: usbPlug(boot, look.port, look.number),
+          key: usbKey(look.facts),
+          look,
+          storage: new Map(),
+        }),
       );
       return usbGap(remembered, now, remembered.boot === boot ? "same-boot" : "rebooted");
     },
@@ -692,12 +729,12 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       const { durable } = parts.append(entry);
       const pictured = state("now")?.durable ?? durable;
       grants = before;
-      if (given.target === "allow") awaited.set(given, about.plug);
+      if (given.target === "allow") pending.set(given, about.plug);
       try {
         await Promise.all([durable, pictured]);
-        if (awaited.has(given)) take(given, about.plug);
+        if (pending.has(given)) take(given, about.plug);
       } finally {
-        awaited.delete(given);
+        pending.delete(given);
       }
     },
     sign(digest) {

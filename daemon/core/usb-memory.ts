@@ -12,7 +12,14 @@ export type KnownUsb = {
   /** `usbPlug` of it. */
   readonly plug: string;
   readonly authorized: boolean;
+  /** What it is: a keyboard or pointer and nothing else, a hub and nothing else, or another thing. */
+  readonly kind: UsbKind;
 };
+
+export type UsbKind = "input" | "hub" | "other";
+
+/** What was authorised before a reboot, at its port, and has not come back yet. */
+export type AwaitedUsb = Pick<KnownUsb, "port" | "id" | "key" | "kind">;
 
 /** What a person said of a device. */
 export type UsbGrant = {
@@ -43,12 +50,15 @@ export type UsbMemory = {
   readonly known: readonly KnownUsb[];
   /** Known devices that found no room. */
   readonly more: number;
+  /** What the boots before had, and this one has not yet let in again. */
+  readonly awaited: readonly AwaitedUsb[];
   readonly grants: readonly UsbGrant[];
   /** SHA-256 of the permanent rules, hex; "" when there are none. */
   readonly rules: string;
 };
 
 const MAX_KNOWN = 128;
+const MAX_AWAITED = 64;
 const MAX_GRANTS = 64;
 const MAX_TEXT = 64;
 
@@ -78,6 +88,7 @@ export function renderUsbMemory(memory: UsbMemory): Data {
     closed: closed ? 1 : 0,
     known,
     more: memory.more + Math.max(0, memory.known.length - MAX_KNOWN),
+    awaited: memory.awaited.slice(0, MAX_AWAITED).map((one) => ({ ...one })),
     grants,
     rules,
   };
@@ -85,12 +96,13 @@ export function renderUsbMemory(memory: UsbMemory): Data {
 
 /** What a record holds; null when it cannot be read: then nothing is remembered, and nothing granted. */
 export function readUsbMemory(data: Data): UsbMemory | null {
-  const { boot, closed, known, more, grants, rules } = data;
+  const { boot, closed, known, more, awaited, grants, rules } = data;
   if (typeof boot !== "string" || typeof rules !== "string" || typeof more !== "number") return null;
   const devices = readList(known, readKnown);
+  const missed = readList(awaited, readAwaited);
   const given = readList(grants, readGrant);
-  if (devices === null || given === null) return null;
-  return { boot, closed: closed === 1, known: devices, more, grants: given, rules };
+  if (devices === null || missed === null || given === null) return null;
+  return { boot, closed: closed === 1, known: devices, more, awaited: missed, grants: given, rules };
 }
 
 function readList<T>(value: Value | undefined, read: (one: Data) => T | null): readonly T[] | null {
@@ -104,9 +116,35 @@ function readList<T>(value: Value | undefined, read: (one: Data) => T | null): r
   return list;
 }
 
-function readKnown({ port, id, key, plug, authorized }: Data): KnownUsb | null {
+function readKnown(data: Data): KnownUsb | null {
+  const { plug, authorized } = data;
+  const one = readAwaited(data);
+  return one !== null && typeof plug === "string" ? { ...one, plug, authorized: authorized === 1 } : null;
+}
+
+function readAwaited({ port, id, key, kind }: Data): AwaitedUsb | null {
   if (typeof port !== "string" || typeof id !== "string" || typeof key !== "string") return null;
-  return typeof plug === "string" ? { port, id, key, plug, authorized: authorized === 1 } : null;
+  return kind === "input" || kind === "hub" || kind === "other" ? { port, id, key, kind } : null;
+}
+
+/** What is to come back in this boot. After a reboot that is what was authorised, and what was awaited in vain before. */
+export function awaitedIn(memory: UsbMemory | null, boot: string): readonly AwaitedUsb[] {
+  if (memory === null) return [];
+  if (memory.boot === boot) return memory.awaited;
+  const was = memory.known
+    .filter(({ authorized, port }) => authorized && !port.startsWith("usb"))
+    .map(({ port, id, key, kind }) => ({ port, id, key, kind }));
+  const all = new Map([...memory.awaited, ...was].map((one) => [awaitedName(one), one]));
+  // keyboards, and what they hang on, first: there may not be room for all
+  const order: readonly UsbKind[] = ["input", "hub", "other"];
+  return [...all.values()]
+    .toSorted((a, b) => order.indexOf(a.kind) - order.indexOf(b.kind))
+    .slice(0, MAX_AWAITED);
+}
+
+/** The same device at the same port. */
+export function awaitedName({ port, key }: Pick<AwaitedUsb, "port" | "key">): string {
+  return JSON.stringify([port, key]);
 }
 
 function readGrant({ key, target, by, fromMs, untilMs, plug, mode, storage }: Data): UsbGrant | null {

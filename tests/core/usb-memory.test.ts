@@ -2,6 +2,9 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { isStricter, MODES } from "../../daemon/core/mode.ts";
 import {
+  type AwaitedUsb,
+  awaitedIn,
+  awaitedName,
   grantFor,
   type KnownUsb,
   liveGrants,
@@ -9,6 +12,7 @@ import {
   renderUsbMemory,
   tightenedGrants,
   type UsbGrant,
+  type UsbKind,
   type UsbMemory,
   usbGap,
   usbKey,
@@ -17,12 +21,15 @@ import {
 } from "../../daemon/core/usb-memory.ts";
 
 const short = fc.string({ maxLength: 20 });
+const kind = fc.constantFrom<UsbKind[]>("input", "hub", "other");
+const awaited: fc.Arbitrary<AwaitedUsb> = fc.record({ port: short, id: short, key: short, kind });
 const known: fc.Arbitrary<KnownUsb> = fc.record({
   port: short,
   id: short,
   key: short,
   plug: short,
   authorized: fc.boolean(),
+  kind,
 });
 const grant: fc.Arbitrary<UsbGrant> = fc.record({
   key: fc.constantFrom("a", "b", "c", "d"),
@@ -39,6 +46,7 @@ const memory: fc.Arbitrary<UsbMemory> = fc.record({
   closed: fc.boolean(),
   known: fc.array(known, { maxLength: 20 }),
   more: fc.nat(),
+  awaited: fc.array(awaited, { maxLength: 20 }),
   grants: fc.array(grant, { maxLength: 20 }),
   rules: short,
 });
@@ -61,13 +69,14 @@ describe("what the log remembers of USB", () => {
       key: "k".repeat(32),
       plug: "b".repeat(60),
       authorized: false,
+      kind: "other" as const,
     };
     const many = Array.from({ length: 1_000 }, (_, at) => ({
       ...one,
       port: `1-${at}`,
       authorized: at === 999,
     }));
-    const full = { boot: "b", closed: true, known: many, more: 0, grants: [], rules: "" };
+    const full = { boot: "b", closed: true, known: many, more: 0, awaited: [], grants: [], rules: "" };
     const data = renderUsbMemory(full);
     expect(JSON.stringify(data).length).toBeLessThan(40_000);
     expect(readUsbMemory(data)).toMatchObject({ more: 872 });
@@ -75,7 +84,15 @@ describe("what the log remembers of USB", () => {
   });
 
   test("that cannot be read is none at all", () => {
-    const good = renderUsbMemory({ boot: "b", closed: false, known: [], more: 0, grants: [], rules: "" });
+    const good = renderUsbMemory({
+      boot: "b",
+      closed: false,
+      known: [],
+      more: 0,
+      awaited: [],
+      grants: [],
+      rules: "",
+    });
     const grants = [{ key: "k", target: "allow", by: "a", fromMs: 1, untilMs: "soon", plug: "" }];
     for (const bad of [
       {},
@@ -85,6 +102,34 @@ describe("what the log remembers of USB", () => {
       { ...good, boot: 1 },
     ])
       expect(readUsbMemory(bad)).toBeNull();
+  });
+});
+
+describe("what is to come back after a reboot", () => {
+  test("is what was authorised, and what did not come in the boot before; in one boot what has not come yet", () => {
+    fc.assert(
+      fc.property(memory, (one) => {
+        expect(awaitedIn(one, one.boot)).toEqual(one.awaited);
+        const names = new Set(awaitedIn(one, `${one.boot}+1`).map(awaitedName));
+        const on = one.known.filter(({ authorized, port }) => authorized && !port.startsWith("usb"));
+        expect(names).toEqual(new Set([...on, ...one.awaited].map(awaitedName)));
+      }),
+    );
+    expect(awaitedIn(null, "b")).toEqual([]);
+  });
+
+  test("is bounded, keyboards first", () => {
+    const many = Array.from({ length: 300 }, (_, at) => ({
+      port: `1-${at}`,
+      id: "1111:2222",
+      key: "k",
+      plug: "p",
+      authorized: true,
+      kind: at === 299 ? ("input" as const) : ("other" as const),
+    }));
+    const full = { boot: "b", closed: true, known: many, more: 0, awaited: [], grants: [], rules: "" };
+    const list = awaitedIn(full, "c");
+    expect([list.length, list[0]?.port]).toEqual([64, "1-299"]);
   });
 });
 
@@ -196,12 +241,14 @@ describe("the gap", () => {
     key,
     plug: usbPlug(boot, port, number),
     authorized: true,
+    kind: "input",
   });
   const had = (...list: KnownUsb[]): UsbMemory => ({
     boot: "b1",
     closed: true,
     known: list,
     more: 0,
+    awaited: [],
     grants: [],
     rules: "",
   });

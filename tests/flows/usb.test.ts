@@ -338,6 +338,48 @@ describe("the modes", () => {
     expect(on(usb)).toEqual([]);
   });
 
+  test("after a reboot the keyboard behind a hub comes back, over a restart and a fall meanwhile, and once only", async () => {
+    const host = usbHost({ usb: plugged(HUB, FAR_KEYBOARD), mode: "AIRGAP", challengeKeyboards: true });
+    await host.enter("AIRGAP");
+    expect(on(host.usb)).toEqual(["1-6", "1-6.1"]);
+    const clock = new FakeClock();
+    clock.bootId = () => "11111111-0000-0000-0000-000000000000";
+    const usb = new FakeUsb();
+    usb.defaults = { device: "0", interface: "0" };
+    usb.plug(HUB);
+    const early = usbHost({ usb, clock, mode: "AIRGAP", memory: host.memory(), challengeKeyboards: true });
+    early.log.state = "fails";
+    await early.enter("AIRGAP");
+    await early.enter("LOCKDOWN");
+    expect(on(usb)).toEqual([]);
+    const next = usbHost({ usb, clock, mode: "LOCKDOWN", memory: early.memory(), challengeKeyboards: true });
+    await next.enter("LOCKDOWN");
+    expect(on(usb)).toEqual(["1-6"]);
+    usb.plug({ ...FAR_KEYBOARD, port: "1-6.2" });
+    usb.plug(FAR_KEYBOARD);
+    await next.look();
+    expect(on(usb)).toEqual(["1-6", "1-6.1"]);
+    usb.unplug("1-6.1");
+    usb.plug(FAR_KEYBOARD);
+    await next.look();
+    expect(on(usb)).toEqual(["1-6"]);
+  });
+
+  test("what has not come back ten minutes after the start is new in the mode that is entered then", async () => {
+    const host = usbHost({ usb: plugged(KEYBOARD) });
+    await host.enter("OPEN");
+    const clock = new FakeClock();
+    clock.bootId = () => "11111111-0000-0000-0000-000000000000";
+    const usb = new FakeUsb();
+    const next = usbHost({ usb, clock, memory: host.memory() });
+    await next.enter("OPEN");
+    await next.pass(600_001);
+    await next.enter("LOCKDOWN");
+    usb.plug(KEYBOARD);
+    await next.look();
+    expect(on(usb)).toEqual([]);
+  });
+
   test("a crash opens nothing, and the next start knows what came meanwhile", async () => {
     const host = usbHost({ usb: plugged(KEYBOARD) });
     await host.enter("RESTRICTED");
