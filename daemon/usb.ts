@@ -7,6 +7,7 @@ import type { Signal } from "./core/signal.ts";
 import {
   awaitedIn,
   awaitedName,
+  FIRST_START,
   grantFor,
   liveGrants,
   renderUsbMemory,
@@ -117,6 +118,11 @@ export type UsbControl = {
   lend(one: HeldUsb): () => boolean;
   /** Appends a `usb.state` with this digest: so the log signs permanent rules. */
   sign(rulesDigest: string): Receipt;
+  /**
+   * Sets what gives rules to keyboards, pointers and what they hang on, when nobody has given any and they are kept: what
+   * is kept for this boot is then let in after the next one too.
+   */
+  onKept(keep: (kept: readonly HeldUsb[]) => Promise<void>): void;
   /** The rules have become others: everything is decided anew. */
   rulesChanged(): void;
 };
@@ -127,7 +133,6 @@ const RETRY_MS = 1_000;
 /** A trip in the first moments of a boot does not make the keyboard new that is about to be found. */
 const AWAIT_MS = 600_000;
 const MAX_DURABLES = 256;
-export const FIRST_START = "present at first start";
 
 export function createUsbControl(parts: UsbControlParts): UsbControl {
   const { gate, rules, clock, opLog, memory: remembered } = parts;
@@ -155,6 +160,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   let isClosed = remembered?.boot === boot && remembered.closed; // in this boot, by us
   // of rules that cannot be read today too: tomorrow they may be the signed ones again
   let rulesDigest = rules.fault() === "" ? rules.digest() : (remembered?.rules ?? "");
+  let keepForGood: (kept: readonly HeldUsb[]) => Promise<void> = () => Promise.resolve();
   let stopped = false;
   let depth = 0;
   let begun = false;
@@ -288,6 +294,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     const begins = hold === "enforcing" && (heldAs === "shadow" || (isFirst && remembered === null));
     heldAs = hold;
     if (!begins || how === "observed" || rules.arePersonal()) return false;
+    const kept: HeldUsb[] = [];
     for (const one of held.values()) {
       const { key, plug, look } = one;
       const subject = subjectOf(one);
@@ -305,8 +312,26 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       };
       grants = withGrant(grants, given);
       parts.append(grantedRecord(look, given));
+      if (isInputDevice(subject) || hasInputOn(one)) kept.push(one);
     }
+    // not in the turn of the mode
+    if (kept.length > 0) queueMicrotask(() => giveRules(kept));
     return true;
+  }
+
+  function hasInputOn(hub: HeldUsb): boolean {
+    return [...held.values()].some(
+      (one) => one.look.port.startsWith(`${hub.look.port}.`) && isInputDevice(subjectOf(one)),
+    );
+  }
+
+  function giveRules(kept: readonly HeldUsb[]): void {
+    keepForGood(kept).catch((error: unknown) => {
+      opLog.error(
+        { why: renderErrorChain(error) },
+        "the keyboards in use have no rules: they are kept in this boot alone",
+      );
+    });
   }
 
   function settle(one: HeldUsb, which: "new" | "all"): void {
@@ -753,6 +778,9 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
         reconcile("new");
         return wasLent;
       };
+    },
+    onKept(keep) {
+      keepForGood = keep;
     },
     rulesChanged() {
       rulesDigest = rules.digest();

@@ -21,11 +21,14 @@ export type UsbKind = "input" | "hub" | "other";
 /** What was authorised before a reboot, at its port, and has not come back yet. */
 export type AwaitedUsb = Pick<KnownUsb, "port" | "id" | "key" | "kind">;
 
+/** By whom it is allowed what was in use when nobody had given rules. */
+export const FIRST_START = "present at first start";
+
 /** What a person said of a device. */
 export type UsbGrant = {
   readonly key: string;
   readonly target: UsbTarget;
-  /** Who: a name, or "present at first start". */
+  /** Who: a name, or FIRST_START. */
   readonly by: string;
   /** Wall clock, milliseconds. */
   readonly fromMs: number;

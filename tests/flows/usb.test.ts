@@ -80,6 +80,53 @@ describe("a start", () => {
     expect(on(rebooted.usb)).toEqual([]);
   });
 
+  test.each(["enforcing", "shadow"] as const)(
+    "without rules of a person, from %s, has the keyboard and its hub after the next boot too, and nothing else",
+    async (hold) => {
+      const others = [STICK, SERIAL, { ...HUB, port: "1-8" }];
+      const usb = plugged(KEYBOARD, HUB, FAR_KEYBOARD, ...others);
+      const host = usbHost({ usb, rules: "block", chosen: false, hold, mode: "RESTRICTED" });
+      await host.enter("RESTRICTED");
+      host.world.hold = "enforcing";
+      await host.pass(2_000);
+      const given = host.records.filter(({ kind }) => kind === "usb.rules").map(({ data }) => data);
+      expect(given.map(({ port, by }) => [port, by])).toEqual([
+        ["1-1", "present at first start"],
+        ["1-6", "present at first start"],
+        ["1-6.1", "present at first start"],
+      ]);
+      expect(host.memory()?.rules).toBe(digestOf(host.store.text ?? "none"));
+      expect(host.rules.arePersonal()).toBe(false);
+      const clock = new FakeClock();
+      clock.bootId = () => "11111111-0000-0000-0000-000000000000";
+      const again = new FakeUsb();
+      again.defaults = { device: "0", interface: "0" };
+      for (const device of [KEYBOARD, HUB, FAR_KEYBOARD, ...others]) again.plug(device);
+      const memory = host.memory();
+      const { store } = host;
+      const next = usbHost({ usb: again, rules: "block", chosen: false, store, memory, clock });
+      await next.enter("RESTRICTED");
+      await next.pass(1_000);
+      expect(on(again)).toEqual(["1-1", "1-6", "1-6.1"]);
+      // a keyboard of a later time in shadow is kept too: those rules are no person's
+      next.world.hold = "shadow";
+      await next.pass(1_000);
+      again.plug({ ...KEYBOARD, port: "1-9" });
+      await next.look();
+      next.world.hold = "enforcing";
+      await next.pass(1_000);
+      expect(on(again)).toEqual(["1-1", "1-6", "1-6.1", "1-8", "1-9"]);
+    },
+  );
+
+  test("whose rules for the keyboard cannot be recorded keeps it for that boot", async () => {
+    const host = usbHost({ usb: plugged(KEYBOARD), rules: "block", chosen: false });
+    host.log.state = "fails";
+    await host.enter("RESTRICTED");
+    expect(on(host.usb)).toEqual(["1-1"]);
+    expect([host.store.text, host.rules.counts().permanent]).toEqual([null, 0]);
+  });
+
   test("where the kernel does not take it is told as failed, tried again, and told when it is done", async () => {
     const usb = plugged(STICK);
     usb.fails.add("1-3");
