@@ -4,6 +4,7 @@ import {
   isHub,
   isInputDevice,
   isStorage,
+  storageDriverOf,
   type UsbQuestion,
   type UsbSubject,
   type UsbVerdict,
@@ -61,8 +62,9 @@ export function isController({ port }: Pick<UsbLook, "port">): boolean {
 
 /** What is to be decided about: what the descriptors tell, with the drivers that the kernel has bound. */
 export function subjectOf({ look, storage }: Pick<HeldUsb, "look" | "storage">): UsbSubject {
+  const known = storageDriverOf(look.facts.id);
   const driver = (name: string) =>
-    storage.get(name) ?? look.interfaces.find((one) => one.name === name)?.driver ?? "";
+    storage.get(name) ?? (known || (look.interfaces.find((one) => one.name === name)?.driver ?? ""));
   return {
     facts: look.facts,
     controller: isController(look),

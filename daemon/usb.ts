@@ -132,6 +132,8 @@ const STATE_MS = 2_000;
 const RETRY_MS = 1_000;
 /** A trip in the first moments of a boot does not make the keyboard new that is about to be found. */
 const AWAIT_MS = 600_000;
+/** A hub that is let in may show another one. */
+const MAX_TURNS = 8;
 const MAX_DURABLES = 256;
 
 export function createUsbControl(parts: UsbControlParts): UsbControl {
@@ -164,6 +166,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   let stopped = false;
   let depth = 0;
   let begun = false;
+  let hasGiven = false;
   let listFailure = "";
   let defaultsFailure = "";
   let wouldBlock = 0;
@@ -200,8 +203,14 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     if (stopped || mode === null) return;
     depth += 1;
     try {
-      const looks = list();
+      let looks = list();
       if (looks !== null) settleAll(looks, heldAs === parts.hold() ? which : "all");
+      // what drivers took what was given, in the same turn: a storage driver is not to have it until the next look
+      for (let turn = 0; looks !== null && hasGiven && turn < MAX_TURNS; turn++) {
+        hasGiven = false;
+        looks = list();
+        if (looks !== null) settleAll(looks, "new");
+      }
     } finally {
       depth -= 1;
     }
@@ -408,6 +417,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       return false;
     }
     const lets = (name: string) => order.interfaces === "all" || order.interfaces.has(name);
+    if (order.device === "allow") hasGiven = true;
     one.look = broughtTo(look, order.device === "allow", lets);
     one.failure = "";
     return true;

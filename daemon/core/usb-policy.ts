@@ -143,11 +143,23 @@ function none(question: UsbQuestion, device: "block" | "reject", why: string): U
 
 /**
  * Mass storage, and still image (06), by which cameras and telephones give out their files. A driver tells as well: the
- * kernel binds its storage drivers to some devices of a vendor's own class by their id.
+ * kernel binds its storage drivers, and those of card readers, to some devices of a vendor's own class by their id.
  */
 export function isStorage({ codes, driver }: UsbInterface): boolean {
-  return codes.some((code) => /^0[68]:/.test(code)) || /^(usb-storage|uas|ums[-_].+)$/.test(driver);
+  return codes.some((code) => /^0[68]:/.test(code)) || STORAGE_DRIVERS.test(driver);
 }
+
+const STORAGE_DRIVERS = /^(usb-storage|uas|ums[-_].+|rtsx_usb|vub300|ushc)$/;
+
+/**
+ * The driver that takes a card reader of a vendor's own class (drivers/misc/cardreader/rtsx_usb.c): so it is known before
+ * it has it. "" for any other id.
+ */
+export function storageDriverOf(id: string): string {
+  return CARD_READERS.has(id) ? "rtsx_usb" : "";
+}
+
+const CARD_READERS: ReadonlySet<string> = new Set(["0bda:0129", "0bda:0139", "0bda:0140"]);
 
 function isInput({ codes }: UsbInterface): boolean {
   return codes.some((code) => code.startsWith("03:"));

@@ -7,6 +7,7 @@ import {
   isHub,
   isInputDevice,
   isStorage,
+  storageDriverOf,
   type UsbInterface,
   type UsbQuestion,
   type UsbWord,
@@ -178,8 +179,11 @@ describe("what a device is", () => {
     expect(isHub({ interfaces: interfacesOf(HUB) })).toBe(true);
     expect(isHub({ interfaces: interfacesOf([["09:00:00"], ["03:01:01"]]) })).toBe(false);
     expect(isHub({ interfaces: [] })).toBe(false);
-    const [plain, sddr, uas] = ["usbhid", "ums-sddr09", "uas"].map((driver) => interfacesOf(VENDOR, driver));
-    expect([plain, sddr, uas].map((each) => each?.every(isStorage))).toEqual([false, true, true]);
+    const told = ["usbhid", "rtsx", "ums-sddr09", "uas", "rtsx_usb", "vub300", "ushc"].filter((driver) =>
+      interfacesOf(VENDOR, driver).every(isStorage),
+    );
+    expect(told).toEqual(["ums-sddr09", "uas", "rtsx_usb", "vub300", "ushc"]);
+    expect(["0bda:0129", "0bda:0130"].map(storageDriverOf)).toEqual(["rtsx_usb", ""]);
   });
 });
 

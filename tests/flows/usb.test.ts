@@ -269,6 +269,32 @@ describe("a device that is plugged in", () => {
     expect(host.usb.writes).toEqual([]); // what it is has been seen
   });
 
+  test("to which a storage driver is bound is thrown out in the turn that bound it, also when it is let in at a tick", async () => {
+    const host = usbHost({ mode: "TRUSTED" });
+    await host.enter("TRUSTED");
+    host.world.room = false;
+    host.usb.plug({ ...SERIAL, driver: "uas" });
+    await host.look();
+    host.log.state = "holds";
+    host.world.room = true;
+    await host.pass(500);
+    host.world.room = false;
+    host.release();
+    await settled();
+    host.world.room = true;
+    host.control.tick(); // its record is on disk by now: it comes in within this turn
+    expect(host.usb.writes.filter((each) => each.startsWith("1-5 allow")).length).toBe(1);
+    expect(on(host.usb)).toEqual([]);
+  });
+
+  test("is not authorised at all where no storage may be, if it is a card reader of a known id", async () => {
+    const host = usbHost({ mode: "TRUSTED" });
+    await host.enter("TRUSTED");
+    host.usb.plug({ ...SERIAL, id: "0bda:0139", driver: "rtsx_usb" });
+    await host.look();
+    expect(host.usb.writes.filter((each) => each.startsWith("1-5 allow"))).toEqual([]);
+  });
+
   test("is removed where a rule rejects it", async () => {
     const host = usbHost({ rules: "reject with-interface 08:*:*\nallow" });
     await host.enter("OPEN");
