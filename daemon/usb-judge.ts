@@ -1,14 +1,14 @@
 import type { Mode } from "./core/mode.ts";
 import { posture } from "./core/posture.ts";
 import { type AwaitedUsb, grantFor, type UsbGrant } from "./core/usb-memory.ts";
-import { isInputDevice, type UsbQuestion, type UsbWord } from "./core/usb-policy.ts";
+import { isHub, isInputDevice, type UsbQuestion, type UsbWord } from "./core/usb-policy.ts";
 import type { EvaluateContext } from "./core/usb-rule.ts";
 import type { Clock } from "./ports.ts";
 import { type HeldUsb, subjectOf } from "./usb-held.ts";
 import type { Rulebook } from "./usb-rulebook.ts";
 
 export type UsbJudgeParts = {
-  readonly rules: Pick<Rulebook, "decide">;
+  readonly rules: Pick<Rulebook, "decide" | "fault">;
   readonly clock: Pick<Clock, "wallMs" | "monoNs">;
   readonly localOffsetMinutes: (atMs: number) => number;
   readonly random: () => number;
@@ -66,6 +66,15 @@ export function createUsbJudge(parts: UsbJudgeParts): UsbJudge {
     return { ...word, target: "block", why: "allowed by the time of day, and the clock is in doubt" };
   }
 
+  /** What permanent rules refuse is not known while they cannot be read: then nothing comes in that is not in use. */
+  function unread(one: HeldUsb, word: UsbWord): UsbWord {
+    const fault = parts.rules.fault();
+    if (word.target !== "allow" || fault === "" || one.standing === "kept") return word;
+    const subject = subjectOf(one);
+    if (one.standing === "restored" && (isInputDevice(subject) || isHub(subject))) return word;
+    return { ...word, target: "block", why: `the permanent rules are not in use: ${fault}` };
+  }
+
   /** Any HID device can say in its reports that it is a keyboard, whatever its interface says. */
   function challenged(one: HeldUsb, word: UsbWord): UsbWord {
     const types = one.look.facts.interfaces.some((codes) => codes.startsWith("03:"));
@@ -93,7 +102,7 @@ export function createUsbJudge(parts: UsbJudgeParts): UsbJudge {
       subject: subjectOf(one),
       standing: one.standing,
       carriesInput: carriesInput(one),
-      byRules: challenged(one, doubted(byRules)),
+      byRules: challenged(one, unread(one, doubted(byRules))),
       byPerson: word ?? byPerson(one),
     };
   }

@@ -140,8 +140,12 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
       storage: wish.by.terminal === "" && parts.requireTerminal ? "from-afar" : "at-terminal",
     };
     if (target === "allow") requireAllowable(one, given, wish);
+    const grant = () => control.grant(given, one, grantedRecord(one.look, given));
+    // a refusal waits for nothing
+    const refused = target === "allow" ? null : grant();
+    refused?.catch(() => undefined); // told below, unless the rule fails first
     const rule = wish.permanent ? await writeRule(target, one, wish.by.name) : "";
-    await recorded(control.grant(given, one, grantedRecord(one.look, given)));
+    await recorded(refused ?? grant());
     const until = given.untilMs === null ? "" : new Date(given.untilMs).toISOString();
     return { device: viewOf(one), until, rule };
   }

@@ -323,8 +323,8 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       parts.append(grantedRecord(look, given));
       if (isInputDevice(subject) || hasInputOn(one)) kept.push(one);
     }
-    // not in the turn of the mode
-    if (kept.length > 0) queueMicrotask(() => giveRules(kept));
+    // not in the turn of the mode; and not in place of rules that cannot be read
+    if (kept.length > 0 && rules.fault() === "") queueMicrotask(() => giveRules(kept));
     return true;
   }
 
@@ -599,11 +599,10 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     if (given.untilMs !== null) monoEnds.set(grantName(given), nowMs() + given.untilMs - clock.wallMs());
   }
 
-  /** Grants whose end has come, by either clock. */
+  /** Grants whose end has come: of an allow by either clock, of a refusal by both. */
   function endGrants(): void {
-    const live = liveGrants(grants, clock.wallMs(), new Set(held.keys())).filter(
-      (one) => one.untilMs === null || nowMs() < (monoEnds.get(grantName(one)) ?? 0),
-    );
+    const isOver = (one: UsbGrant) => nowMs() >= (monoEnds.get(grantName(one)) ?? 0);
+    const live = liveGrants(grants, { nowMs: clock.wallMs(), isOver }, new Set(held.keys()));
     if (live.length === grants.length) return;
     grants = live;
     const names = new Set(live.map(grantName));

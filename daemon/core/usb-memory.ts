@@ -161,20 +161,24 @@ function readGrant({ key, target, by, fromMs, untilMs, plug, mode, storage }: Da
 }
 
 /**
- * The grants that still hold: an end that is past ends them, and so does a clock that was set to before they were given,
- * which would make them last longer. `plugs`: what is plugged in now.
+ * The grants that still hold. An allow ends when either clock says so, and when the wall clock was set to before it was
+ * given, which would make it last longer; a refusal ends when both clocks say so. `isOver`: whether its end is past by
+ * the monotonic clock. `plugs`: what is plugged in now.
  */
 export function liveGrants(
   grants: readonly UsbGrant[],
-  nowMs: number,
+  clocks: { readonly nowMs: number; readonly isOver: (one: UsbGrant) => boolean },
   plugs: ReadonlySet<string>,
 ): readonly UsbGrant[] {
-  return grants.filter(
-    ({ fromMs, untilMs, plug, target }) =>
-      (target !== "allow" || nowMs >= fromMs - MAX_BACK_MS) &&
-      (untilMs === null || nowMs < untilMs) &&
-      (plug === "" || plugs.has(plug)),
-  );
+  const { nowMs, isOver } = clocks;
+  const hasEnded = (one: UsbGrant) => {
+    const { fromMs, untilMs } = one;
+    const byWall = untilMs !== null && nowMs >= untilMs;
+    const byBoth = byWall && isOver(one);
+    if (one.target !== "allow") return byBoth;
+    return byWall || (untilMs !== null && isOver(one)) || nowMs < fromMs - MAX_BACK_MS;
+  };
+  return grants.filter((one) => !hasEnded(one) && (one.plug === "" || plugs.has(one.plug)));
 }
 
 /**

@@ -145,14 +145,22 @@ describe("grants", () => {
     storage: "at-terminal",
   };
   const none = new Set<string>();
+  const live = (grants: readonly UsbGrant[], nowMs: number, plugs = none, isOver = nowMs >= 2_000_000) =>
+    liveGrants(grants, { nowMs, isOver: () => isOver }, plugs);
 
   test("end when their time does, and when the clock is set to before they were given; a block holds on", () => {
-    expect(liveGrants([base], 1_999_999, none)).toEqual([base]);
-    expect(liveGrants([base], 2_000_000, none)).toEqual([]);
-    expect(liveGrants([base], 500_000, none)).toEqual([]);
-    expect(liveGrants([{ ...base, target: "block" }], 500_000, none).length).toBe(1);
-    expect(liveGrants([{ ...base, plug: "p" }], 1_500_000, none)).toEqual([]);
-    expect(liveGrants([{ ...base, plug: "p" }], 1_500_000, new Set(["p"])).length).toBe(1);
+    expect(live([base], 1_999_999, none)).toEqual([base]);
+    expect(live([base], 2_000_000, none)).toEqual([]);
+    expect(live([base], 500_000, none)).toEqual([]);
+    expect(live([{ ...base, target: "block" }], 500_000, none).length).toBe(1);
+    expect(live([{ ...base, plug: "p" }], 1_500_000, none)).toEqual([]);
+    expect(live([base], 1_500_000, none, true)).toEqual([]);
+    const block = { ...base, target: "block" as const };
+    const ends = [1_500_000, 2_500_000].flatMap((nowMs) =>
+      [true, false].map((isOver) => live([block], nowMs, none, isOver).length),
+    );
+    expect(ends).toEqual([1, 1, 0, 1]);
+    expect(live([{ ...base, plug: "p" }], 1_500_000, new Set(["p"])).length).toBe(1);
   });
 
   test("there is one for a device and plugging-in, the newest; where there is no room those that allow go first", () => {

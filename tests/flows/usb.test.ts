@@ -664,6 +664,27 @@ describe("a person", () => {
     expect(next.rules.counts().permanent).toBe(1);
   });
 
+  test("whose rules cannot be read keeps what is in use, and has nothing new by the configuration's", async () => {
+    const host = usbHost({ usb: plugged(KEYBOARD, SERIAL), chosen: false, mode: "RESTRICTED" });
+    await host.enter("RESTRICTED");
+    await host.people.say("block", wish("1-5", { permanent: true }));
+    const { text } = host.store;
+    host.store.text = "allow";
+    const memory = host.memory();
+    const next = usbHost({ usb: host.usb, chosen: false, store: host.store, clock: host.clock, memory });
+    next.usb.unplug("1-5");
+    for (const device of [SERIAL, MOUSE]) next.usb.plug(device);
+    await next.enter("RESTRICTED");
+    expect(on(next.usb)).toEqual(["1-1"]);
+    expect(next.people.explain("1-5").device.why).toContain("not in use");
+    for (const hold of ["shadow", "enforcing"] as const) {
+      next.world.hold = hold;
+      await next.pass(1_000);
+    }
+    expect(next.store.text).toBe("allow"); // what is kept at a first start is not written over them
+    expect(next.memory()?.rules).toBe(digestOf(text ?? ""));
+  });
+
   test("sees what is there, and why", async () => {
     const host = usbHost({ usb: plugged(STICK), rules: `block serial "X"\nallow with-interface 03:*:*` });
     await host.enter("OPEN");
