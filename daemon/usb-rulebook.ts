@@ -96,14 +96,16 @@ export function createRulebook({ store, configured, signed }: RulebookParts): Ru
       parsed("the new rule", generatePolicy([device], { withPorts: false, withHashes: true })).map(
         (rule) => ({
           port: device.port,
-          rule: { ...rule, target, label },
+          rule: { ...(target === "allow" ? rule : anywhere(rule)), target, label },
         }),
       ),
     );
     const told = new Set(given.map(({ rule }) => keyWithout(rule)));
+    const isDecided = (one: UsbRule) =>
+      told.has(keyWithout(one)) || (target !== "allow" && told.has(keyWithout(anywhere(one))));
     const kept = removeUsbRules(
       text,
-      permanent.filter((one) => told.has(keyWithout(one))).map(({ line }) => line),
+      permanent.filter(isDecided).map(({ line }) => line),
     );
     const next = addUsbRules(
       kept,
@@ -159,6 +161,14 @@ function namesDevice({ attributes }: UsbRule): boolean {
       operator !== "none-of" &&
       values.every((value) => value !== "" && !(name === "id" && value.includes("*"))),
   );
+}
+
+/** What tells where a device is plugged in, and not which one it is. */
+const PLACE: ReadonlySet<string> = new Set(["via-port", "parent-hash", "with-connect-type"]);
+
+/** The same rule for any port: what is refused is refused at the next one too. */
+function anywhere(rule: UsbRule): UsbRule {
+  return { ...rule, attributes: rule.attributes.filter(({ name }) => !PLACE.has(name)) };
 }
 
 /** What a rule is about, whatever it says of it and whoever gave it. */

@@ -635,6 +635,28 @@ describe("a person", () => {
     expect(on(host.usb)).toEqual(["1-3"]);
   });
 
+  test("for good allows one of a kind at its port, and refuses the kind at any", async () => {
+    const host = usbHost({ usb: plugged(MOUSE), rules: "block" });
+    await host.enter("OPEN");
+    const say = (target: "allow" | "block", port: string) =>
+      host.people.say(target, wish(port, { permanent: true }));
+    const targets = () => host.store.text?.match(/^(allow|block)/gm);
+    expect((await say("allow", "1-2")).rule).toContain('via-port "1-2"');
+    const { rule } = await say("block", "1-2");
+    expect(rule).not.toMatch(/via-port|parent-hash|with-connect-type/);
+    expect(targets()).toEqual(["block"]);
+    host.usb.plug({ ...MOUSE, port: "1-9" });
+    await host.look();
+    await say("allow", "1-9");
+    expect(targets()).toEqual(["allow", "block"]);
+    await host.pass(1_000);
+    expect(on(host.usb)).toEqual(["1-9"]);
+    await say("block", "1-9");
+    expect(targets()).toEqual(["block"]);
+    await host.pass(1_000);
+    expect(on(host.usb)).toEqual([]);
+  });
+
   test("finds no rules that the log did not sign", async () => {
     const store = new FakeRulesStore();
     store.text = "allow";
