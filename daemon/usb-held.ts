@@ -14,7 +14,10 @@ import type { UsbLook, UsbState } from "./ports.ts";
 /** One plugging-in of one device, and what is known of it. Only the control (usb.ts) writes to it. */
 export type HeldUsb = {
   readonly plug: string;
-  readonly key: string;
+  /** Of what it said when it was read last. */
+  key: string;
+  /** Monotonic clock, milliseconds: when it was seen first. */
+  readonly sinceMs: number;
   /** As it was seen last, or brought to since. */
   look: UsbLook;
   standing: UsbQuestion["standing"];
@@ -44,7 +47,9 @@ const UNDECIDED: UsbVerdict = {
 };
 
 /** A device that nothing has been decided about. */
-export function newHeld(given: Pick<HeldUsb, "plug" | "key" | "look" | "standing" | "history">): HeldUsb {
+export function newHeld(
+  given: Pick<HeldUsb, "plug" | "key" | "sinceMs" | "look" | "standing" | "history">,
+): HeldUsb {
   return {
     ...given,
     verdict: UNDECIDED,
@@ -105,6 +110,17 @@ export function knownOf(one: Pick<HeldUsb, "plug" | "key" | "look" | "storage">)
   const subject = subjectOf(one);
   const kind = isInputDevice(subject) ? "input" : isHub(subject) ? "hub" : "other";
   return { port: look.port, id: look.facts.id, key, plug, authorized: look.authorized === true, kind };
+}
+
+/** Whether it says something else of itself than before: sysfs has some of it only a moment later. */
+export function saysOther(before: UsbLook, now: UsbLook): boolean {
+  const said = ({ facts, described, problem }: UsbLook) => JSON.stringify([facts, described, problem]);
+  return said(before) !== said(now);
+}
+
+/** Whether something of it could not be read that may be there later. */
+export function isUnread({ look }: Pick<HeldUsb, "look">): boolean {
+  return !isController(look) && (look.problem !== null || look.facts.connectType === "");
 }
 
 /** Whether the kernel holds something else of it than before. */

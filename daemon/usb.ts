@@ -30,10 +30,12 @@ import {
   hasChanged,
   isController,
   isSameVerdict,
+  isUnread,
   knownOf,
   newHeld,
   noticeStorage,
   refusesAny,
+  saysOther,
   subjectOf,
 } from "./usb-held.ts";
 import { createUsbJudge, wordOfGrant } from "./usb-judge.ts";
@@ -128,6 +130,7 @@ export type UsbControl = {
 };
 
 const GLANCE_MS = 1_000;
+const READ_AGAIN_MS = 30_000;
 const STATE_MS = 2_000;
 const RETRY_MS = 1_000;
 /** A trip in the first moments of a boot does not make the keyboard new that is about to be found. */
@@ -172,6 +175,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   let wouldBlock = 0;
   let checkedMs: number | null = null;
   let glancedMs = Number.NEGATIVE_INFINITY;
+  let readAgainMs = Number.NEGATIVE_INFINITY;
   let statedMs = Number.NEGATIVE_INFINITY;
   let stated = "";
   let retryMs = Number.NEGATIVE_INFINITY;
@@ -255,15 +259,27 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       noticeTampering(one, look);
       if (one.look.authorized !== look.authorized || driversOf(one.look) !== driversOf(look))
         one.stale = true;
+      if (saysOther(one.look, look)) readAnew(one, look);
       one.look = look;
       noticeStorage(one);
       return;
     }
     const key = usbKey(look.facts);
     const standing = standingOf(look, key, plug, isFirst);
-    const fresh = newHeld({ plug, key, look, standing, history: judge.history() });
+    const fresh = newHeld({ plug, key, sinceMs: nowMs(), look, standing, history: judge.history() });
     noticeStorage(fresh);
     held.set(plug, fresh);
+  }
+
+  /** It is the one that it was, and known better. */
+  function readAnew(one: HeldUsb, look: UsbLook): void {
+    one.stale = true;
+    const key = usbKey(look.facts);
+    if (key === one.key) return;
+    const isRefusal = ({ plug, target }: UsbGrant) => plug === one.plug && target !== "allow";
+    grants = grants.map((given) => (isRefusal(given) ? { ...given, key } : given));
+    one.key = key;
+    if (one.standing === "new") one.standing = standingOf(look, key, one.plug, false);
   }
 
   /** What the log says was let in before; at a start all that is, where there is no log yet. */
@@ -646,9 +662,16 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     const isOwed = parts.mayAllow() && all.some((one) => lacks(one) && one.recorded !== "on-its-way");
     const isFailing =
       listFailure !== "" || defaultsFailure !== "" || all.some(({ failure }) => failure !== "");
-    const asks = heldAs !== parts.hold() || all.some(({ stale }) => stale);
+    const asks = heldAs !== parts.hold() || all.some(({ stale }) => stale) || isToBeReadAgain(all);
     if (asks || (isOwed && !isFailing) || (isFailing && nowMs() >= retryMs) || hasMoved()) reconcile("new");
     else state("when-due");
+  }
+
+  /** Once a second in its first half minute: what sysfs did not have at the first look. */
+  function isToBeReadAgain(all: readonly HeldUsb[]): boolean {
+    if (nowMs() - readAgainMs < GLANCE_MS) return false;
+    readAgainMs = nowMs();
+    return all.some((one) => isUnread(one) && nowMs() - one.sinceMs < READ_AGAIN_MS);
   }
 
   /** Whether the kernel holds something else than we know of: looked at once a second. */

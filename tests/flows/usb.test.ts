@@ -248,6 +248,35 @@ describe("a device that is plugged in", () => {
     expect(on(host.usb)).toEqual(["1-2"]);
   });
 
+  test.each(["OPEN", "LOCKDOWN"] as const)(
+    "that could not be read at first is read again without being told, in %s too, for half a minute",
+    async (mode) => {
+      const before = usbHost({ usb: plugged(KEYBOARD) });
+      await before.enter("OPEN");
+      const clock = new FakeClock();
+      clock.bootId = () => "11111111-0000-0000-0000-000000000000";
+      const host = usbHost({ memory: before.memory(), clock, mode });
+      await host.enter(mode);
+      const unread = { ...KEYBOARD, problem: "the descriptors cannot be read: cut" };
+      const readable = (port: string) => {
+        const one = host.usb.plugged.get(port);
+        if (one) host.usb.plugged.set(port, { ...one, device: { ...KEYBOARD, port } });
+      };
+      host.usb.plug(unread);
+      host.usb.plug({ ...unread, port: "1-9" });
+      await host.pass(1_000);
+      expect(on(host.usb)).toEqual([]);
+      readable("1-1");
+      await host.pass(1_000);
+      await host.pass(1_000);
+      expect(on(host.usb)).toEqual(["1-1"]);
+      await host.pass(30_000);
+      readable("1-9");
+      await host.pass(1_000);
+      expect(on(host.usb)).toEqual(["1-1"]);
+    },
+  );
+
   test("that cannot be understood stays out, whatever the rules say", async () => {
     const host = usbHost();
     await host.enter("OPEN");
