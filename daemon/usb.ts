@@ -243,7 +243,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     controllers = settled.filter(isController);
     if (aim() === "closed") isClosed = true;
     else if (parts.hold() === "released" && defaultsFailure === "") isClosed = false;
-    const plugs = new Map(settled.map((look) => [usbPlug(boot, look.port, look.number), look]));
+    const plugs = new Map(settled.map((look) => [usbPlug(boot, look), look]));
     for (const [plug, one] of held) if (!plugs.has(plug)) detach(one);
     for (const [plug, look] of plugs) takeIn(plug, look, isFirst);
     if (isFirst && mode !== null) endLoosenings(null, mode); // of a tightening that a crash cut off
@@ -561,7 +561,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       const isOpen = look.defaults?.device !== "0" || look.defaults.interface !== "0";
       return isOpen ? [`${look.port} lets in what is new`] : [];
     }
-    const one = held.get(usbPlug(boot, look.port, look.number));
+    const one = held.get(usbPlug(boot, look));
     // one that has just come is refused by its controller until it is decided about
     if (one === undefined || lent.has(one.plug) || look.authorized === false) return [];
     if (one.verdict.device !== "allow") return [`${look.port} is authorised, and was decided to be kept out`];
@@ -681,11 +681,11 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     try {
       const found = gate.glance();
       checkedMs = clock.wallMs();
-      const known = new Map([...held.values()].map(({ look }) => [`${look.port} ${look.number}`, look]));
+      const known = new Map([...held.values()].map(({ look }) => [usbPlug(boot, look), look]));
       return (
         found.length !== known.size ||
         found.some((each) => {
-          const look = known.get(`${each.port} ${each.number}`);
+          const look = known.get(usbPlug(boot, each));
           return look === undefined || hasChanged(look, each);
         })
       );
@@ -741,7 +741,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       if (looks === null) return [`usb: ${listFailure}`];
       const now = looks.map((look) =>
         knownOf({
-          plug: usbPlug(boot, look.port, look.number),
+          plug: usbPlug(boot, look),
           key: usbKey(look.facts),
           look,
           storage: new Map(),

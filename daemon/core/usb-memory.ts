@@ -73,9 +73,12 @@ export function usbKey({ id, serial, hash }: Pick<UsbFacts, "id" | "serial" | "h
     .slice(0, 32);
 }
 
-/** Tells one plugging-in from the next: the kernel counts `number` up. */
-export function usbPlug(boot: string, port: string, number: string): string {
-  return `${boot} ${port} ${number}`;
+/** Tells one plugging-in from the next: `number` comes round after 127 on a bus, `instance` does not. */
+export function usbPlug(
+  boot: string,
+  { port, number, instance }: { readonly port: string; readonly number: string; readonly instance: string },
+): string {
+  return `${boot} ${port} ${number} ${instance}`;
 }
 
 /** As it stands in a record. What is authorised goes first where there is no room for all. */

@@ -243,11 +243,11 @@ describe("grants", () => {
 });
 
 describe("the gap", () => {
-  const at = (port: string, key: string, number = "5", boot = "b1"): KnownUsb => ({
+  const at = (port: string, key: string, number = "5", boot = "b1", instance = "70"): KnownUsb => ({
     port,
     id: "1:1",
     key,
-    plug: usbPlug(boot, port, number),
+    plug: usbPlug(boot, { port, number, instance }),
     authorized: true,
     kind: "input",
   });
@@ -266,6 +266,7 @@ describe("the gap", () => {
       usbGap(had(at("1-1", "a"), at("1-2", "b")), [at("1-1", "a"), at("1-3", "c")], "same-boot"),
     ).toEqual(["usb 1-2: 1:1 was unplugged", "usb 1-3: 1:1 was plugged in"]);
     expect(usbGap(had(at("1-1", "a")), [at("1-1", "a", "9")], "same-boot").length).toBe(2);
+    expect(usbGap(had(at("1-1", "a")), [at("1-1", "a", "5", "b1", "71")], "same-boot").length).toBe(2);
   });
 
   test("after a reboot the kernel's numbers say nothing, and another device at a port is another", () => {

@@ -18,6 +18,7 @@ export type FakeDevice = {
 type Plugged = {
   readonly device: FakeDevice;
   readonly number: string;
+  readonly instance: string;
   authorized: boolean;
   readonly live: Map<string, boolean>;
 };
@@ -73,6 +74,7 @@ export class FakeUsb implements UsbGate {
     const one: Plugged = {
       device,
       number: String(this.count),
+      instance: String(1_000 + this.count),
       authorized: this.defaults.device === "1",
       live: new Map(),
     };
@@ -123,10 +125,18 @@ export class FakeUsb implements UsbGate {
       (a, b) => a.device.port.length - b.device.port.length,
     );
     return [
-      { port: "usb1", number: "1", authorized: true, interfaces: [], defaults: { ...this.defaults } },
+      {
+        port: "usb1",
+        number: "1",
+        instance: "1",
+        authorized: true,
+        interfaces: [],
+        defaults: { ...this.defaults },
+      },
       ...devices.map((one) => ({
         port: one.device.port,
         number: one.number,
+        instance: one.instance,
         authorized: one.authorized,
         interfaces: [...one.live].map(([name, authorized]) => ({
           name,
@@ -150,7 +160,7 @@ export class FakeUsb implements UsbGate {
     this.writes.push(`${look.port} ${order.device} ${wanted}`.trim());
     const one = this.plugged.get(look.port);
     if (this.fails.has(look.port)) throw this.failure(`writing to ${look.port}`);
-    if (one?.number !== look.number) {
+    if (one?.number !== look.number || one.instance !== look.instance) {
       if (order.device === "allow") throw this.failure(`${look.port} is another device`);
       return;
     }
