@@ -206,6 +206,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   function reconcile(which: "new" | "all"): void {
     if (stopped || mode === null) return;
     depth += 1;
+    endDecisions();
     try {
       let looks = list();
       if (looks !== null) settleAll(looks, heldAs === parts.hold() ? which : "all");
@@ -577,6 +578,8 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
 
   function detach(one: HeldUsb): void {
     held.delete(one.plug);
+    // the hubs that stayed for it
+    for (const hub of held.values()) if (one.look.port.startsWith(`${hub.look.port}.`)) hub.stale = true;
     grants = grants.filter(({ plug }) => plug !== one.plug);
     if (isController(one.look)) closedByUs.delete(one.look.port);
     if (repeats.first("usb.detached", JSON.stringify([one.look.port, one.key]), nowMs()))

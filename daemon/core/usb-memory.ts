@@ -213,8 +213,8 @@ export function grantFor(grants: readonly UsbGrant[], key: string, plug: string)
 
 /**
  * The grants with one more, said of the plugging-in `about`. It takes the place of what was said of that before, and
- * leaves others of the same kind as they are: devices that are alike have one key. Only what refuses a device wherever
- * it is plugged in refuses all of its kind. Bounded: the oldest go, those that allow first.
+ * leaves others of the same kind as they are: devices that are alike have one key. Only a refusal of a device wherever
+ * it is plugged in also ends what allows others of its kind. Bounded: the oldest go, those that allow first.
  */
 export function withGrant(
   grants: readonly UsbGrant[],
@@ -222,10 +222,9 @@ export function withGrant(
   about: string = given.plug,
 ): readonly UsbGrant[] {
   const refusesAll = given.plug === "" && given.target !== "allow";
-  const kept = grants.filter(
-    ({ key, plug }) =>
-      key !== given.key || !(refusesAll || plug === given.plug || (plug !== "" && plug === about)),
-  );
+  const replaces = ({ plug, target }: UsbGrant) =>
+    plug === given.plug || (plug !== "" && plug === about) || (refusesAll && target === "allow");
+  const kept = grants.filter((one) => one.key !== given.key || !replaces(one));
   if (kept.length < MAX_GRANTS) return [...kept, given];
   const oldest = kept.find(({ target }) => target === "allow") ?? kept[0];
   return [...kept.filter((one) => one !== oldest), given];

@@ -206,6 +206,8 @@ describe("grants", () => {
     ]);
     const nowhere = said([at("p", "allow"), "p"], [at("", "block"), "q"]);
     expect(["p", "q"].map((plug) => grantFor(nowhere, "a", plug)?.target)).toEqual(["block", "block"]);
+    const apart = said([at("p", "block"), "p"], [{ ...at("", "block"), untilMs: 5 }, "q"]);
+    expect(grantFor(apart, "a", "p")?.untilMs).toBeNull(); // a refusal for a time shortens none of another
   });
 
   test("that allow reach no storage once the mode is stricter, and go where nothing of theirs stays; others stand", () => {

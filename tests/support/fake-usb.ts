@@ -190,7 +190,7 @@ export class FakeUsb implements UsbGate {
 
   /** Finds what hangs on hubs that work now, and loses what hangs on those that do not. */
   private explore(): void {
-    for (const { device } of [...this.plugged.values()]) {
+    for (const { device } of this.plugged.values()) {
       const hub = this.hubOf(device.port);
       if (hub === null || this.carries(hub)) continue;
       this.plugged.delete(device.port);
