@@ -121,8 +121,10 @@ export interface KeyboardChallenge {
 /** What the kernel holds of one device or root hub. null: it does not say. */
 export type UsbState = {
   readonly port: string;
-  /** The kernel counts it up: another device at the same port has another one. "" when it cannot be read. */
+  /** The kernel counts it up, and begins anew after 127. "" when it cannot be read. */
   readonly number: string;
+  /** Of its directory in sysfs: in one boot another plugging-in has another one. */
+  readonly instance: string;
   readonly authorized: boolean | null;
   /** Those that are there: of a device that is not authorised, none. `driver`: "" when none is bound. */
   readonly interfaces: readonly {

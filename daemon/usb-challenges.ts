@@ -40,7 +40,9 @@ export function createUsbChallenges(parts: UsbChallengesParts): UsbChallenges {
   let isRunning = false;
 
   function grantOf(one: HeldUsb, target: "allow" | "block", by: string): UsbGrant {
-    return { key: one.key, target, by, fromMs: clock.wallMs(), untilMs: null, plug: one.plug };
+    const said = { key: one.key, target, by, fromMs: clock.wallMs(), untilMs: null, plug: one.plug };
+    // that somebody types on it says nothing about a disk in it
+    return { ...said, mode: control.mode(), storage: "no" };
   }
 
   function requirePossible(one: HeldUsb, by: string): void {
@@ -64,6 +66,7 @@ export function createUsbChallenges(parts: UsbChallengesParts): UsbChallenges {
   async function run(one: HeldUsb, by: string, code: string): Promise<void> {
     const giveBack = control.lend(one);
     let passed = false;
+    let wasLent = false;
     try {
       const { port, number } = one.look;
       const asked = { code, timeoutMs: TIMEOUT_MS, maxPerSecond: parts.maxPerSecond };
@@ -77,11 +80,11 @@ export function createUsbChallenges(parts: UsbChallengesParts): UsbChallenges {
       tell(one, by, "failed", why);
     } finally {
       isRunning = false;
-      giveBack();
+      wasLent = giveBack();
     }
-    if (!passed) return;
+    if (!passed || !wasLent) return; // what was refused meanwhile stays out, whatever was typed on it
     const given = grantOf(one, "allow", `${by}, by challenge`);
-    await control.grant(given, grantedRecord(one.look, given));
+    await control.grant(given, one, grantedRecord(one.look, given));
   }
 
   function signalInjection(
@@ -122,7 +125,7 @@ export function createUsbChallenges(parts: UsbChallengesParts): UsbChallenges {
       const one = control.devices().find(({ look }) => look.port === port);
       if (one === undefined) return;
       const given = grantOf(one, "block", "injected keystrokes");
-      control.grant(given, grantedRecord(one.look, given)).catch((error: unknown) => {
+      control.grant(given, one, grantedRecord(one.look, given)).catch((error: unknown) => {
         opLog.error({ port, why: renderErrorChain(error) }, "what was taken away could not be recorded");
       });
     },

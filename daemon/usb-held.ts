@@ -1,7 +1,10 @@
 import type { KnownUsb } from "./core/usb-memory.ts";
 import {
   decideUsb,
+  isHub,
+  isInputDevice,
   isStorage,
+  storageDriverOf,
   type UsbQuestion,
   type UsbSubject,
   type UsbVerdict,
@@ -11,7 +14,10 @@ import type { UsbLook, UsbState } from "./ports.ts";
 /** One plugging-in of one device, and what is known of it. Only the control (usb.ts) writes to it. */
 export type HeldUsb = {
   readonly plug: string;
-  readonly key: string;
+  /** Of what it said when it was read last. */
+  key: string;
+  /** Monotonic clock, milliseconds: when it was seen first. */
+  readonly sinceMs: number;
   /** As it was seen last, or brought to since. */
   look: UsbLook;
   standing: UsbQuestion["standing"];
@@ -41,7 +47,9 @@ const UNDECIDED: UsbVerdict = {
 };
 
 /** A device that nothing has been decided about. */
-export function newHeld(given: Pick<HeldUsb, "plug" | "key" | "look" | "standing" | "history">): HeldUsb {
+export function newHeld(
+  given: Pick<HeldUsb, "plug" | "key" | "sinceMs" | "look" | "standing" | "history">,
+): HeldUsb {
   return {
     ...given,
     verdict: UNDECIDED,
@@ -59,8 +67,9 @@ export function isController({ port }: Pick<UsbLook, "port">): boolean {
 
 /** What is to be decided about: what the descriptors tell, with the drivers that the kernel has bound. */
 export function subjectOf({ look, storage }: Pick<HeldUsb, "look" | "storage">): UsbSubject {
+  const known = storageDriverOf(look.facts.id);
   const driver = (name: string) =>
-    storage.get(name) ?? look.interfaces.find((one) => one.name === name)?.driver ?? "";
+    storage.get(name) ?? (known || (look.interfaces.find((one) => one.name === name)?.driver ?? ""));
   return {
     facts: look.facts,
     controller: isController(look),
@@ -96,8 +105,22 @@ export function driversOf({ interfaces }: UsbState): string {
   return JSON.stringify(interfaces.map(({ name, driver }) => [name, driver]));
 }
 
-export function knownOf({ plug, key, look }: Pick<HeldUsb, "plug" | "key" | "look">): KnownUsb {
-  return { port: look.port, id: look.facts.id, key, plug, authorized: look.authorized === true };
+export function knownOf(one: Pick<HeldUsb, "plug" | "key" | "look" | "storage">): KnownUsb {
+  const { plug, key, look } = one;
+  const subject = subjectOf(one);
+  const kind = isInputDevice(subject) ? "input" : isHub(subject) ? "hub" : "other";
+  return { port: look.port, id: look.facts.id, key, plug, authorized: look.authorized === true, kind };
+}
+
+/** Whether it says something else of itself than before: sysfs has some of it only a moment later. */
+export function saysOther(before: UsbLook, now: UsbLook): boolean {
+  const said = ({ facts, described, problem }: UsbLook) => JSON.stringify([facts, described, problem]);
+  return said(before) !== said(now);
+}
+
+/** Whether something of it could not be read that may be there later. */
+export function isUnread({ look }: Pick<HeldUsb, "look">): boolean {
+  return !isController(look) && (look.problem !== null || look.facts.connectType === "");
 }
 
 /** Whether the kernel holds something else of it than before. */

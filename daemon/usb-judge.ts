@@ -1,14 +1,14 @@
 import type { Mode } from "./core/mode.ts";
 import { posture } from "./core/posture.ts";
-import { grantFor, type UsbGrant } from "./core/usb-memory.ts";
-import { isInputDevice, type UsbQuestion, type UsbWord } from "./core/usb-policy.ts";
+import { type AwaitedUsb, grantFor, type UsbGrant } from "./core/usb-memory.ts";
+import { isHub, isInputDevice, type UsbQuestion, type UsbWord } from "./core/usb-policy.ts";
 import type { EvaluateContext } from "./core/usb-rule.ts";
 import type { Clock } from "./ports.ts";
 import { type HeldUsb, subjectOf } from "./usb-held.ts";
 import type { Rulebook } from "./usb-rulebook.ts";
 
 export type UsbJudgeParts = {
-  readonly rules: Pick<Rulebook, "decide">;
+  readonly rules: Pick<Rulebook, "decide" | "fault">;
   readonly clock: Pick<Clock, "wallMs" | "monoNs">;
   readonly localOffsetMinutes: (atMs: number) => number;
   readonly random: () => number;
@@ -18,6 +18,8 @@ export type UsbJudgeParts = {
   readonly challengeKeyboards: boolean;
   /** Everything that is plugged in. */
   readonly all: () => readonly HeldUsb[];
+  /** What is still to come back after a reboot. */
+  readonly awaited: () => readonly AwaitedUsb[];
   readonly grants: () => readonly UsbGrant[];
 };
 
@@ -64,6 +66,15 @@ export function createUsbJudge(parts: UsbJudgeParts): UsbJudge {
     return { ...word, target: "block", why: "allowed by the time of day, and the clock is in doubt" };
   }
 
+  /** What permanent rules refuse is not known while they cannot be read: then nothing comes in that is not in use. */
+  function unread(one: HeldUsb, word: UsbWord): UsbWord {
+    const fault = parts.rules.fault();
+    if (word.target !== "allow" || fault === "" || one.standing === "kept") return word;
+    const subject = subjectOf(one);
+    if (one.standing === "restored" && (isInputDevice(subject) || isHub(subject))) return word;
+    return { ...word, target: "block", why: `the permanent rules are not in use: ${fault}` };
+  }
+
   /** Any HID device can say in its reports that it is a keyboard, whatever its interface says. */
   function challenged(one: HeldUsb, word: UsbWord): UsbWord {
     const types = one.look.facts.interfaces.some((codes) => codes.startsWith("03:"));
@@ -71,15 +82,17 @@ export function createUsbJudge(parts: UsbJudgeParts): UsbJudge {
     return { ...word, target: "block", why: "new, and can type: waits for its challenge" };
   }
 
+  /** Also one that the kernel finds only when the hub is let in. */
   function carriesInput(hub: HeldUsb): boolean {
-    return parts
-      .all()
-      .some(
-        (other) =>
-          other.standing !== "new" &&
-          other.look.port.startsWith(`${hub.look.port}.`) &&
-          isInputDevice(subjectOf(other)),
-      );
+    const hangsOnIt = (port: string) => port.startsWith(`${hub.look.port}.`);
+    return (
+      parts
+        .all()
+        .some(
+          (other) =>
+            other.standing !== "new" && hangsOnIt(other.look.port) && isInputDevice(subjectOf(other)),
+        ) || parts.awaited().some(({ kind, port }) => kind === "input" && hangsOnIt(port))
+    );
   }
 
   function put(one: HeldUsb, mode: Mode | null, byRules: UsbWord, word: UsbWord | null): UsbQuestion {
@@ -89,7 +102,7 @@ export function createUsbJudge(parts: UsbJudgeParts): UsbJudge {
       subject: subjectOf(one),
       standing: one.standing,
       carriesInput: carriesInput(one),
-      byRules: challenged(one, doubted(byRules)),
+      byRules: challenged(one, unread(one, doubted(byRules))),
       byPerson: word ?? byPerson(one),
     };
   }
@@ -108,7 +121,7 @@ export function createUsbJudge(parts: UsbJudgeParts): UsbJudge {
 }
 
 /** A grant as a word about a device. */
-export function wordOfGrant({ target, by, untilMs }: UsbGrant): UsbWord {
+export function wordOfGrant({ target, by, untilMs, storage }: UsbGrant): UsbWord {
   const until = untilMs === null ? "" : `, until ${new Date(untilMs).toISOString()}`;
   return {
     target,
@@ -116,6 +129,7 @@ export function wordOfGrant({ target, by, untilMs }: UsbGrant): UsbWord {
     names: true,
     why: `said by ${by}${until}`,
     validUntilMs: untilMs,
+    storage,
   };
 }
 

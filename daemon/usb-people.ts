@@ -1,7 +1,7 @@
 import { BoundaryError } from "./core/errors.ts";
 import type { Mode } from "./core/mode.ts";
 import type { UsbTarget } from "./core/usb-facts.ts";
-import type { UsbGrant } from "./core/usb-memory.ts";
+import { FIRST_START, type UsbGrant } from "./core/usb-memory.ts";
 import { isStorage, type UsbVerdict } from "./core/usb-policy.ts";
 import { renderUsbRule } from "./core/usb-rule-render.ts";
 import type {
@@ -19,7 +19,7 @@ import type { UsbChallenges } from "./usb-challenges.ts";
 import { type HeldUsb, isController, subjectOf } from "./usb-held.ts";
 import { wordOfGrant } from "./usb-judge.ts";
 import { grantedRecord, rulesRecord } from "./usb-records.ts";
-import type { Rulebook } from "./usb-rulebook.ts";
+import type { Rulebook, RulesDraft } from "./usb-rulebook.ts";
 
 export type UsbPeopleParts = {
   readonly control: UsbControl;
@@ -136,10 +136,16 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
       fromMs: nowMs,
       untilMs: wish.forMs === null ? null : nowMs + wish.forMs,
       plug: wish.forMs === null ? one.plug : "",
+      mode: parts.mode(),
+      storage: wish.by.terminal === "" && parts.requireTerminal ? "from-afar" : "at-terminal",
     };
     if (target === "allow") requireAllowable(one, given, wish);
-    const rule = wish.permanent ? await writeRule(target, one, wish) : "";
-    await recorded(control.grant(given, grantedRecord(one.look, given)));
+    const grant = () => control.grant(given, one, grantedRecord(one.look, given));
+    // a refusal waits for nothing
+    const refused = target === "allow" ? null : grant();
+    refused?.catch(() => undefined); // told below, unless the rule fails first
+    const rule = wish.permanent ? await writeRule(target, one, wish.by.name) : "";
+    await recorded(refused ?? grant());
     const until = given.untilMs === null ? "" : new Date(given.untilMs).toISOString();
     return { device: viewOf(one), until, rule };
   }
@@ -153,7 +159,7 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
   function requireAllowable(one: HeldUsb, given: UsbGrant, wish: UsbWish): void {
     const obstacle = parts.obstacle();
     if (obstacle) throw new BoundaryError(obstacle.code, obstacle.why);
-    const verdict = control.judge(one, wordOfGrant(given));
+    const verdict = control.judge(one, wordOfGrant({ ...given, storage: "at-terminal" }));
     if (verdict.device !== "allow") throw new BoundaryError("usb-ceiling", verdict.why);
     const isStored = subjectOf(one).interfaces.some(
       (each) => isStorage(each) && verdict.interfaces.some(({ name, allow }) => allow && name === each.name),
@@ -165,20 +171,27 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
       );
   }
 
+  async function writeRule(target: UsbTarget, one: HeldUsb, by: string): Promise<string> {
+    const [rule] = await write(by, () => {
+      const draft = rules.prepare(target, [one.look.facts], "a person");
+      if (draft.rules.length > 0) return draft;
+      throw new BoundaryError("usb-unknown", "too little is known of the device for a rule of its own");
+    });
+    return rule ?? "";
+  }
+
   /** One at a time: each is made from the one before. The log signs it before it takes the other's place. */
-  function writeRule(target: UsbTarget, one: HeldUsb, wish: UsbWish): Promise<string> {
+  function write(by: string, prepare: () => RulesDraft): Promise<readonly string[]> {
     const mine = writing.then(async () => {
-      const draft = rules.prepare(target, one.look.facts);
-      if (draft.digest !== rules.digest()) {
-        const told = parts.append(
-          rulesRecord(one.look, { digest: draft.digest, rule: draft.rule, by: wish.by.name }),
-        );
-        const signed = control.sign(draft.digest);
-        await recorded(Promise.all([told.durable, signed.durable]));
+      const { digest, rules: given, commit } = prepare();
+      if (digest !== rules.digest()) {
+        const told = given.map(({ port, rule }) => parts.append(rulesRecord(port, { digest, rule, by })));
+        const signed = control.sign(digest);
+        await recorded(Promise.all([...told, signed].map(({ durable }) => durable)));
       }
-      draft.commit();
+      commit();
       control.rulesChanged();
-      return draft.rule;
+      return given.map(({ rule }) => rule);
     });
     writing = mine.catch(() => undefined);
     return mine;
@@ -214,6 +227,11 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
     }
     return { name, state: "enforced", detail: `${closed} controllers closed, ${seen}`, checkedAt };
   }
+
+  control.onKept(async (kept) => {
+    const facts = kept.map(({ look }) => look.facts);
+    await write(FIRST_START, () => rules.prepare("allow", facts, FIRST_START));
+  });
 
   return { list, explain, propose, say, challenge, outlook, status };
 }

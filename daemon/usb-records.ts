@@ -43,7 +43,7 @@ export function grantedRecord({ port, facts }: UsbLook, { key, target, by, until
 
 /** The permanent rules have become others: `digest` is theirs, hex, and `rule` the one that is new. */
 export function rulesRecord(
-  { port }: UsbLook,
+  port: string,
   { digest, rule, by }: { readonly digest: string; readonly rule: string; readonly by: string },
 ): Entry {
   return { kind: "usb.rules", data: { digest, rule: cut(rule, MAX_WHY), by: cut(by, MAX_TEXT), port } };

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { BoundaryError } from "./core/errors.ts";
 import type { UsbFacts, UsbTarget } from "./core/usb-facts.ts";
 import { generatePolicy } from "./core/usb-generate.ts";
+import { FIRST_START } from "./core/usb-memory.ts";
 import type { UsbWord } from "./core/usb-policy.ts";
 import type { EvaluateContext, UsbExplanation, UsbRule } from "./core/usb-rule.ts";
 import { askedKeys, evaluate, explain } from "./core/usb-rule-match.ts";
@@ -18,7 +19,12 @@ export type RulebookParts = {
 };
 
 /** Rules that are on their way to be the permanent ones. */
-export type RulesDraft = { readonly digest: string; readonly rule: string; readonly commit: () => void };
+export type RulesDraft = {
+  readonly digest: string;
+  /** The new ones, and the port of the device that each is for. */
+  readonly rules: readonly { readonly port: string; readonly rule: string }[];
+  readonly commit: () => void;
+};
 
 /** What a decision by rules leaves behind for `rule-applied` and `rule-evaluated`. */
 export type RuledWord = UsbWord & { readonly evaluated: readonly string[]; readonly applied: string | null };
@@ -32,7 +38,7 @@ export type Rulebook = {
   readonly decide: (device: UsbFacts, context: EvaluateContext) => RuledWord;
   readonly explain: (device: UsbFacts, context: EvaluateContext) => readonly UsbExplanation[];
   readonly counts: () => { readonly permanent: number; readonly configured: number };
-  /** Whether a person of this host has given any rules. */
+  /** Whether a person of this host has given any rules: those that were made at a first start are no person's. */
   readonly arePersonal: () => boolean;
   /** SHA-256 of the permanent rules, hex; "" when there are none. */
   readonly digest: () => string;
@@ -43,8 +49,15 @@ export type Rulebook = {
     devices: readonly UsbFacts[],
     options: { readonly withPorts: boolean; readonly withHashes: boolean },
   ) => string;
-  /** A rule that decides about this device, before all others; rules that are not in use are gone then. Nothing is changed before `commit`. Throws "state-unwritable". */
-  readonly prepare: (target: UsbTarget, device: UsbFacts) => RulesDraft;
+  /**
+   * A rule for each of these devices, before all others; rules that are not in use are gone then. A device of which too
+   * little is known gets none. Nothing is changed before `commit`. Throws "state-unwritable".
+   */
+  readonly prepare: (
+    target: UsbTarget,
+    devices: readonly UsbFacts[],
+    by: "a person" | typeof FIRST_START,
+  ) => RulesDraft;
 };
 
 /** Throws BoundaryError("config-invalid") when the permanent rules cannot be read as rules. */
@@ -73,22 +86,37 @@ export function createRulebook({ store, configured, signed }: RulebookParts): Ru
     };
   }
 
-  function prepare(target: UsbTarget, device: UsbFacts): RulesDraft {
-    const [rule] = parsed("the new rule", generatePolicy([device], { withPorts: false, withHashes: true }));
-    if (rule === undefined)
-      throw new BoundaryError("usb-unknown", "too little is known of the device for a rule of its own");
-    const given = { ...rule, target };
-    const same = (one: UsbRule) => ruleKey({ ...one, target }) === ruleKey(given);
+  function prepare(
+    target: UsbTarget,
+    devices: readonly UsbFacts[],
+    by: "a person" | typeof FIRST_START,
+  ): RulesDraft {
+    const label = by === FIRST_START ? ({ operator: "equals", values: [FIRST_START] } as const) : null;
+    const given = devices.flatMap((device) =>
+      parsed("the new rule", generatePolicy([device], { withPorts: false, withHashes: true })).map(
+        (rule) => ({
+          port: device.port,
+          rule: { ...(target === "allow" ? rule : anywhere(rule)), target, label },
+        }),
+      ),
+    );
+    const told = new Set(given.map(({ rule }) => keyWithout(rule)));
+    const isDecided = (one: UsbRule) =>
+      told.has(keyWithout(one)) || (target !== "allow" && told.has(keyWithout(anywhere(one))));
     const kept = removeUsbRules(
       text,
-      permanent.filter(same).map(({ line }) => line),
+      permanent.filter(isDecided).map(({ line }) => line),
     );
-    const next = addUsbRules(kept, [given], "first");
+    const next = addUsbRules(
+      kept,
+      given.map(({ rule }) => rule),
+      "first",
+    );
     const rules = parsed("the new rules", next);
     store.prepare(next);
     return {
       digest: digestOf(next),
-      rule: renderUsbRule(given),
+      rules: given.map(({ port, rule }) => ({ port, rule: renderUsbRule(rule) })),
       commit: () => {
         store.commit();
         text = next;
@@ -102,7 +130,7 @@ export function createRulebook({ store, configured, signed }: RulebookParts): Ru
     decide: decideByRules,
     explain: (device, context) => explain(all(), device, context),
     counts: () => ({ permanent: permanent.length, configured: configured.rules.length }),
-    arePersonal: () => configured.chosen || permanent.length > 0,
+    arePersonal: () => configured.chosen || !permanent.every(isOfFirstStart),
     digest: () => (text === "" ? "" : digestOf(text)),
     fault: () => fault,
     propose: generatePolicy,
@@ -133,6 +161,23 @@ function namesDevice({ attributes }: UsbRule): boolean {
       operator !== "none-of" &&
       values.every((value) => value !== "" && !(name === "id" && value.includes("*"))),
   );
+}
+
+/** What tells where a device is plugged in, and not which one it is. */
+const PLACE: ReadonlySet<string> = new Set(["via-port", "parent-hash", "with-connect-type"]);
+
+/** The same rule for any port: what is refused is refused at the next one too. */
+function anywhere(rule: UsbRule): UsbRule {
+  return { ...rule, attributes: rule.attributes.filter(({ name }) => !PLACE.has(name)) };
+}
+
+/** What a rule is about, whatever it says of it and whoever gave it. */
+function keyWithout(rule: UsbRule): string {
+  return ruleKey({ ...rule, target: "allow", label: null });
+}
+
+function isOfFirstStart({ label }: UsbRule): boolean {
+  return label?.operator === "equals" && label.values.includes(FIRST_START);
 }
 
 function digestOf(text: string): string {

@@ -1,13 +1,18 @@
 import type { Entry } from "./audit/record.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import type { Hold } from "./core/hold.ts";
-import type { Mode } from "./core/mode.ts";
+import { isStricter, type Mode } from "./core/mode.ts";
 import { createRepeats } from "./core/repeats.ts";
 import type { Signal } from "./core/signal.ts";
 import type { Obstacle } from "./core/switches.ts";
 import {
+  awaitedIn,
+  awaitedName,
+  FIRST_START,
+  grantFor,
   liveGrants,
   renderUsbMemory,
+  tightenedGrants,
   type UsbGrant,
   type UsbMemory,
   usbGap,
@@ -26,13 +31,15 @@ import {
   hasChanged,
   isController,
   isSameVerdict,
+  isUnread,
   knownOf,
   newHeld,
   noticeStorage,
   refusesAny,
+  saysOther,
   subjectOf,
 } from "./usb-held.ts";
-import { createUsbJudge } from "./usb-judge.ts";
+import { createUsbJudge, wordOfGrant } from "./usb-judge.ts";
 import { appliedRecord, decidedData, detachedRecord, failedRecord, grantedRecord } from "./usb-records.ts";
 import type { Rulebook } from "./usb-rulebook.ts";
 
@@ -80,6 +87,8 @@ export type UsbControl = {
   /** "observed": what would be decided is shown, and nothing is written. */
   readonly how: "enforced" | "observed";
   readonly missing: readonly string[];
+  /** The mode it goes by; LOCKDOWN before it was told of any. */
+  mode(): Mode;
   /** To be called in the turn in which the kernel is told of the mode, and whenever it is told again. */
   modeIs(mode: Mode): void;
   /** Something was plugged or unplugged. */
@@ -105,27 +114,36 @@ export type UsbControl = {
   foresee(one: HeldUsb, mode: Mode): UsbVerdict;
   contextOf(one: HeldUsb): EvaluateContext;
   /**
-   * Takes a person's word: an allow counts once its records are durable, anything else at once. Resolves then; rejects
-   * when they cannot be made durable.
+   * Takes a person's word, said of this plugging-in whatever it is for: an allow counts once its records are durable,
+   * anything else at once. Resolves then; rejects when they cannot be made durable.
    */
-  grant(given: UsbGrant, record: Entry): Promise<void>;
+  grant(given: UsbGrant, about: Pick<HeldUsb, "plug">, record: Entry): Promise<void>;
   /**
-   * While somebody else has it (a challenge) the device is left as it is, unless the mode changes. Gives the way to
-   * return it, which brings it to what is decided.
+   * While somebody else has it (a challenge) the device is left as it is, unless the mode changes or a person refuses it.
+   * Gives the way to return it, which brings it to what is decided, and says whether it was not taken back meanwhile.
    */
-  lend(one: HeldUsb): () => void;
+  lend(one: HeldUsb): () => boolean;
   /** Appends a `usb.state` with this digest: so the log signs permanent rules. */
   sign(rulesDigest: string): Receipt;
+  /**
+   * Sets what gives rules to keyboards, pointers and what they hang on, when nobody has given any and they are kept: what
+   * is kept for this boot is then let in after the next one too.
+   */
+  onKept(keep: (kept: readonly HeldUsb[]) => Promise<void>): void;
   /** The rules have become others: everything is decided anew. */
   rulesChanged(): void;
 };
 
 const GLANCE_MS = 1_000;
+const READ_AGAIN_MS = 30_000;
 const STATE_MS = 2_000;
 const RETRY_MS = 1_000;
 const OPENING_MS = 10_000;
+/** A trip in the first moments of a boot does not make the keyboard new that is about to be found. */
+const AWAIT_MS = 600_000;
+/** A hub that is let in may show another one. */
+const MAX_TURNS = 8;
 const MAX_DURABLES = 256;
-export const FIRST_START = "present at first start";
 
 export function createUsbControl(parts: UsbControlParts): UsbControl {
   const { gate, rules, clock, opLog, memory: remembered } = parts;
@@ -141,7 +159,10 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   const repeats = createRepeats(parts.repeatWindowMs);
   const durables = new Map<string, Promise<unknown>>(); // of decisions that let something in, by their key
   const lent = new Set<string>(); // plugs
-  const monoEnds = new Map<string, number>(); // of grants, by key: a wall clock that is set back prolongs nothing
+  const monoEnds = new Map<string, number>(); // of grants: a wall clock that is set back prolongs nothing
+  /** What this boot has not seen again yet: the kernel finds what hangs on a hub only once the hub is let in. */
+  const awaited = new Map(awaitedIn(remembered, boot).map((one) => [awaitedName(one), one]));
+  const pending = new Map<UsbGrant, string>(); // allows whose records are on their way, and the plug they were said of
   const closedByUs = new Set<string>();
   const signals: Signal[] = [];
   let controllers: readonly UsbState[] = [];
@@ -155,15 +176,18 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   let isClosed = parts.leftClosed || (remembered?.boot === boot && remembered.closed);
   // of rules that cannot be read today too: tomorrow they may be the signed ones again
   let rulesDigest = rules.fault() === "" ? rules.digest() : (remembered?.rules ?? "");
+  let keepForGood: (kept: readonly HeldUsb[]) => Promise<void> = () => Promise.resolve();
   let stopped = false;
   let depth = 0;
   let begun = false;
   let isFirstOwed = false; // a first start that could not enforce yet
+  let hasGiven = false;
   let listFailure = "";
   let defaultsFailure = "";
   let wouldBlock = 0;
   let checkedMs: number | null = null;
   let glancedMs = Number.NEGATIVE_INFINITY;
+  let readAgainMs = Number.NEGATIVE_INFINITY;
   let statedMs = Number.NEGATIVE_INFINITY;
   let stated = "";
   let retryMs = Number.NEGATIVE_INFINITY;
@@ -175,6 +199,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     frozen: parts.frozen,
     challengeKeyboards: parts.challengeKeyboards,
     all: () => [...held.values()],
+    awaited: () => [...awaited.values()],
     grants: () => grants,
   });
   for (const one of grants) timeGrant(one);
@@ -196,9 +221,16 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   function reconcile(which: "new" | "all"): void {
     if (stopped || mode === null) return;
     depth += 1;
+    endDecisions();
     try {
-      const looks = list();
+      let looks = list();
       if (looks !== null) settleAll(looks, heldAs === parts.hold() ? which : "all");
+      // what drivers took what was given, in the same turn: a storage driver is not to have it until the next look
+      for (let turn = 0; looks !== null && hasGiven && turn < MAX_TURNS; turn++) {
+        hasGiven = false;
+        looks = list();
+        if (looks !== null) settleAll(looks, "new");
+      }
     } finally {
       depth -= 1;
     }
@@ -227,9 +259,10 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     controllers = settled.filter(isController);
     if (aim() === "closed") isClosed = true;
     else if (parts.hold() === "released" && !isSwitchedOff && defaultsFailure === "") isClosed = false;
-    const plugs = new Map(settled.map((look) => [usbPlug(boot, look.port, look.number), look]));
+    const plugs = new Map(settled.map((look) => [usbPlug(boot, look), look]));
     for (const [plug, one] of held) if (!plugs.has(plug)) detach(one);
     for (const [plug, look] of plugs) takeIn(plug, look, isFirst);
+    if (isFirst && mode !== null) endLoosenings(null, mode); // of a tightening that a crash cut off
     const isKept = keepWhatIsInUse(isFirst);
     for (const one of held.values()) if (!isController(one.look)) settle(one, which);
     state(isFirst || isKept ? "now" : "when-due");
@@ -242,23 +275,58 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       noticeTampering(one, look);
       if (one.look.authorized !== look.authorized || driversOf(one.look) !== driversOf(look))
         one.stale = true;
+      if (saysOther(one.look, look)) readAnew(one, look);
       one.look = look;
       noticeStorage(one);
       return;
     }
     const key = usbKey(look.facts);
-    const standing = isFirst ? standingAtStart(look, key, plug) : "new";
-    const fresh = newHeld({ plug, key, look, standing, history: judge.history() });
+    const standing = standingOf(look, key, plug, isFirst);
+    const fresh = newHeld({ plug, key, sinceMs: nowMs(), look, standing, history: judge.history() });
     noticeStorage(fresh);
     held.set(plug, fresh);
   }
 
-  /** What the log says was let in before; all that is, where there is no log yet. */
-  function standingAtStart(look: UsbLook, key: string, plug: string): HeldUsb["standing"] {
-    if (remembered === null) return look.authorized === true ? "kept" : "new";
-    const was = remembered.known.filter((one) => one.authorized && one.key === key && one.port === look.port);
-    if (remembered.boot === boot) return was.some((one) => one.plug === plug) ? "kept" : "new";
-    return was.length > 0 ? "restored" : "new";
+  /** It is the one that it was, and known better. */
+  function readAnew(one: HeldUsb, look: UsbLook): void {
+    one.stale = true;
+    const key = usbKey(look.facts);
+    if (key === one.key) return;
+    const isRefusal = ({ plug, target }: UsbGrant) => plug === one.plug && target !== "allow";
+    grants = grants.map((given) => (isRefusal(given) ? { ...given, key } : given));
+    one.key = key;
+    if (one.standing === "new") one.standing = standingOf(look, key, one.plug, false);
+  }
+
+  /** What the log says was let in before; at a start all that is, where there is no log yet. */
+  function standingOf(look: UsbLook, key: string, plug: string, isFirst: boolean): HeldUsb["standing"] {
+    if (isFirst && remembered === null) return look.authorized === true ? "kept" : "new";
+    const isKept =
+      isFirst &&
+      remembered?.boot === boot &&
+      remembered.known.some((one) => one.authorized && one.key === key && one.plug === plug);
+    if (isKept) return "kept";
+    return awaited.has(awaitedName({ port: look.port, key })) ? "restored" : "new";
+  }
+
+  function enterAnew(): void {
+    if (nowMs() - madeMs > AWAIT_MS) awaited.clear(); // whoever has not come by now was not there
+    for (const one of held.values()) standAnew(one);
+  }
+
+  /** Once: what is at its port after it is new. */
+  function takeUp(one: HeldUsb): void {
+    if (one.standing !== "restored") return;
+    one.standing = "kept";
+    awaited.delete(awaitedName({ port: one.look.port, key: one.key }));
+  }
+
+  /** For the mode that is entered now. */
+  function standAnew(one: HeldUsb): void {
+    if (one.look.authorized === true) takeUp(one);
+    const isAwaited =
+      one.standing === "restored" && awaited.has(awaitedName({ port: one.look.port, key: one.key }));
+    if (!isAwaited) one.standing = one.look.authorized === true ? "kept" : "new";
   }
 
   /** Nobody has given rules yet: a keyboard in use is not taken away before somebody was asked. */
@@ -269,6 +337,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     heldAs = hold;
     isFirstOwed = begins && how() === "observed";
     if (!begins || isFirstOwed || rules.arePersonal()) return false;
+    const kept: HeldUsb[] = [];
     for (const one of held.values()) {
       const { key, plug, look } = one;
       const subject = subjectOf(one);
@@ -281,11 +350,31 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
         fromMs: clock.wallMs(),
         untilMs: null,
         plug,
+        mode: mode ?? "LOCKDOWN",
+        storage: "no",
       };
       grants = withGrant(grants, given);
       parts.append(grantedRecord(look, given));
+      if (isInputDevice(subject) || hasInputOn(one)) kept.push(one);
     }
+    // not in the turn of the mode; and not in place of rules that cannot be read
+    if (kept.length > 0 && rules.fault() === "") queueMicrotask(() => giveRules(kept));
     return true;
+  }
+
+  function hasInputOn(hub: HeldUsb): boolean {
+    return [...held.values()].some(
+      (one) => one.look.port.startsWith(`${hub.look.port}.`) && isInputDevice(subjectOf(one)),
+    );
+  }
+
+  function giveRules(kept: readonly HeldUsb[]): void {
+    keepForGood(kept).catch((error: unknown) => {
+      opLog.error(
+        { why: renderErrorChain(error) },
+        "the keyboards in use have no rules: they are kept in this boot alone",
+      );
+    });
   }
 
   function settle(one: HeldUsb, which: "new" | "all"): void {
@@ -300,6 +389,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     }
     if (one.recorded === "no") recordTaken(one);
     if (one.failure !== "") return;
+    if (one.verdict.device === "allow" && one.look.authorized === true) takeUp(one);
     one.confirmed = true;
     if (before !== "") parts.append(appliedRecord(one.look, one.verdict));
   }
@@ -361,17 +451,21 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       return false;
     }
     const lets = (name: string) => order.interfaces === "all" || order.interfaces.has(name);
+    if (order.device === "allow") hasGiven = true;
     one.look = broughtTo(look, order.device === "allow", lets);
     one.failure = "";
     return true;
   }
 
   /** What somebody else has is taken from him. */
-  function takeBack(): void {
-    for (const plug of lent) {
-      const one = held.get(plug);
-      if (one && aim() === "closed") bring(one, { device: "block", interfaces: new Set() });
-    }
+  function takeBack(one: HeldUsb): void {
+    lent.delete(one.plug);
+    one.stale = true;
+    if (aim() === "closed") bring(one, { device: "block", interfaces: new Set() });
+  }
+
+  function takeAllBack(): void {
+    for (const one of held.values()) if (lent.has(one.plug)) takeBack(one);
     lent.clear();
   }
 
@@ -412,7 +506,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     if (!lacks(one)) return;
     const names = verdict.interfaces.flatMap(({ name, allow }) => (allow ? [name] : []));
     if (!bring(one, { device: "allow", interfaces: aim() === "open" ? "all" : new Set(names) })) return;
-    if (one.standing === "restored") one.standing = "kept";
+    takeUp(one);
     one.confirmed = true;
     if (repeats.first("usb.applied", decisionKey(one, mode ?? ""), nowMs()))
       parts.append(appliedRecord(one.look, verdict));
@@ -485,7 +579,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       const isOpen = look.defaults?.device !== "0" || look.defaults.interface !== "0";
       return isOpen ? [`${look.port} lets in what is new`] : [];
     }
-    const one = held.get(usbPlug(boot, look.port, look.number));
+    const one = held.get(usbPlug(boot, look));
     // one that has just come is refused by its controller until it is decided about
     if (one === undefined || lent.has(one.plug) || look.authorized === false) return [];
     if (one.verdict.device !== "allow") return [`${look.port} is authorised, and was decided to be kept out`];
@@ -501,6 +595,8 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
 
   function detach(one: HeldUsb): void {
     held.delete(one.plug);
+    // the hubs that stayed for it
+    for (const hub of held.values()) if (one.look.port.startsWith(`${hub.look.port}.`)) hub.stale = true;
     grants = grants.filter(({ plug }) => plug !== one.plug);
     if (isController(one.look)) closedByUs.delete(one.look.port);
     if (repeats.first("usb.detached", JSON.stringify([one.look.port, one.key]), nowMs()))
@@ -519,7 +615,8 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   function state(when: "now" | "when-due"): Receipt | null {
     if (when === "when-due" && nowMs() - statedMs < STATE_MS) return null;
     const known = [...held.values()].map(knownOf);
-    const data = renderUsbMemory({ boot, closed: isClosed, known, more: 0, grants, rules: rulesDigest });
+    const missed = { awaited: [...awaited.values()], more: 0 };
+    const data = renderUsbMemory({ boot, closed: isClosed, known, ...missed, grants, rules: rulesDigest });
     const text = JSON.stringify(data);
     if (text === stated) return null;
     statedMs = nowMs();
@@ -534,19 +631,36 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
 
   // --- time ---
 
-  function timeGrant({ key, untilMs }: UsbGrant): void {
-    if (untilMs === null) monoEnds.delete(key);
-    else monoEnds.set(key, nowMs() + untilMs - clock.wallMs());
+  function timeGrant(given: UsbGrant): void {
+    if (given.untilMs !== null) monoEnds.set(grantName(given), nowMs() + given.untilMs - clock.wallMs());
   }
 
-  /** Grants whose end has come, by either clock. */
+  /** Grants whose end has come: of an allow by either clock, of a refusal by both. */
   function endGrants(): void {
-    const live = liveGrants(grants, clock.wallMs(), new Set(held.keys())).filter(
-      ({ key, untilMs }) => untilMs === null || nowMs() < (monoEnds.get(key) ?? 0),
-    );
+    const isOver = (one: UsbGrant) => nowMs() >= (monoEnds.get(grantName(one)) ?? 0);
+    const live = liveGrants(grants, { nowMs: clock.wallMs(), isOver }, new Set(held.keys()));
     if (live.length === grants.length) return;
     grants = live;
+    const names = new Set(live.map(grantName));
+    for (const name of monoEnds.keys()) if (!names.has(name)) monoEnds.delete(name);
     for (const one of held.values()) one.stale = true;
+  }
+
+  /** A tightening ends what loosened before it, also what is still on its way to the log. */
+  function endLoosenings(before: Mode | null, next: Mode): boolean {
+    const hadPending = before !== null && isStricter(next, before) && pending.size > 0;
+    if (hadPending) pending.clear();
+    const stays = (given: UsbGrant) =>
+      [...held.values()].some((one) => {
+        if (one.look.authorized !== true || grantFor([given], one.key, one.plug) === null) return false;
+        const subject = subjectOf(one);
+        if (isInputDevice(subject) || isHub(subject)) return true;
+        return decideUsb(judge.question(one, next, wordOfGrant(given))).device === "allow";
+      });
+    const left = tightenedGrants(grants, { before, now: next }, stays);
+    const hasEnded = hadPending || left.some((one, at) => one !== grants[at]) || left.length < grants.length;
+    grants = left;
+    return hasEnded;
   }
 
   function endDecisions(): void {
@@ -592,9 +706,16 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     const isOwed = parts.mayAllow() && all.some((one) => lacks(one) && one.recorded !== "on-its-way");
     const isFailing =
       listFailure !== "" || defaultsFailure !== "" || all.some(({ failure }) => failure !== "");
-    const asks = heldAs !== parts.hold() || all.some(({ stale }) => stale);
+    const asks = heldAs !== parts.hold() || all.some(({ stale }) => stale) || isToBeReadAgain(all);
     if (asks || (isOwed && !isFailing) || (isFailing && nowMs() >= retryMs) || hasMoved()) reconcile("new");
     else state("when-due");
+  }
+
+  /** Once a second in its first half minute: what sysfs did not have at the first look. */
+  function isToBeReadAgain(all: readonly HeldUsb[]): boolean {
+    if (nowMs() - readAgainMs < GLANCE_MS) return false;
+    readAgainMs = nowMs();
+    return all.some((one) => isUnread(one) && nowMs() - one.sinceMs < READ_AGAIN_MS);
   }
 
   /** Whether the kernel holds something else than we know of: looked at once a second. */
@@ -604,11 +725,11 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     try {
       const found = gate.glance();
       checkedMs = clock.wallMs();
-      const known = new Map([...held.values()].map(({ look }) => [`${look.port} ${look.number}`, look]));
+      const known = new Map([...held.values()].map(({ look }) => [usbPlug(boot, look), look]));
       return (
         found.length !== known.size ||
         found.some((each) => {
-          const look = known.get(`${each.port} ${each.number}`);
+          const look = known.get(usbPlug(boot, each));
           return look === undefined || hasChanged(look, each);
         })
       );
@@ -617,9 +738,20 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     }
   }
 
+  /** What was refused after it was allowed stays refused, whichever record is on disk first; a challenge ends with it. */
+  function refusePending(given: UsbGrant, about: string): void {
+    const isMeant = (key: string, plug: string) => key === given.key && (given.plug === "" || plug === about);
+    for (const [one, plug] of pending) if (isMeant(one.key, plug)) pending.delete(one);
+    for (const plug of lent) {
+      const one = held.get(plug);
+      if (one && isMeant(one.key, plug)) takeBack(one);
+    }
+  }
+
   /** The grant, and what hangs on it. */
-  function take(given: UsbGrant): void {
-    grants = withGrant(grants, given);
+  function take(given: UsbGrant, about: string): void {
+    if (given.target !== "allow") refusePending(given, about);
+    grants = withGrant(grants, given, about);
     timeGrant(given);
     for (const one of held.values()) if (one.key === given.key) one.stale = true;
     reconcile("new");
@@ -632,19 +764,21 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     get missing() {
       return missing();
     },
+    mode: () => mode ?? "LOCKDOWN",
     modeIs(next) {
-      if (mode !== null && mode !== next)
-        for (const one of held.values()) one.standing = one.look.authorized === true ? "kept" : "new";
-      if (mode !== next) takeBack(); // the new mode may refuse it
-      const which = mode === next ? "new" : "all";
+      if (mode !== null && mode !== next) enterAnew();
+      if (mode !== next) takeAllBack(); // the new mode may refuse it
+      const isOther = mode !== next;
+      const hasEnded = mode !== null && isOther && endLoosenings(mode, next);
       mode = next;
-      reconcile(which);
+      reconcile(isOther ? "all" : "new");
+      if (hasEnded) state("now");
     },
     look: () => reconcile("new"),
     tick,
     stop() {
       if (stopped) return;
-      takeBack();
+      takeAllBack();
       tellRepeats(repeats.drainAll());
       if (mode !== null) state("now");
       stopped = true;
@@ -654,7 +788,12 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       const looks = list();
       if (looks === null) return [`usb: ${listFailure}`];
       const now = looks.map((look) =>
-        knownOf({ plug: usbPlug(boot, look.port, look.number), key: usbKey(look.facts), look }),
+        knownOf({
+          plug: usbPlug(boot, look),
+          key: usbKey(look.facts),
+          look,
+          storage: new Map(),
+        }),
       );
       return usbGap(remembered, now, remembered.boot === boot ? "same-boot" : "rebooted");
     },
@@ -691,15 +830,20 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
       return decideUsb(judge.question({ ...one, standing }, next, null));
     },
     contextOf: judge.contextOf,
-    async grant(given, entry) {
-      if (given.target !== "allow") take(given);
+    async grant(given, about, entry) {
+      if (given.target !== "allow") take(given, about.plug);
       const before = grants;
-      grants = withGrant(grants, given); // as the record of the state has it
+      grants = withGrant(grants, given, about.plug); // as the record of the state has it
       const { durable } = parts.append(entry);
       const pictured = state("now")?.durable ?? durable;
       grants = before;
-      await Promise.all([durable, pictured]);
-      if (given.target === "allow") take(given);
+      if (given.target === "allow") pending.set(given, about.plug);
+      try {
+        await Promise.all([durable, pictured]);
+        if (pending.has(given)) take(given, about.plug);
+      } finally {
+        pending.delete(given);
+      }
     },
     sign(digest) {
       const before = rulesDigest;
@@ -712,14 +856,23 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     lend(one) {
       lent.add(one.plug);
       return () => {
-        lent.delete(one.plug);
+        const wasLent = lent.delete(one.plug) && held.get(one.plug) === one;
         one.stale = true;
         reconcile("new");
+        return wasLent;
       };
+    },
+    onKept(keep) {
+      keepForGood = keep;
     },
     rulesChanged() {
       rulesDigest = rules.digest();
       reconcile("all");
     },
   };
+}
+
+/** What tells one grant from another. */
+function grantName({ key, plug }: UsbGrant): string {
+  return JSON.stringify([key, plug]);
 }

@@ -72,7 +72,8 @@ export function createUsbGate(options: UsbGateOptions = {}): UsbGate {
 
   function setInOpened(look: UsbLook, order: UsbOrder, directory: string): void {
     const { port } = look;
-    if (readNumber(directory) !== look.number || readDescriptors(directory).print !== look.print)
+    const isSame = readNumber(directory) === look.number && readInstance(directory) === look.instance;
+    if (!isSame || readDescriptors(directory).print !== look.print)
       throw failed(`writing to ${port}`, "another device has taken its place");
     const put = (name: string, text: "0" | "1") => putAndCheck(port, directory, name, text);
     if (order.device !== "allow") {
@@ -165,6 +166,7 @@ function readState(port: string, directory: string): UsbState {
   return {
     port,
     number: readNumber(directory),
+    instance: readInstance(directory),
     authorized: readFlag(directory, "authorized"),
     interfaces: readInterfaces(port, directory),
     defaults: port.startsWith("usb")
@@ -237,6 +239,11 @@ function driverOf(directory: string): string {
 function readNumber(directory: string): string {
   const number = readShort(join(directory, "devnum")) ?? "";
   return /^\d{1,5}$/.test(number) ? number : "";
+}
+
+/** Its inode: sysfs gives each directory one that no other has had in this boot (kernel: fs/kernfs, kernfs_ino). */
+function readInstance(directory: string): string {
+  return String(statSync(directory, { bigint: true }).ino);
 }
 
 function readFlag(directory: string, name: string): boolean | null {

@@ -1,16 +1,21 @@
 import { isDeviceName, isInterfaceOf } from "./usb-device.ts";
 
-/** Keys 1 to 31 (linux/input-event-codes.h): Esc, digits, the letters' upper rows. Whatever has them all can type. */
-const TYPING_KEYS = 0xffff_fffen;
+/** Digits and letters (linux/input-event-codes.h): 2 to 11, 16 to 25, 30 to 38, 44 to 50. Whatever has one can type. */
+const TYPING_KEYS = keys(2, 11) | keys(16, 25) | keys(30, 38) | keys(44, 50);
 
 /**
  * Whether an input device can type, by its `capabilities/key` in sysfs: 64-bit words in hex, the lowest last. Volume
- * wheels, power buttons and mice cannot. What cannot be read is taken for one that can.
+ * wheels, power buttons, mice and keypads cannot. A device chooses its keys itself, so it is not asked for all of a
+ * keyboard's. What cannot be read is taken for one that can.
  */
 export function isKeyboard(capabilities: string | null): boolean {
   const lowest = capabilities?.trim().split(/\s+/).at(-1) ?? "";
   if (!/^[0-9a-f]{1,16}$/.test(lowest)) return true;
-  return (BigInt(`0x${lowest}`) & TYPING_KEYS) === TYPING_KEYS;
+  return (BigInt(`0x${lowest}`) & TYPING_KEYS) !== 0n;
+}
+
+function keys(first: number, last: number): bigint {
+  return (1n << BigInt(last + 1)) - (1n << BigInt(first));
 }
 
 /**

@@ -1,6 +1,7 @@
 import type { Hold } from "./hold.ts";
 import type { Posture } from "./posture.ts";
 import type { UsbFacts, UsbTarget } from "./usb-facts.ts";
+import type { UsbGrant } from "./usb-memory.ts";
 
 /** An interface of a device. `driver`: what is bound to it, "" for nothing. */
 export type UsbInterface = {
@@ -32,6 +33,8 @@ export type UsbWord = {
   readonly why: string;
   /** Wall clock, milliseconds: when it has to be asked again; null: time changes nothing. */
   readonly validUntilMs: number | null;
+  /** Of a person's allow, whether it reaches storage too (UsbGrant). */
+  readonly storage?: UsbGrant["storage"];
 };
 
 export type UsbQuestion = {
@@ -90,10 +93,11 @@ function ceiling(question: UsbQuestion, one: UsbInterface): string | null {
   const { usb, mode } = posture;
   switch (usb) {
     case "by-rules":
-      return null;
+      return isStorage(one) ? withoutWord(question) : null;
     case "storage-by-ceremony":
-      if (!isStorage(one) || byPerson?.target === "allow") return null;
-      return `${mode}: storage takes a person's word (boundaryctl usb allow)`;
+      if (!isStorage(one) || (byPerson?.target === "allow" && byPerson.storage === "at-terminal"))
+        return null;
+      return `${mode}: storage takes the word of a person at a terminal (boundaryctl usb allow)`;
     case "no-storage":
       return isStorage(one) ? `${mode}: no storage` : null;
     case "no-storage-input-by-rule":
@@ -107,6 +111,12 @@ function ceiling(question: UsbQuestion, one: UsbInterface): string | null {
       if (question.standing === "kept" && !subject.authorized) return `${mode}: nothing is authorised again`;
       return staysIn(question);
   }
+}
+
+/** A word that does not reach storage leaves it to the rules. */
+function withoutWord({ byPerson, byRules }: UsbQuestion): string | null {
+  if (byPerson?.target !== "allow" || (byPerson.storage ?? "no") !== "no") return null;
+  return byRules.target === "allow" ? null : "storage takes a word of its own (boundaryctl usb allow)";
 }
 
 /** COLDROOM and LOCKDOWN: the whole device stays, or none of it. */
@@ -133,11 +143,23 @@ function none(question: UsbQuestion, device: "block" | "reject", why: string): U
 
 /**
  * Mass storage, and still image (06), by which cameras and telephones give out their files. A driver tells as well: the
- * kernel binds its storage drivers to some devices of a vendor's own class by their id.
+ * kernel binds its storage drivers, and those of card readers, to some devices of a vendor's own class by their id.
  */
 export function isStorage({ codes, driver }: UsbInterface): boolean {
-  return codes.some((code) => /^0[68]:/.test(code)) || /^(usb-storage|uas|ums[-_].+)$/.test(driver);
+  return codes.some((code) => /^0[68]:/.test(code)) || STORAGE_DRIVERS.test(driver);
 }
+
+const STORAGE_DRIVERS = /^(usb-storage|uas|ums[-_].+|rtsx_usb|vub300|ushc)$/;
+
+/**
+ * The driver that takes a card reader of a vendor's own class (drivers/misc/cardreader/rtsx_usb.c): so it is known before
+ * it has it. "" for any other id.
+ */
+export function storageDriverOf(id: string): string {
+  return CARD_READERS.has(id) ? "rtsx_usb" : "";
+}
+
+const CARD_READERS: ReadonlySet<string> = new Set(["0bda:0129", "0bda:0139", "0bda:0140"]);
 
 function isInput({ codes }: UsbInterface): boolean {
   return codes.some((code) => code.startsWith("03:"));

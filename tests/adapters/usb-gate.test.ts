@@ -214,6 +214,17 @@ describe("another device at the same port", () => {
     expect(tree.read("1-1", "authorized")).toBe("0");
   });
 
+  test("nor with the same number and descriptors in another directory of sysfs", () => {
+    tree.plug({ ...KEYBOARD, number: 9 });
+    const one = look("1-1");
+    expect(one.instance).toMatch(/^[1-9]\d*$/);
+    expect(gate.glance().find(({ port }) => port === "1-1")?.instance).toBe(one.instance);
+    expect(() => gate.set({ ...one, instance: `${one.instance}0` }, NONE)).toThrow(
+      expect.objectContaining({ code: "usb-failed" }),
+    );
+    expect(() => gate.set(one, NONE)).not.toThrow();
+  });
+
   test("nor with the same number and other descriptors", () => {
     gate.setDefaults("usb1", "closed");
     tree.plug({ ...KEYBOARD, number: 9 });

@@ -7,6 +7,7 @@ import {
   isHub,
   isInputDevice,
   isStorage,
+  storageDriverOf,
   type UsbInterface,
   type UsbQuestion,
   type UsbWord,
@@ -81,7 +82,9 @@ const row = (codes: readonly (readonly string[])[], over: Over = {}) =>
 describe("what the modes let in, OPEN to LOCKDOWN", () => {
   const kept = { standing: "kept", authorized: true } as const;
   const named = { byRules: word({ names: true }) };
-  const granted = { byPerson: word({ names: true }) };
+  const granted = { byPerson: word({ names: true, storage: "at-terminal" }) };
+  const afar = { byPerson: word({ names: true, storage: "from-afar" }) };
+  const nothingElse = { byRules: word({ target: "block" }) };
 
   test.each([
     ["a new keyboard by a rule for all", KEYBOARD, {}, "yes yes yes no no no"],
@@ -98,6 +101,10 @@ describe("what the modes let in, OPEN to LOCKDOWN", () => {
     ],
     ["a stick by a rule", STICK, named, "yes no no no no no"],
     ["a stick by a person", STICK, granted, "yes yes no no no no"],
+    ["a stick by a person without a terminal", STICK, afar, "yes no no no no no"],
+    ["a stick by a word of before", STICK, { ...nothingElse, byPerson: word() }, "no no no no no no"],
+    ["a stick by a word of before, and by a rule", STICK, { byPerson: word() }, "yes no no no no no"],
+    ["both in one by a word of before", BOTH, { ...nothingElse, byPerson: word() }, "0 0 0 no no no"],
     ["a stick that was there", STICK, { ...kept, ...granted }, "yes yes no no no no"],
     ["a camera by a rule", CAMERA, named, "yes no no no no no"],
     ["keyboard and storage in one", BOTH, named, "yes 0 0 0 no no"],
@@ -172,8 +179,11 @@ describe("what a device is", () => {
     expect(isHub({ interfaces: interfacesOf(HUB) })).toBe(true);
     expect(isHub({ interfaces: interfacesOf([["09:00:00"], ["03:01:01"]]) })).toBe(false);
     expect(isHub({ interfaces: [] })).toBe(false);
-    const [plain, sddr, uas] = ["usbhid", "ums-sddr09", "uas"].map((driver) => interfacesOf(VENDOR, driver));
-    expect([plain, sddr, uas].map((each) => each?.every(isStorage))).toEqual([false, true, true]);
+    const told = ["usbhid", "rtsx", "ums-sddr09", "uas", "rtsx_usb", "vub300", "ushc"].filter((driver) =>
+      interfacesOf(VENDOR, driver).every(isStorage),
+    );
+    expect(told).toEqual(["ums-sddr09", "uas", "rtsx_usb", "vub300", "ushc"]);
+    expect(["0bda:0129", "0bda:0130"].map(storageDriverOf)).toEqual(["rtsx_usb", ""]);
   });
 });
 
@@ -195,6 +205,7 @@ describe("for any device, standing and word", () => {
     names: fc.boolean(),
     why: fc.constant("w"),
     validUntilMs: fc.constantFrom(null, 5),
+    storage: fc.constantFrom("at-terminal", "from-afar", "no"),
   });
   const over = fc.record({
     standing: fc.constantFrom("new", "kept", "restored"),

@@ -42,6 +42,7 @@ test("one controller that cannot be closed does not keep the others open", async
       port,
       number: "1",
       authorized: true,
+      instance: port,
       interfaces: [],
       defaults: closed.includes(port) ? { device: "0", interface: "0" } : { device: "1", interface: "1" },
     }));

@@ -301,6 +301,7 @@ describe("what is refused stays refused", () => {
       closed: true,
       known: [],
       more: 0,
+      awaited: [],
       grants: [],
       rules: digestOf(rule),
     };

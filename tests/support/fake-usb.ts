@@ -18,6 +18,7 @@ export type FakeDevice = {
 type Plugged = {
   readonly device: FakeDevice;
   readonly number: string;
+  readonly instance: string;
   authorized: boolean;
   readonly live: Map<string, boolean>;
 };
@@ -47,7 +48,10 @@ export function hashOf({ id, name, serial, codes }: FakeDevice): string {
     .digest("base64");
 }
 
-/** A kernel with one controller, usb1, that obeys its defaults. Everything that was ever written is in `writes`. */
+/**
+ * A kernel with one controller, usb1, that obeys its defaults. What hangs on a hub is found only while the hub is
+ * authorised and its driver has it. Everything that was ever written is in `writes`.
+ */
 export class FakeUsb implements UsbGate {
   readonly plugged = new Map<string, Plugged>();
   defaults = { device: "1", interface: "1" };
@@ -56,13 +60,21 @@ export class FakeUsb implements UsbGate {
   readonly fails = new Set<string>();
   /** Ports whose writes are taken and do nothing. */
   readonly lies = new Set<string>();
+  /** Plugged into a hub that is not let in: the kernel does not know of them. */
+  private readonly unseen = new Map<string, FakeDevice>();
   private count = 1;
 
   plug(device: FakeDevice): void {
+    const hub = this.hubOf(device.port);
+    if (hub !== null && !this.carries(hub)) {
+      this.unseen.set(device.port, device);
+      return;
+    }
     this.count += 1;
     const one: Plugged = {
       device,
       number: String(this.count),
+      instance: String(1_000 + this.count),
       authorized: this.defaults.device === "1",
       live: new Map(),
     };
@@ -71,8 +83,8 @@ export class FakeUsb implements UsbGate {
   }
 
   unplug(port: string): void {
-    for (const name of this.plugged.keys())
-      if (name === port || name.startsWith(`${port}.`)) this.plugged.delete(name);
+    for (const all of [this.plugged, this.unseen])
+      for (const name of all.keys()) if (name === port || name.startsWith(`${port}.`)) all.delete(name);
   }
 
   /** Somebody else's `echo 1 > authorized`. */
@@ -83,6 +95,7 @@ export class FakeUsb implements UsbGate {
       one.authorized = true;
       this.configure(one);
     } else one.live.set(name, true);
+    this.explore();
   }
 
   deauthorize(port: string): void {
@@ -112,10 +125,18 @@ export class FakeUsb implements UsbGate {
       (a, b) => a.device.port.length - b.device.port.length,
     );
     return [
-      { port: "usb1", number: "1", authorized: true, interfaces: [], defaults: { ...this.defaults } },
+      {
+        port: "usb1",
+        number: "1",
+        instance: "1",
+        authorized: true,
+        interfaces: [],
+        defaults: { ...this.defaults },
+      },
       ...devices.map((one) => ({
         port: one.device.port,
         number: one.number,
+        instance: one.instance,
         authorized: one.authorized,
         interfaces: [...one.live].map(([name, authorized]) => ({
           name,
@@ -139,7 +160,7 @@ export class FakeUsb implements UsbGate {
     this.writes.push(`${look.port} ${order.device} ${wanted}`.trim());
     const one = this.plugged.get(look.port);
     if (this.fails.has(look.port)) throw this.failure(`writing to ${look.port}`);
-    if (one?.number !== look.number) {
+    if (one?.number !== look.number || one.instance !== look.instance) {
       if (order.device === "allow") throw this.failure(`${look.port} is another device`);
       return;
     }
@@ -154,6 +175,32 @@ export class FakeUsb implements UsbGate {
       for (const name of one.live.keys())
         one.live.set(name, order.interfaces === "all" || order.interfaces.has(name));
     }
+    this.explore();
+  }
+
+  private hubOf(port: string): string | null {
+    const dot = port.lastIndexOf(".");
+    return dot === -1 ? null : port.slice(0, dot);
+  }
+
+  private carries(hub: string): boolean {
+    const one = this.plugged.get(hub);
+    return one?.authorized === true && [...one.live.values()].some(Boolean);
+  }
+
+  /** Finds what hangs on hubs that work now, and loses what hangs on those that do not. */
+  private explore(): void {
+    for (const { device } of this.plugged.values()) {
+      const hub = this.hubOf(device.port);
+      if (hub === null || this.carries(hub)) continue;
+      this.plugged.delete(device.port);
+      this.unseen.set(device.port, device);
+    }
+    for (const device of [...this.unseen.values()].toSorted((a, b) => a.port.length - b.port.length)) {
+      if (!this.carries(this.hubOf(device.port) ?? "")) continue;
+      this.unseen.delete(device.port);
+      this.plug(device);
+    }
   }
 
   private configure(one: Plugged): void {
@@ -164,6 +211,7 @@ export class FakeUsb implements UsbGate {
   private close(one: Plugged): void {
     one.authorized = false;
     one.live.clear();
+    this.explore();
   }
 
   private lookAt(state: UsbState, given: FakeDevice): UsbLook {
