@@ -335,7 +335,7 @@ export function createDaemon(
         frozen: start.frozen,
       },
     });
-    await order();
+    await orderFirst();
     if (stopped !== null) return;
     lookAtRoom();
     // The sensors first: what changes after their first look has a signal, what changed before it is in the gap.
@@ -351,7 +351,7 @@ export function createDaemon(
    * or something trips meanwhile, not at all. Until then the network is as closed as the log says. Not USB: what were
    * taken away for an instant would not come back as it was.
    */
-  async function order(): Promise<void> {
+  async function orderFirst(): Promise<void> {
     const { change } = start.hold;
     if (change === null) return carryOut(reorder(state), null);
     carryOut(reorder(state), null, "later");

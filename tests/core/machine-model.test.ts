@@ -145,7 +145,7 @@ function moves(world: World, extras: readonly Input[]): readonly Move[] {
 }
 
 function describeInput(input: Input): string {
-  return "to" in input ? `${input.kind} ${input.to}` : input.kind;
+  return "to" in input && typeof input.to === "string" ? `${input.kind} ${input.to}` : input.kind;
 }
 
 function describeAsked(world: World): string {
@@ -262,7 +262,7 @@ function foldIsState({ state, folded, nowMs }: World, where: string): void {
   const machine = [wanted, frozen?.why ?? "", base, held.lasts === "boot" ? BOOT : ""];
   const log = [folded.wanted, folded.frozen, folded.hold, folded.releasedBoot];
   if (JSON.stringify(log) !== JSON.stringify(machine) || folded.unreadable !== "")
-    throw new Error(`the log says ${log}, the machine ${machine}: ${where}`);
+    throw new Error(`the log says ${log.join()}, the machine ${machine.join()}: ${where}`);
   if (held.lasts === "always" && base !== held.hold)
     throw new Error(`a hold that lasts, and ${base} beneath: ${where}`);
 }
