@@ -55,6 +55,7 @@ export async function gadget({ guest, check }: Stage): Promise<Gadget> {
              sleep 0.05
            done
            sleep 0.3
+           [ ! -e /sys/block/sda ] || seen=-1000
            echo >UDC
            while [ -e $port ]; do sleep 0.05; done
          done
