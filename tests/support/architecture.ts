@@ -77,6 +77,13 @@ export const TABLE: readonly Row[] = [
     ],
   },
   {
+    scope: "daemon/compose/",
+    may: [
+      { what: "daemon/", why: "the parts of the composition root that are more than a line" },
+      { what: "node:*", why: "exit codes and paths are the process's own" },
+    ],
+  },
+  {
     scope: "daemon/main.ts",
     may: [
       { what: "daemon/", why: "the composition root builds and wires everything" },
