@@ -19,13 +19,15 @@ export async function withDaemon<T>(common: Common, work: (client: Client) => Pr
 /** Asks one verb and shows the answer. `exitCode` says what an answer is worth; 0 without it. */
 export async function askAndShow<V extends Verb>(
   common: Common,
-  question: { readonly verb: V; readonly params: Params<V> },
+  question: { readonly verb: V; readonly params: Params<V>; readonly deadlineMs?: number },
   show: {
     readonly render: (data: Replies[V]) => readonly string[];
     readonly exitCode?: (data: Replies[V]) => ExitCode;
   },
 ): Promise<ExitCode> {
-  const outcome = await withDaemon(common, (client) => client.call(question.verb, question.params));
+  const outcome = await withDaemon(common, (client) =>
+    client.call(question.verb, question.params, question.deadlineMs),
+  );
   if (!outcome.ok) return showRefusal(common, outcome.problem);
   if (common.json) printJson(outcome.data);
   else printLines(renderReply(question.verb, () => show.render(outcome.data)));

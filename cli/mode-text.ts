@@ -32,7 +32,9 @@ function judge(held: Held): string {
     case "observed":
       return judgeObserved(held);
     case "failed":
-      return `${wanted} could NOT be applied; what isolation protects is denied`;
+      return held.applied === held.wanted
+        ? `${wanted} is applied, but something behind it failed (see \`boundaryctl status\`); what isolation protects is denied`
+        : `${wanted} could NOT be applied; what isolation protects is denied`;
   }
 }
 

@@ -87,7 +87,8 @@ const VERSION = packageVersion();
 const MAX_WATCHED_FILES = 20_000;
 const MAX_HASH_BYTES = 64 * 1024 * 1024;
 const STREAM_STOP_MS = 2_000;
-const PROBE_DEADLINE_MS = 5_000;
+/** A host under load is slow, and that is no fault of its own. */
+const PROBE_DEADLINE_MS = 10_000;
 const MILLION = 1_000_000;
 /** Another daemon has the socket or the log: the kernel's rules are its own, and not ours to close. */
 const NOT_OURS = new Set(["socket-in-use", "log-locked"]);

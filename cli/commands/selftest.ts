@@ -3,6 +3,9 @@ import { askAndShow } from "../ask.ts";
 import { defineBare } from "../command.ts";
 import { type Colour, type Paint, painter, plain, renderTable } from "../output.ts";
 
+/** Each probe is given up after 10 s. */
+const ALL_PROBES_MS = 90_000;
+
 /** `boundaryctl selftest`: tries out what `status` claims. Exit code 1 when something failed. */
 export const command = defineBare({
   usage: "selftest",
@@ -11,7 +14,7 @@ export const command = defineBare({
   run: (args) =>
     askAndShow(
       args,
-      { verb: "selftest.run", params: {} },
+      { verb: "selftest.run", params: {}, deadlineMs: ALL_PROBES_MS },
       {
         render: (reply) => renderSelftest(reply, painter(process.stdout).paint),
         exitCode: ({ results }) => (results.some(({ outcome }) => outcome === "failed") ? 1 : 0),
