@@ -1,4 +1,5 @@
 import type { Entry } from "./audit/record.ts";
+import { codeOf } from "./core/errno.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import type { Hold } from "./core/hold.ts";
 import { isStricter, type Mode } from "./core/mode.ts";
@@ -138,6 +139,7 @@ const GLANCE_MS = 1_000;
 const READ_AGAIN_MS = 30_000;
 const STATE_MS = 2_000;
 const RETRY_MS = 1_000;
+const UDEV_MS = 5_000;
 const OPENING_MS = 10_000;
 /** A trip in the first moments of a boot does not make the keyboard new that is about to be found. */
 const AWAIT_MS = 600_000;
@@ -159,6 +161,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   const repeats = createRepeats(parts.repeatWindowMs);
   const durables = new Map<string, Promise<unknown>>(); // of decisions that let something in, by their key
   const lent = new Set<string>(); // plugs
+  const deniedSinceMs = new Map<string, number>(); // of plugs that are being let in
   const monoEnds = new Map<string, number>(); // of grants: a wall clock that is set back prolongs nothing
   /** What this boot has not seen again yet: the kernel finds what hangs on a hub only once the hub is let in. */
   const awaited = new Map(awaitedIn(remembered, boot).map((one) => [awaitedName(one), one]));
@@ -440,11 +443,12 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     bring(one, { device: "allow", interfaces: new Set(stays.map(({ name }) => name)) });
   }
 
-  function bring(one: HeldUsb, order: UsbOrder): boolean {
+  function bring(one: HeldUsb, order: UsbOrder, how?: "patiently"): boolean {
     const { look } = one;
     try {
       gate.set(look, order);
     } catch (error) {
+      if (how === "patiently" && isNotYetOurs(one, error)) return false;
       one.failure = renderErrorChain(error);
       one.confirmed = false;
       tellFailure(look.port, look.facts.id, one.failure);
@@ -454,7 +458,16 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     if (order.device === "allow") hasGiven = true;
     one.look = broughtTo(look, order.device === "allow", lets);
     one.failure = "";
+    deniedSinceMs.delete(one.plug);
     return true;
+  }
+
+  /** udev gives us an interface's files a moment after the kernel has made them: until then a refusal is no failure. */
+  function isNotYetOurs({ plug }: HeldUsb, error: unknown): boolean {
+    if (!(error instanceof BoundaryError) || codeOf(error.cause) !== "not-permitted") return false;
+    const sinceMs = deniedSinceMs.get(plug) ?? nowMs();
+    deniedSinceMs.set(plug, sinceMs);
+    return nowMs() - sinceMs < UDEV_MS;
   }
 
   /** What somebody else has is taken from him. */
@@ -505,7 +518,8 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     if (stopped || held.get(one.plug) !== one || !parts.mayAllow()) return;
     if (!lacks(one)) return;
     const names = verdict.interfaces.flatMap(({ name, allow }) => (allow ? [name] : []));
-    if (!bring(one, { device: "allow", interfaces: aim() === "open" ? "all" : new Set(names) })) return;
+    const order: UsbOrder = { device: "allow", interfaces: aim() === "open" ? "all" : new Set(names) };
+    if (!bring(one, order, "patiently")) return;
     takeUp(one);
     one.confirmed = true;
     if (repeats.first("usb.applied", decisionKey(one, mode ?? ""), nowMs()))
@@ -595,6 +609,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
 
   function detach(one: HeldUsb): void {
     held.delete(one.plug);
+    deniedSinceMs.delete(one.plug);
     // the hubs that stayed for it
     for (const hub of held.values()) if (one.look.port.startsWith(`${hub.look.port}.`)) hub.stale = true;
     grants = grants.filter(({ plug }) => plug !== one.plug);

@@ -353,6 +353,41 @@ describe("a device that is plugged in", () => {
   });
 });
 
+describe("a file that udev has not given us yet", () => {
+  test("is waited for, and is a failure after a while", async () => {
+    const usb = plugged();
+    const host = usbHost({ usb, mode: "OPEN" });
+    await host.enter("OPEN");
+    usb.denies.add("1-1");
+    usb.plug(KEYBOARD);
+    host.control.look();
+    await host.pass(2_000);
+    expect(on(usb)).toEqual([]);
+    expect([host.control.failure(), host.last("usb.apply-failed")]).toEqual(["", undefined]);
+    usb.denies.clear();
+    await host.pass(1_000);
+    expect(on(usb)).toEqual(["1-1"]);
+    usb.denies.add("1-1");
+    usb.unplug("1-1");
+    usb.plug(KEYBOARD);
+    host.control.look();
+    for (let second = 0; second < 8; second += 1) await host.pass(1_000);
+    expect(host.control.failure()).toContain("1-1");
+    usb.denies.clear();
+    await host.pass(3_000);
+    expect([on(usb), host.control.failure()]).toEqual([["1-1"], ""]);
+  });
+
+  test("is no excuse for what is to be taken away", async () => {
+    const usb = plugged(STICK);
+    const host = usbHost({ usb, mode: "OPEN" });
+    await host.enter("OPEN");
+    usb.denies.add("1-3");
+    await host.enter("TRUSTED");
+    expect(host.control.failure()).toContain("1-3");
+  });
+});
+
 describe("somebody else's write", () => {
   test("to a blocked device is put back within a second, and a signal", async () => {
     const host = usbHost({ usb: plugged(STICK), mode: "TRUSTED" });

@@ -58,6 +58,8 @@ export class FakeUsb implements UsbGate {
   readonly writes: string[] = [];
   /** Ports whose writes fail, "list" for the listing, "usb1" for the defaults. */
   readonly fails = new Set<string>();
+  /** Ports whose files udev has not given us yet. */
+  readonly denies = new Set<string>();
   /** Ports whose writes are taken and do nothing. */
   readonly lies = new Set<string>();
   /** Plugged into a hub that is not let in: the kernel does not know of them. */
@@ -160,6 +162,10 @@ export class FakeUsb implements UsbGate {
     this.writes.push(`${look.port} ${order.device} ${wanted}`.trim());
     const one = this.plugged.get(look.port);
     if (this.fails.has(look.port)) throw this.failure(`writing to ${look.port}`);
+    if (this.denies.has(look.port)) {
+      const cause = Object.assign(new Error("permission denied"), { code: "EACCES" });
+      throw new BoundaryError("usb-failed", `writing to ${look.port}`, { cause });
+    }
     if (one?.number !== look.number || one.instance !== look.instance) {
       if (order.device === "allow") throw this.failure(`${look.port} is another device`);
       return;
