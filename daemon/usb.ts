@@ -443,12 +443,12 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     bring(one, { device: "allow", interfaces: new Set(stays.map(({ name }) => name)) });
   }
 
-  function bring(one: HeldUsb, order: UsbOrder, how?: "patiently"): boolean {
+  function bring(one: HeldUsb, order: UsbOrder, manner?: "patiently"): boolean {
     const { look } = one;
     try {
       gate.set(look, order);
     } catch (error) {
-      if (how === "patiently" && isNotYetOurs(one, error)) return false;
+      if (manner === "patiently" && isNotYetOurs(one, error)) return false;
       one.failure = renderErrorChain(error);
       one.confirmed = false;
       tellFailure(look.port, look.facts.id, one.failure);
