@@ -1,4 +1,5 @@
 import {
+  accessSync,
   closeSync,
   constants,
   existsSync,
@@ -23,8 +24,9 @@ export type KeyboardChallengeOptions = {
   /** Writes to a file that is there. A test's own also does what the kernel would do then. */
   readonly write?: (path: string, text: string) => void;
   readonly openKeyboard?: OpenKeyboard;
-  /** How long the kernel's keyboard driver may take to come: udev loads it for the first keyboard. */
-  readonly driverMs?: number;
+  /** How long udev may take: it loads the keyboard driver for the first keyboard, and gives us each interface's file. */
+  readonly udevMs?: number;
+  readonly mayWrite?: (path: string) => boolean;
 };
 
 /** A device opened through usbfs (/dev/bus/usb/BBB/DDD). Rejects when it is not there or may not be opened. */
@@ -60,8 +62,8 @@ const REQUEST_MS = 1_000;
  * keyboard driver has to be there before, and the claim has to succeed.
  */
 export function createKeyboardChallenge(options: KeyboardChallengeOptions): KeyboardChallenge {
-  const { clock, root = "/sys/bus/usb/devices", driverMs = 5_000 } = options;
-  const { write = writeFile, openKeyboard = openUsbfs } = options;
+  const { clock, root = "/sys/bus/usb/devices", udevMs = 5_000 } = options;
+  const { write = writeFile, mayWrite = isWritable, openKeyboard = openUsbfs } = options;
 
   const nowUs = () => Number(clock.monoNs() / 1_000n);
   const read = (...path: readonly string[]) => readShort(join(root, ...path));
@@ -132,10 +134,13 @@ export function createKeyboardChallenge(options: KeyboardChallengeOptions): Keyb
   /** The driver that would take it: loaded now, so that it is not loaded, and does not take it, in between. */
   async function keyboardDriver(): Promise<void> {
     const place = join(dirname(root), "drivers/usbhid");
-    const endUs = nowUs() + driverMs * 1_000;
-    while (!existsSync(place)) {
-      if (nowUs() >= endUs)
-        throw impossible("challenging a keyboard", "the kernel's keyboard driver (usbhid) is not loaded");
+    await fromUdev(() => existsSync(place), "the kernel's keyboard driver (usbhid) is not loaded");
+  }
+
+  async function fromUdev(isThere: () => boolean, whyNot: string): Promise<void> {
+    const endUs = nowUs() + udevMs * 1_000;
+    while (!isThere()) {
+      if (nowUs() >= endUs) throw impossible("challenging a keyboard", whyNot);
       await sleep(LOOK_MS);
     }
   }
@@ -169,9 +174,11 @@ export function createKeyboardChallenge(options: KeyboardChallengeOptions): Keyb
         put(`${port}/authorized`, "1");
         await keyboardDriver();
         const target = keyboardOf(port);
+        const file = `${target.path}/authorized`;
+        await fromUdev(() => mayWrite(join(root, file)), `${file} may not be written`);
         // opened before: between the next two lines nothing is waited for but the claim
         keyboard = await openKeyboard(Number(read(port, "busnum")), Number(number));
-        put(`${target.path}/authorized`, "1");
+        put(file, "1");
         await keyboard.claim(target.number, target.endpoint).catch((cause: unknown) => {
           throw impossible(`claiming ${target.path}`, cause);
         });
@@ -244,6 +251,15 @@ function writeFile(path: string, text: string): void {
     writeSync(fd, text);
   } finally {
     closeSync(fd);
+  }
+}
+
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -97,9 +97,9 @@ function type(digits: string): void {
   }
 }
 
-function challenge(place = PLACE, timeoutMs = 5_000) {
+function challenge(place = PLACE, timeoutMs = 5_000, mayWrite = (_path: string) => true) {
   const clock = createClock();
-  const tested = createKeyboardChallenge({ clock, root, write, openKeyboard, driverMs: 60 });
+  const tested = createKeyboardChallenge({ clock, root, write, mayWrite, openKeyboard, udevMs: 60 });
   return tested.run(place, { code: "407319", timeoutMs, maxPerSecond: 40 });
 }
 
@@ -198,5 +198,20 @@ describe("what cannot be kept from the host is not begun, and is not authorised 
   test("another device at the same port, which is left alone", async () => {
     expect(await refusal(challenge({ port: "1-2", number: "6" }))).toContain("it is gone");
     expect(done).toEqual([]);
+  });
+});
+
+describe("a file that udev has not given us yet", () => {
+  test("is waited for", async () => {
+    let asked = 0;
+    type("407319");
+    expect(await challenge(PLACE, 5_000, () => ++asked > 2)).toEqual({ kind: "passed" });
+    expect(asked).toBe(3);
+  });
+
+  test("ends it when it does not come, and the device is taken away again", async () => {
+    expect(await refusal(challenge(PLACE, 5_000, () => false))).toContain("may not be written");
+    expect(done).not.toContain("open 1 7");
+    expect(authorized()).toBe("0");
   });
 });
