@@ -20,34 +20,22 @@ type Parts = {
   readonly reopen: () => Promise<{ readonly opened: Opened; readonly log: AuditLog }>;
   readonly initialMode: Mode;
   readonly hold: Parameters<typeof holdIn>[1];
-  /** What the boot parameter does where it cannot be recorded. "released": where no daemon will come that begins a new log. */
-  readonly unrecorded: "enforcing" | "released";
   readonly opLog: OpLog;
 };
 
 /** Nothing is known for certain: closed. */
 export const UNKNOWN: LastKnown = { mode: "LOCKDOWN", hold: "enforcing", why: "" };
 
-/** A boot that its parameter releases, though the log cannot say so. */
-export function unrecorded(error: unknown): LastKnown {
-  const why = `${WHY_HELD["boot-parameter"]}; NOT recorded: ${renderErrorChain(error)}`;
-  return { ...UNKNOWN, hold: "released", why };
-}
-
 /**
  * What to hold without a daemon, from the log alone. A boot parameter that nobody has recorded yet is recorded here, and
- * opens only when that record is on disk, unless `unrecorded` says otherwise; where there is no log yet, its first start
- * records it. Never rejects.
+ * opens only when that record is on disk; where there is no log yet, its first start records it. Never rejects.
  */
 export async function lastKnown(parts: Parts): Promise<LastKnown> {
   const { opLog } = parts;
-  const opens = parts.hold.parameter && parts.unrecorded === "released";
   const history = await parts.history().catch((error: unknown): History => {
     opLog.error({ err: renderErrorChain(error) }, "the last mode cannot be read");
     return { kind: "unreadable", why: renderErrorChain(error) };
   });
-  if (opens && (history.kind === "broken" || history.kind === "unreadable"))
-    return unrecorded(new Error(history.why));
   const { mode, epoch } = startIn(history, null, parts.initialMode);
   const start = holdIn(history, parts.hold);
   const { held, change } = start;
@@ -63,6 +51,6 @@ export async function lastKnown(parts: Parts): Promise<LastKnown> {
     return { mode, hold: held.hold, why };
   } catch (error) {
     opLog.error({ err: renderErrorChain(error), why }, "what would open the host cannot be recorded");
-    return opens ? unrecorded(error) : { mode, hold: "enforcing", why: "" };
+    return { mode, hold: "enforcing", why: "" };
   }
 }

@@ -30,7 +30,6 @@ async function known(history: History, over: Partial<Parts> & { readonly logFail
     reopen: reopen as unknown as Parts["reopen"],
     initialMode: "RESTRICTED",
     hold: { firstStart: "enforce", parameter: true, boot: "b2" },
-    unrecorded: "enforcing",
     opLog: quiet,
     ...over,
   });
@@ -46,33 +45,19 @@ describe("the boot parameter without a daemon", () => {
     ]);
   });
 
-  test.each(["enforcing", "released"] as const)(
-    "is over when a person enforced in this boot, also where what is unrecorded is %s",
-    async (unrecorded) => {
-      const held = { ...NO_HOLD_MEMORY, parameterBoot: "b2" };
-      const { found, written } = await known({ ...ended, held }, { unrecorded });
-      expect(found.hold).toBe("enforcing");
-      expect(written).toEqual([]);
-    },
-  );
+  test("is over when a person enforced in this boot", async () => {
+    const { found, written } = await known({ ...ended, held: { ...NO_HOLD_MEMORY, parameterBoot: "b2" } });
+    expect(found.hold).toBe("enforcing");
+    expect(written).toEqual([]);
+  });
 
   test.each<[string, History | null, { readonly logFails?: true }]>([
     ["that takes no record", ended, { logFails: true }],
     ["that was tampered with", { kind: "broken", why: "prev" }, {}],
     ["that cannot be read", { kind: "unreadable", why: "EACCES" }, {}],
     ["that throws", null, {}],
-  ])("beside a log %s opens only where that was asked for, and says so", async (_name, history, over) => {
+  ])("opens nothing beside a log %s", async (_name, history, over) => {
     const read = history === null ? { history: async () => Promise.reject(new Error("EIO")) } : {};
-    const asked = { ...over, ...read };
-    expect((await known(history ?? ended, asked)).found.hold).toBe("enforcing");
-    const { found } = await known(history ?? ended, { ...asked, unrecorded: "released" });
-    expect(found).toMatchObject({
-      mode: "LOCKDOWN",
-      hold: "released",
-      why: expect.stringContaining("NOT recorded"),
-    });
-    const ordinary = { hold: { firstStart: "enforce", parameter: false, boot: "b2" } } as const;
-    const without = await known(history ?? ended, { ...asked, ...ordinary, unrecorded: "released" });
-    expect(without.found.hold).toBe("enforcing");
+    expect((await known(history ?? ended, { ...over, ...read })).found.hold).toBe("enforcing");
   });
 });

@@ -4,18 +4,19 @@ import { createClock } from "../adapters/clock.ts";
 import { readEnforcedMark } from "../adapters/enforced-mark.ts";
 import { createHostSockets } from "../adapters/flows.ts";
 import { openHeadFile } from "../adapters/head-file.ts";
+import { hasSegments } from "../adapters/log-file.ts";
 import { lockLogDirectory } from "../adapters/log-lock.ts";
 import { missingUsbPrivilege } from "../adapters/privilege.ts";
 import { createUsbGate } from "../adapters/usb-gate.ts";
 import { openLog } from "../audit/log.ts";
 import { isReleased } from "../core/boot-parameter.ts";
 import { type Config, ConfigSchema } from "../core/config.ts";
-import { BoundaryError } from "../core/errors.ts";
+import { BoundaryError, renderErrorChain } from "../core/errors.ts";
 import type { Hold } from "../core/hold.ts";
 import { heldSoFar, holdIn } from "../core/start.ts";
 import { faultsOf, readSwitches } from "../core/switches.ts";
 import type { Enforcer } from "../enforce.ts";
-import { type LastKnown, lastKnown, UNKNOWN, unrecorded } from "../last-known.ts";
+import { type LastKnown, lastKnown, UNKNOWN } from "../last-known.ts";
 import { openHistory, readHistory } from "../open-log.ts";
 import type { Options } from "../options.ts";
 import type { Clock } from "../ports.ts";
@@ -42,7 +43,7 @@ export async function close(setup: Setup): Promise<void> {
     process.stdout.write("a daemon is running: its rules stay as they are\n");
     return;
   }
-  const known = await asLogged(setup, "enforcing");
+  const known = await asLogged(setup);
   try {
     if (isLogOnly) process.stdout.write(`no rules to load: log-only; missing: ${missing}\n`);
     else closeNetwork(enforcer, missing, known);
@@ -96,10 +97,7 @@ export function holdFacts({ enforcement }: Config, clock: Clock): Parameters<typ
 }
 
 /** What the log says, with nobody else writing to it meanwhile. */
-async function asLogged(
-  { options, config }: Pick<Setup, "options" | "config">,
-  unrecordedIs: "enforcing" | "released",
-): Promise<LastKnown> {
+async function asLogged({ options, config }: Pick<Setup, "options" | "config">): Promise<LastKnown> {
   const clock = createClock();
   const place = logPlaceOf(options, keepingOf(config), clock);
   const lock = existsSync(options.logDir) ? lockLogDirectory(options.logDir) : null;
@@ -116,7 +114,6 @@ async function asLogged(
       },
       initialMode: config.initialMode,
       hold: holdFacts(config, clock),
-      unrecorded: unrecordedIs,
       opLog,
     });
   } finally {
@@ -170,11 +167,12 @@ async function closeWithoutConfig(options: Options): Promise<string> {
     : `${before}; the hold is ${hold}${becauseOf}: nothing is loaded`;
 }
 
-/** Whoever stands at the console may have come for the configuration: what cannot be recorded lets him in all the same. */
+/** As with a configuration that can be read: what cannot be recorded opens nothing. No first start will come to do it. */
 async function asParameter(options: Options, config: Config): Promise<LastKnown> {
   try {
-    return await asLogged({ options, config }, "released");
+    return hasSegments(options.logDir) ? await asLogged({ options, config }) : UNKNOWN;
   } catch (error) {
-    return unrecorded(error);
+    opLog.error({ err: renderErrorChain(error) }, "what would open the host cannot be recorded");
+    return UNKNOWN;
   }
 }
