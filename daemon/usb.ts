@@ -183,6 +183,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
   let stopped = false;
   let depth = 0;
   let begun = false;
+  let opening: "no" | "on-its-way" | "recorded" = "no"; // with the switch off, of what an earlier run closed
   let isFirstOwed = false; // a first start that could not enforce yet
   let hasGiven = false;
   let listFailure = "";
@@ -212,7 +213,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
    * once, where the switch is off: nobody else would.
    */
   function aim(): "closed" | "open" | "nothing" {
-    if (how() === "observed") return isSwitchedOff && isClosed ? "open" : "nothing";
+    if (how() === "observed") return opening === "recorded" && isClosed ? "open" : "nothing";
     const hold = parts.hold();
     if (hold === "enforcing") return "closed";
     return hold === "released" || isClosed ? "open" : "nothing";
@@ -269,6 +270,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     const isKept = keepWhatIsInUse(isFirst);
     for (const one of held.values()) if (!isController(one.look)) settle(one, which);
     state(isFirst || isKept ? "now" : "when-due");
+    openWhenRecorded();
   }
 
   function takeIn(plug: string, look: UsbLook, isFirst: boolean): void {
@@ -699,6 +701,22 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     return how() === "enforced";
   }
 
+  /** With the switch off: opens what an earlier run closed, once that is on disk. */
+  function openWhenRecorded(): void {
+    if (!isSwitchedOff || !isClosed || opening !== "no" || !parts.mayAllow()) return;
+    opening = "on-its-way";
+    const data = { why: "the switch is off, and an earlier run of ours closed the controllers" };
+    parts.append({ kind: "usb.opened", data }).durable.then(
+      () => {
+        opening = "recorded";
+        reconcile("all");
+      },
+      () => {
+        opening = "no"; // asked again at a tick
+      },
+    );
+  }
+
   /** With the switch off: what others refuse from now on is theirs. Not at once, since udev may still be about to close. */
   function endOpening(): void {
     if (!isSwitchedOff || !isClosed || nowMs() - madeMs < OPENING_MS) return;
@@ -710,6 +728,7 @@ export function createUsbControl(parts: UsbControlParts): UsbControl {
     tellRepeats(repeats.drain(nowMs()));
     endGrants();
     endDecisions();
+    openWhenRecorded();
     endOpening();
     if (askAgain()) {
       reconcile("all");

@@ -59,6 +59,8 @@ export const RECORD_KINDS = [
   "usb.granted",
   "usb.challenged",
   "usb.rules",
+  /** USB is switched off, and what an earlier run closed is opened. */
+  "usb.opened",
   /** What is plugged in and granted: the fold keeps the newest one. */
   "usb.state",
   "decision",

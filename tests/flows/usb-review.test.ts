@@ -138,6 +138,22 @@ describe("switched off", () => {
     expect(on(usb)).toEqual([]);
   });
 
+  test.each(["holds", "fails"] as const)("nothing is opened while its record %s", async (state) => {
+    const usb = new FakeUsb();
+    usb.defaults = { device: "0", interface: "0" };
+    usb.plug(KEYBOARD);
+    const host = usbHost({ usb, missing: ["the switch"], leftClosed: true });
+    host.log.state = state;
+    await host.enter("OPEN");
+    await host.pass(1_000);
+    expect([usb.defaults, on(usb)]).toEqual([{ device: "0", interface: "0" }, []]);
+    host.log.state = "works";
+    host.release();
+    await host.pass(1_000);
+    expect([usb.defaults, on(usb)]).toEqual([{ device: "1", interface: "1" }, ["1-1"]]);
+    expect(host.last("usb.opened")).toBeDefined();
+  });
+
   test("what others have closed stays closed", async () => {
     const usb = new FakeUsb();
     usb.defaults = { device: "0", interface: "0" };
