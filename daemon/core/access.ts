@@ -1,0 +1,86 @@
+import type { Assurance } from "./assurance.ts";
+import type { ErrorCode } from "./errors.ts";
+import type { Mode } from "./mode.ts";
+
+/** A JSON value, as strict JSON gave it. */
+export type Json = string | number | boolean | null | readonly Json[] | { readonly [name: string]: Json };
+export type Properties = { readonly [name: string]: Json };
+
+/** A question in the words of the OpenID AuthZEN Authorization API 1.0: who, does what, to what, and in which circumstances. */
+export type AccessRequest = {
+  readonly subject: { readonly type: string; readonly id: string; readonly properties: Properties };
+  readonly action: { readonly name: string; readonly properties: Properties };
+  readonly resource: { readonly type: string; readonly id: string; readonly properties: Properties };
+  readonly context: Properties;
+};
+
+/** Everything a question may ask for. The first eight are the points of A2. */
+export const ACTIONS = [
+  "command.run",
+  "tool.run",
+  "file.read",
+  "file.write",
+  "network.connect",
+  "message.send",
+  "process.spawn",
+  "stage.enter",
+  "secret.read",
+  "recall",
+  "model.call",
+  "io",
+] as const;
+export type ActionName = (typeof ACTIONS)[number];
+
+/** Verbs of the control socket that policy is asked about too, beside the verb table's role. */
+export const GOVERNED_VERBS = [
+  "mode.loosen",
+  "token.mint",
+  "token.narrow",
+  "lease.approve",
+  "approval.approve",
+] as const;
+
+/** Who asks, by what the kernel says of the peer and by what the log says of the token. Nothing of it is the caller's word. */
+export type Caller = {
+  readonly uid: number;
+  readonly gid: number;
+  readonly pid: number;
+  readonly groups: readonly number[];
+  /** The id of the live token he showed; null without one. */
+  readonly token: string | null;
+};
+
+/** The state an answer is given on: that of one instant. */
+export type Situation = {
+  readonly wanted: Mode;
+  readonly applied: Mode | null;
+  readonly assurance: Assurance;
+  readonly frozen: boolean;
+  readonly trustedInterfaces: readonly string[];
+  readonly wallMs: number;
+};
+
+/** The answer, the same over both sockets. `reason`: ids of the rules and policies that decided, sorted. */
+export type Evaluation = {
+  readonly decision: boolean;
+  /** "allowed", or why not: stable. */
+  readonly code: "allowed" | ErrorCode;
+  readonly reason: readonly string[];
+  readonly mode: Mode;
+  readonly assurance: Assurance;
+  /** The number of the answer's record; "" where none was written. */
+  readonly correlationId: string;
+  /** On a denial: what would be allowed instead, in words; "" where nothing would. */
+  readonly wouldAllow: string;
+  /** Whether a person may be asked, or has been: then `approval` is the id of what waits for him. */
+  readonly askPerson: boolean;
+  readonly approval: string;
+  /** Whether the same question may be answered otherwise later without anybody doing anything, and when at the earliest. */
+  readonly retryable: boolean;
+  readonly retryAfterMs: number;
+};
+
+/** The one way to an answer, for both sockets. Never rejects: what goes wrong is a denial. */
+export type Evaluator = {
+  evaluate(caller: Caller, request: AccessRequest): Promise<Evaluation>;
+};
