@@ -77,6 +77,31 @@ export const ERRORS = {
   "config-unreadable": about("config", "fatal", "lasting", "check the file's owner and permissions"),
   "config-invalid": about("config", "fatal", "lasting", "correct the line named in the message"),
   "argument-invalid": about("protocol", "warning", "lasting", "see --help"),
+  // decisions
+  "mode-ceiling": about(
+    "security",
+    "info",
+    "lasting",
+    "see what would be allowed; a person can change the mode",
+  ),
+  "policy-denied": about(
+    "auth",
+    "info",
+    "lasting",
+    "see what would be allowed; `boundaryctl policy explain` says why",
+  ),
+  "policy-error": about(
+    "security",
+    "error",
+    "lasting",
+    "a policy could not be evaluated: `boundaryctl policy check`; nothing is allowed meanwhile",
+  ),
+  "approval-required": about(
+    "auth",
+    "info",
+    "transient",
+    "a person has to approve it: `boundaryctl approvals list`; then ask the same again",
+  ),
   // mode machine
   "ceremony-required": about("auth", "info", "lasting", "run `boundaryctl ceremony begin`"),
   "ceremony-none": about("auth", "info", "lasting", "run `boundaryctl ceremony begin`"),
