@@ -261,6 +261,19 @@ export const ERRORS = {
     "lasting",
     "see `boundaryctl usb check FILE`: correct the line named in the message",
   ),
+  // policy
+  "policy-invalid": about(
+    "config",
+    "error",
+    "lasting",
+    "correct what the message names; `boundaryctl policy check` tries it without loading it",
+  ),
+  "entities-invalid": about(
+    "config",
+    "error",
+    "lasting",
+    "correct the entity that the message names: given once, and not its own ancestor",
+  ),
   "run-failed": about("enforcement", "error", "lasting", "see the message of the program"),
   "run-timeout": about("enforcement", "error", "transient", "the program did not end in time"),
   "sensor-failed": about(
