@@ -1,3 +1,5 @@
+import { takePart } from "../core/grant-parts.ts";
+import { GRANT_KINDS, type Grants, noGrants, takeGrant, takeUses } from "../core/grants.ts";
 import { type HoldMemory, NO_HOLD_MEMORY } from "../core/held.ts";
 import { HOLDS, type Hold } from "../core/hold.ts";
 import { MODES, type Mode } from "../core/mode.ts";
@@ -24,6 +26,8 @@ export type Fold = HoldMemory & {
   readonly started: number;
   /** The newest `usb.state`, as recorded; {} when there is none. core/usb-memory.ts reads it. */
   readonly usb: Data;
+  /** Capability tokens and leases. */
+  readonly grants: Grants;
   /** The last field that could not be read, "seq 12: epoch"; "" when all could. */
   readonly unreadable: string;
 };
@@ -45,6 +49,7 @@ export function emptyFold(): Fold {
     firedByTripwire: {},
     started: 0,
     usb: {},
+    grants: noGrants(),
     unreadable: "",
     ...NO_HOLD_MEMORY,
   };
@@ -80,8 +85,12 @@ export function fold(state: Fold, record: LogRecord): Fold {
       return withBaseline(next, record);
     case "usb.state":
       return { ...next, usb: record.data };
+    case "decision":
+      return withGrants(next, record, takeUses(next.grants, record.data));
+    case "token.state":
+      return withGrants(next, record, takePart(next.grants, record.data));
     default:
-      return next;
+      return GRANT_KINDS.has(record.kind) ? withGrants(next, record, takeGrant(next.grants, record)) : next;
   }
 }
 
@@ -92,6 +101,7 @@ const QUIET: ReadonlySet<string> = new Set([
   "log.snapshot",
   "log.rotated",
   "log.segment",
+  "token.state",
 ]);
 
 /** The boot parameter is recorded before there is a daemon: the stop before it stays what it was. */
@@ -144,6 +154,11 @@ function withBaseline(state: Fold, record: LogRecord): Fold {
   return typeof digest === "string"
     ? { ...state, baselineDigest: digest }
     : unreadable(state, record, "digest");
+}
+
+function withGrants(state: Fold, record: LogRecord, grants: Grants | string): Fold {
+  if (typeof grants === "string") return unreadable(state, record, grants);
+  return grants === state.grants ? state : { ...state, grants };
 }
 
 function unreadable(state: Fold, record: LogRecord, field: string): Fold {

@@ -4,7 +4,7 @@ import { type VerifierKey, verifyNote } from "./checkpoint.ts";
 import { emptyFold, type Fold, fold } from "./fold.ts";
 import { type KnownHead, readHead, readKey } from "./known.ts";
 import { readLine } from "./line.ts";
-import { MAX_BATCH_BYTES } from "./log.ts";
+import { MAX_UNSEALED_BYTES } from "./log.ts";
 import {
   append as appendLeaf,
   copyFrontier,
@@ -174,7 +174,7 @@ export function createVerification(
       from: unsealed.from ?? { seq: place.seq, file: place.file, byte: place.byte },
     };
     const another = line.file !== place.file;
-    if (another || at.sealed || unsealed.bytes > MAX_BATCH_BYTES) return stop(place);
+    if (another || at.sealed || unsealed.bytes > MAX_UNSEALED_BYTES) return stop(place);
     at.sealed = contains(line, SEAL_MARK);
     return "go-on";
   }
@@ -217,7 +217,7 @@ export function createVerification(
       bytes: unsealed.bytes + line.length + 1,
       from: unsealed.from ?? seen.place,
     };
-    if (unsealed.bytes <= MAX_BATCH_BYTES) return "go-on";
+    if (unsealed.bytes <= MAX_UNSEALED_BYTES) return "go-on";
     return stop({
       ...(unsealed.from ?? seen.place),
       code: "sealing-off",

@@ -1,5 +1,8 @@
 import { z } from "zod";
-import { MODES } from "./mode.ts";
+import { ACTIONS } from "./access.ts";
+import { parseResource } from "./grant-data.ts";
+import { LEASE_MODES, type LeaseTemplate } from "./lease.ts";
+import { MODES, type Mode } from "./mode.ts";
 import { PROTOCOL_NAMES, readEntry } from "./net-entry.ts";
 import { SIGNAL_FACTS, SIGNAL_KINDS, type SignalKind } from "./signal.ts";
 import type { Matcher, Tripwire } from "./tripwire.ts";
@@ -233,6 +236,44 @@ export const ConfigSchema = z.strictObject({
       reserveBytes: z.number().int().min(0).max(1_073_741_824).default(4_194_304),
     })
     .prefault({}),
+  tokens: z
+    .strictObject({
+      /** A token that ends within this time is a `token.expiring` record, once, where it was made for more than twice as long. */
+      warnMs: Ms(60_000, 2_678_400_000, 604_800_000),
+    })
+    .prefault({}),
+  /** Exceptions that may be asked for (`lease.request`); what one allows is for policy to say. */
+  leases: z
+    .array(
+      z.strictObject({
+        name: Name,
+        /** What it is for. It is live for these questions alone; without them for all. */
+        actions: z.array(z.enum(ACTIONS)).min(1).max(32).optional(),
+        /** "TYPE::ID"; an id may end in "*". */
+        resources: z
+          .array(z.string().refine((text) => parseResource(text) !== null, 'write "TYPE::ID", or "TYPE::BEGINNING*"'))
+          .min(1)
+          .max(32)
+          .optional(),
+        /** The strictest mode that it works in. */
+        maxMode: z.enum(LEASE_MODES as [Mode, ...Mode[]]).default("RESTRICTED"),
+        /** The longest it is given for, from the approval on. */
+        maxMs: Ms(1_000, 2_678_400_000, 900_000),
+        /** For how many allowed answers. */
+        maxUses: z.number().int().min(1).max(1_000_000).optional(),
+        /** person: somebody else approves it. policy: it is given at once. */
+        needs: z.enum(["person", "policy"]).default("person"),
+      }),
+    )
+    .max(64)
+    .superRefine((list, context) => {
+      const names = list.map(({ name }) => name);
+      for (const [index, name] of names.entries()) {
+        if (names.indexOf(name) !== index)
+          context.addIssue({ code: "custom", path: [index, "name"], message: `the name ${name} is used twice` });
+      }
+    })
+    .default([]),
   selftest: z
     .strictObject({
       /** Every claim of `status` that can be tried out is tried out this often. */
@@ -244,6 +285,16 @@ export const ConfigSchema = z.strictObject({
 });
 
 export type Config = z.infer<typeof ConfigSchema>;
+
+/** The configured exceptions, as the core takes them. */
+export function toLeaseTemplates(leases: Config["leases"]): readonly LeaseTemplate[] {
+  return leases.map(({ actions, resources, maxUses, ...rest }) => ({
+    ...rest,
+    actions: actions ?? "all",
+    resources: resources?.flatMap((text) => parseResource(text) ?? []) ?? "all",
+    maxUses: maxUses ?? null,
+  }));
+}
 
 export type TripwireInput = z.infer<typeof TripwireSchema>;
 
