@@ -1,5 +1,7 @@
+import { readApprovals, renderApprovals } from "../core/approval-memory.ts";
 import { NO_HOLD_MEMORY } from "../core/held.ts";
 import { HOLDS } from "../core/hold.ts";
+import { NO_LIMITS, readLimits, renderLimits } from "../core/limit-memory.ts";
 import { MODES } from "../core/mode.ts";
 import { emptyFold, type Fold } from "./fold.ts";
 import { readLine } from "./line.ts";
@@ -20,7 +22,7 @@ export function renderSnapshot(snapshot: Snapshot): Data {
 
 /** What is as in a log that knows no hold and no USB is left out: such a log's snapshots are what they always were. */
 function renderFold(fold: Fold): Data {
-  const { hold, parameterBoot, releasedBoot, usb, ...rest } = fold;
+  const { hold, parameterBoot, releasedBoot, usb, limits, approvals, ...rest } = fold;
   return {
     ...rest,
     wanted: fold.wanted ?? "",
@@ -28,6 +30,8 @@ function renderFold(fold: Fold): Data {
     ...(parameterBoot === "" ? {} : { parameterBoot }),
     ...(releasedBoot === "" ? {} : { releasedBoot }),
     ...(Object.keys(usb).length === 0 ? {} : { usb }),
+    ...(limits.blocks.length === 0 && limits.counts === null ? {} : { limits: renderLimits(limits) }),
+    ...(approvals.length === 0 ? {} : { approvals: renderApprovals(approvals) }),
   };
 }
 
@@ -60,11 +64,14 @@ function readFold(value: Value | undefined): Fold | null {
   if (mode === undefined || known === undefined || !areTexts(frozen, lastAt, lastBoot, lastMono)) return null;
   if (!areTexts(baselineDigest, unreadable) || !areNumbers(epoch, lastSeq, started)) return null;
   if (!isData(firedByTripwire) || !areNumbers(...Object.values(firedByTripwire))) return null;
-  const held = { ...NO_HOLD_MEMORY, usb: {}, ...value };
+  const limits = value["limits"] === undefined ? NO_LIMITS : readLimits(value["limits"]);
+  const approvals = value["approvals"] === undefined ? [] : readApprovals(value["approvals"]);
+  if (limits === null || approvals === null) return null;
+  const held = { ...NO_HOLD_MEMORY, usb: {}, ...value, limits, approvals };
   if (!isData(held.usb)) return null;
   if (!areTexts(held.parameterBoot, held.releasedBoot) || !HOLDS.some((each) => each === held.hold))
     return null;
-  const fold = { ...(held as Omit<Fold, "wanted">), wanted: mode };
+  const fold = { ...(held as unknown as Omit<Fold, "wanted">), wanted: mode };
   // a field of no meaning, or one that is left out where it says nothing
   return Object.keys(renderFold(fold)).length === Object.keys(value).length && areFields(fold) ? fold : null;
 }
