@@ -17,9 +17,14 @@ export type Outcome =
 /** Where the socket goes: see claimSocketPath in socket-path.ts. */
 export type SocketPlace = { readonly bindPath: string; publish(): void; withdraw(): void };
 
+type SocketLimits = Pick<
+  Config["limits"],
+  "maxConnections" | "maxConnectionsPerUid" | "maxPendingRequests" | "frameTimeoutMs"
+>;
+
 export type ControlOptions = {
   readonly place: SocketPlace;
-  readonly limits: Config["limits"];
+  readonly limits: SocketLimits;
   /** Who is behind an accepted descriptor; null refuses the connection. */
   readonly peerOf: (fd: number) => Peer | null;
   /** Called for every well-formed request. `reply` counts once, and does nothing when the peer has gone. */
@@ -232,7 +237,7 @@ function isReader(held: unknown): held is FrameReader {
   return typeof held === "object" && held !== null;
 }
 
-function createServer(path: string, limits: Config["limits"]): IpcServer {
+function createServer(path: string, limits: SocketLimits): IpcServer {
   const ipc = new IPCModule();
   Object.assign(ipc.config, {
     silent: true,

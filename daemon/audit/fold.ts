@@ -1,7 +1,10 @@
+import type { Approval } from "../core/approval.ts";
+import { foldApprovals } from "../core/approval-memory.ts";
 import { takePart } from "../core/grant-parts.ts";
 import { GRANT_KINDS, type Grants, noGrants, takeGrant, takeUses } from "../core/grants.ts";
 import { type HoldMemory, NO_HOLD_MEMORY } from "../core/held.ts";
 import { HOLDS, type Hold } from "../core/hold.ts";
+import { foldLimits, type LimitMemory, NO_LIMITS } from "../core/limit-memory.ts";
 import { MODES, type Mode } from "../core/mode.ts";
 import type { Data, LogRecord, Value } from "./record.ts";
 
@@ -28,6 +31,10 @@ export type Fold = HoldMemory & {
   readonly usb: Data;
   /** Capability tokens and leases. */
   readonly grants: Grants;
+  /** Blocks, and the newest counts. */
+  readonly limits: LimitMemory;
+  /** What waits for a person, was approved and not used, or was denied lately. */
+  readonly approvals: readonly Approval[];
   /** The last field that could not be read, "seq 12: epoch"; "" when all could. */
   readonly unreadable: string;
 };
@@ -50,6 +57,8 @@ export function emptyFold(): Fold {
     started: 0,
     usb: {},
     grants: noGrants(),
+    limits: NO_LIMITS,
+    approvals: [],
     unreadable: "",
     ...NO_HOLD_MEMORY,
   };
@@ -89,6 +98,15 @@ export function fold(state: Fold, record: LogRecord): Fold {
       return withGrants(next, record, takeUses(next.grants, record.data));
     case "token.state":
       return withGrants(next, record, takePart(next.grants, record.data));
+    case "limit.blocked":
+    case "limit.state":
+      return withLimits(next, record);
+    case "approval.requested":
+    case "approval.approved":
+    case "approval.denied":
+    case "approval.expired":
+    case "approval.used":
+      return { ...next, approvals: foldApprovals(state.approvals, record) };
     default:
       return GRANT_KINDS.has(record.kind) ? withGrants(next, record, takeGrant(next.grants, record)) : next;
   }
@@ -159,6 +177,11 @@ function withBaseline(state: Fold, record: LogRecord): Fold {
 function withGrants(state: Fold, record: LogRecord, grants: Grants | string): Fold {
   if (typeof grants === "string") return unreadable(state, record, grants);
   return grants === state.grants ? state : { ...state, grants };
+}
+
+function withLimits(state: Fold, record: LogRecord): Fold {
+  const limits = foldLimits(state.limits, record);
+  return limits === null ? unreadable(state, record, "limits") : { ...state, limits };
 }
 
 function unreadable(state: Fold, record: LogRecord, field: string): Fold {

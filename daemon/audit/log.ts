@@ -152,6 +152,8 @@ const MAX_SNAPSHOT_BYTES = MAX_RECORD_BYTES - 1024;
 const CAUSED_BY_OTHERS: ReadonlySet<RecordKind> = new Set<RecordKind>([
   "decision",
   "request.refused",
+  "limit.blocked",
+  "approval.requested",
   "tripwire.noted",
   "tripwire.repeated",
   "ceremony.refused",

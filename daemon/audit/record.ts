@@ -81,7 +81,18 @@ export const RECORD_KINDS = [
   "lease.suspended",
   "lease.resumed",
   "decision",
+  /** The same denial again, counted: `first` is the number of the record that stands for it. */
+  "decision.repeated",
   "request.refused",
+  /** A caller gets nothing for a time; and what is counted, so that a restart does not forget it. docs/LIMITS.md. */
+  "limit.blocked",
+  "limit.state",
+  /** docs/APPROVALS.md. */
+  "approval.requested",
+  "approval.approved",
+  "approval.denied",
+  "approval.expired",
+  "approval.used",
   /** A new audit stream begins: its key, and why. docs/LOG_FORMAT.md, "The audit stream", has these three. */
   "audit.began",
   "audit.core",

@@ -1,7 +1,9 @@
+import { readApprovals, renderApprovals } from "../core/approval-memory.ts";
 import { grantsSummary, readGrantsSummary } from "../core/grant-parts.ts";
 import { noGrants } from "../core/grants.ts";
 import { NO_HOLD_MEMORY } from "../core/held.ts";
 import { HOLDS } from "../core/hold.ts";
+import { NO_LIMITS, readLimits, renderLimits } from "../core/limit-memory.ts";
 import { MODES } from "../core/mode.ts";
 import { emptyFold, type Fold } from "./fold.ts";
 import { readLine } from "./line.ts";
@@ -25,7 +27,7 @@ export function renderSnapshot(snapshot: Snapshot): Data {
 
 /** What is as in a log that knows no hold and no USB is left out: such a log's snapshots are what they always were. */
 function renderFold(fold: Fold): Data {
-  const { hold, parameterBoot, releasedBoot, usb, grants, ...rest } = fold;
+  const { hold, parameterBoot, releasedBoot, usb, grants, limits, approvals, ...rest } = fold;
   const summary = grantsSummary(grants);
   return {
     ...rest,
@@ -35,6 +37,8 @@ function renderFold(fold: Fold): Data {
     ...(releasedBoot === "" ? {} : { releasedBoot }),
     ...(Object.keys(usb).length === 0 ? {} : { usb }),
     ...(summary === null ? {} : { grants: summary }),
+    ...(limits.blocks.length === 0 && limits.counts === null ? {} : { limits: renderLimits(limits) }),
+    ...(approvals.length === 0 ? {} : { approvals: renderApprovals(approvals) }),
   };
 }
 
@@ -67,9 +71,11 @@ function readFold(value: Value | undefined): Fold | null {
   if (mode === undefined || known === undefined || !areTexts(frozen, lastAt, lastBoot, lastMono)) return null;
   if (!areTexts(baselineDigest, unreadable) || !areNumbers(epoch, lastSeq, started)) return null;
   if (!isData(firedByTripwire) || !areNumbers(...Object.values(firedByTripwire))) return null;
-  const held = { ...NO_HOLD_MEMORY, usb: {}, ...value };
   const grants = value["grants"] === undefined ? noGrants() : readGrantsSummary(value["grants"]);
-  if (grants === null) return null;
+  const limits = value["limits"] === undefined ? NO_LIMITS : readLimits(value["limits"]);
+  const approvals = value["approvals"] === undefined ? [] : readApprovals(value["approvals"]);
+  if (grants === null || limits === null || approvals === null) return null;
+  const held = { ...NO_HOLD_MEMORY, usb: {}, ...value, limits, approvals };
   if (!isData(held.usb)) return null;
   if (!areTexts(held.parameterBoot, held.releasedBoot) || !HOLDS.some((each) => each === held.hold))
     return null;

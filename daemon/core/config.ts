@@ -54,6 +54,25 @@ const ModeName = z.enum(MODES);
 const Ms = (least: number, most: number, usual: number) =>
   z.number().int().min(least).max(most).default(usual);
 
+/** So many requests in any window; whoever asks for more gets nothing for `blockMs`. 0 requests: no limit. */
+const RateFields = (requests: number, blockMs: number) => ({
+  requests: z.number().int().min(0).max(1_000_000_000).default(requests),
+  windowMs: Ms(1_000, 3_600_000, 60_000),
+  blockMs: Ms(0, 86_400_000, blockMs),
+});
+const RateSchema = (requests: number, blockMs: number) =>
+  z.strictObject(RateFields(requests, blockMs)).prefault({});
+const ServiceSchema = z
+  .strictObject({
+    ...RateFields(0, 0),
+    tokenLabel: z.string().min(1).max(64).optional(),
+    uid: z.number().int().min(0).max(4_294_967_294).optional(),
+  })
+  .refine(({ tokenLabel, uid }) => (tokenLabel === undefined) !== (uid === undefined), {
+    message: "name the service by its token's label or by its uid: one of the two",
+    path: ["uid"],
+  });
+
 const Accounts = z.strictObject({
   users: z.array(Account).max(64).default([]),
   groups: z.array(Account).max(64).default([]),
@@ -218,6 +237,41 @@ export const ConfigSchema = z.strictObject({
       maxConnectionsPerUid: z.number().int().min(1).max(10_000).default(128),
       maxPendingRequests: z.number().int().min(1).max(10_000).default(64),
       frameTimeoutMs: Ms(100, 60_000, 5_000),
+      /** By token; the tokens that were narrowed from one count as that one. */
+      token: RateSchema(100, 300_000),
+      /** By user, with all his tokens. Below `overall`, so that one user does not keep the others out. */
+      uid: RateSchema(500, 300_000),
+      /** All together. */
+      overall: RateSchema(1_000, 0),
+      /** What loosens: changes of the mode, ceremonies. What tightens is never limited. */
+      loosening: RateSchema(10, 0),
+      /** For one verb, of one caller. */
+      verbs: z
+        .record(z.string().regex(/^[a-z]+(\.[a-z]+)?$/), z.strictObject(RateFields(100, 0)))
+        .default({}),
+      /** Who asks more often than others: counts against his row alone. The first row that fits. */
+      services: z.array(ServiceSchema).max(64).default([]),
+      /** So many denials of one caller within the window are a `peer.probing`. 0: nobody is watched for it. */
+      probing: z
+        .strictObject({
+          denials: z.number().int().min(0).max(1_000_000).default(30),
+          windowMs: Ms(1_000, 3_600_000, 60_000),
+          /** Beside what the tripwires say. */
+          action: z.union([z.literal("note"), z.strictObject({ trip: ModeName })]).default("note"),
+        })
+        .prefault({}),
+    })
+    .prefault({}),
+  /** What a person has to approve. */
+  approvals: z
+    .strictObject({
+      /** How long a question waits for its answer; then it is denied. */
+      lifeMs: Ms(1_000, 86_400_000, 600_000),
+      /** How long what was approved can be used, once. */
+      useMs: Ms(1_000, 86_400_000, 300_000),
+      /** Questions that wait, or were denied less than `lifeMs` ago: of all, and of one user. */
+      maxPending: z.number().int().min(1).max(16).default(12),
+      maxPerCaller: z.number().int().min(1).max(16).default(4),
     })
     .prefault({}),
   log: z

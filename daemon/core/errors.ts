@@ -59,6 +59,12 @@ export const ERRORS = {
     "lasting",
     "ask as a user or group that holds the role (config: roles)",
   ),
+  "rate-limited": about(
+    "protocol",
+    "warning",
+    "transient",
+    "wait as long as retryAfterMs says; a service that has to ask more often gets a row of its own (config: limits.services)",
+  ),
   "peer-unknown": about(
     "security",
     "error",
@@ -129,6 +135,28 @@ export const ERRORS = {
     "lasting",
     "take it out of network.deny, or set the mode with --confirm and without --keep-session",
   ),
+  "approval-unknown": about(
+    "auth",
+    "warning",
+    "lasting",
+    "see `boundaryctl approvals list`: it is over, or was never asked for",
+  ),
+  "approval-over": about("auth", "info", "lasting", "see `boundaryctl approvals list`: it has been decided"),
+  "approval-own": about("auth", "warning", "lasting", "somebody else has to approve it"),
+  "approval-no-terminal": about("auth", "warning", "lasting", "approve from a terminal"),
+  "approval-too-many": about(
+    "auth",
+    "warning",
+    "transient",
+    "wait until what was asked for is decided or over (config: approvals)",
+  ),
+  "approval-too-long": about(
+    "auth",
+    "warning",
+    "lasting",
+    "ask with less in it: a person has to read all that is allowed",
+  ),
+  "approval-lockdown": about("auth", "info", "lasting", "end LOCKDOWN by ceremony, and ask again"),
   "clock-frozen": about(
     "security",
     "warning",
