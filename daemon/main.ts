@@ -5,6 +5,7 @@ import { openBaselineFile } from "./adapters/baseline-file.ts";
 import { openCanaryFile, sendCanary } from "./adapters/canary.ts";
 import { createClock } from "./adapters/clock.ts";
 import { createClockSensor } from "./adapters/clock-watch.ts";
+import { type DecideSocket, listenDecide } from "./adapters/decide-http.ts";
 import { createDirectoryWatch } from "./adapters/directory-watch.ts";
 import { hasUsbMark } from "./adapters/enforced-mark.ts";
 import { freeBytes } from "./adapters/file-reserve.ts";
@@ -33,6 +34,7 @@ import type { Entry } from "./audit/record.ts";
 import { createAuditStream } from "./audit-stream.ts";
 import { createBaseline } from "./baseline.ts";
 import { close, holdFacts, lastHold, readSetupOrClose, SOCKETS } from "./compose/close.ts";
+import { decisionService } from "./compose/decide.ts";
 import { EXIT } from "./compose/exit.ts";
 import { opLog } from "./compose/journal.ts";
 import { closeKernel, type Host, heldAs, openKernel, rememberEnforcement } from "./compose/kernel.ts";
@@ -56,6 +58,7 @@ import { usbObstacles } from "./core/switches.ts";
 import { watchedPaths } from "./core/tripwire.ts";
 import { readUsbMemory } from "./core/usb-memory.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
+import { createEndpoints } from "./decide-endpoints.ts";
 import type { Enforcer } from "./enforce.ts";
 import { createFeed } from "./feed.ts";
 import { networkProbes } from "./network-probe.ts";
@@ -137,11 +140,14 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const startedAtMs = clock.wallMs();
   process.umask(0o077);
   const roles = readRoles(config);
-  prepareRuntimeDir(options.runtimeDir, roles.group === null ? 0o700 : 0o755);
+  const service = decisionService();
+  prepareRuntimeDir(options.runtimeDir, roles.group === null && service === null ? 0o700 : 0o755);
   const place = await claimSocketPath(`${options.runtimeDir}/control.sock`, {
     mode: roles.group === null ? 0o600 : 0o660,
     group: roles.group,
   });
+  const decidePlace =
+    service && (await claimSocketPath(`${options.runtimeDir}/decide.sock`, { mode: 0o666, group: null }));
   prepareLogDirectory(options.logDir);
   prepareStateDirectory(options.stateDir);
   lockLogDirectory(options.logDir);
@@ -322,6 +328,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       seenNs: clock.monoNs(),
     });
   let control: ControlSocket | null = null;
+  let decisions: DecideSocket | null = null;
   const ticking = setInterval(() => {
     daemon.tick();
     stream.tick();
@@ -330,7 +337,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     ticks: () => clearInterval(ticking),
     // the core log is closed by then; a disk that does not answer keeps nobody
     audit: () => Promise.race([stream.close(), alarm(STREAM_STOP_MS)]),
-    control: async () => control?.stop(),
+    control: () => Promise.all([control?.stop(), decisions?.stop()]),
   });
 
   /** The stop is the last record: another one after it would make a crash of it. */
@@ -444,6 +451,16 @@ async function start(setup: Setup, host: Host): Promise<void> {
     onRequest: (connection, request, reply) => void answer(office, connection, request).then(reply),
     log: opLog,
   });
+  if (service && decidePlace) {
+    const endpoints = createEndpoints({ service, identifier: config.decide.identifier, opLog });
+    decisions = await listenDecide({
+      place: decidePlace,
+      limits: config.limits,
+      peerOf,
+      endpoints,
+      log: opLog,
+    });
+  }
   notifier.ready();
   inventory.start();
   if (config.log.appendOnly) setImmediate(() => protectEnded(options.logDir));

@@ -219,6 +219,16 @@ export const ConfigSchema = z.strictObject({
       group: Account.optional(),
     })
     .prefault({}),
+  decide: z
+    .strictObject({
+      /** What decide.sock calls itself in its metadata: an https URL that ends with its host or port. */
+      identifier: z
+        .string()
+        .max(256)
+        .regex(/^https:\/\/[A-Za-z0-9.-]+(?::[0-9]{1,5})?$/, 'write "https://HOST" or "https://HOST:PORT"')
+        .default("https://localhost"),
+    })
+    .prefault({}),
   sensors: z
     .strictObject({
       /** Every watched file is hashed again this often, whatever events came. */
