@@ -6,7 +6,7 @@ import { usageError } from "../exit.ts";
 import { knownLog } from "../log-arguments.ts";
 import { segmentFiles } from "../log-files.ts";
 import { type Colour, painter, plain, printJson, printLines, renderTable } from "../output.ts";
-import { placeOf } from "../places.ts";
+import { placeOf } from "../../client/places.ts";
 import { settled } from "../settled.ts";
 import { verifyDirectory } from "../verify-directory.ts";
 import { type Check, checkBaseline, checkLive, checkLog, checkPermissions } from "../whole-check.ts";

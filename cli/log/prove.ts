@@ -9,7 +9,7 @@ import { headOfNote, readHeadArgument } from "../head.ts";
 import { readKeyArgument } from "../key-argument.ts";
 import { makeProof } from "../make-proof.ts";
 import { isPlain, printJson } from "../output.ts";
-import { placeOf } from "../places.ts";
+import { placeOf } from "../../client/places.ts";
 
 type Form = "json" | "c2sp";
 

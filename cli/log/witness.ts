@@ -8,7 +8,7 @@ import { headOfNote } from "../head.ts";
 import { readKeyArgument } from "../key-argument.ts";
 import { makeProof } from "../make-proof.ts";
 import { plain, printJson, printLines } from "../output.ts";
-import { placeOf } from "../places.ts";
+import { placeOf } from "../../client/places.ts";
 import { sendToWitness } from "../witness-client.ts";
 import { parseWitnessUrl } from "../witness-url.ts";
 import { readWitnessArgument, readWitnessedHead, renderTime, witnessFile } from "../witnessed-head.ts";

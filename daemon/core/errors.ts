@@ -387,6 +387,13 @@ export const ERRORS = {
     "start boundary-daemon, or name its runtime directory with --runtime-dir",
   ),
   deadline: about("network", "error", "transient", "the daemon did not answer in time"),
+  "daemon-unreachable": about(
+    "network",
+    "error",
+    "transient",
+    "nobody answers, so it is denied: see that boundary-daemon runs",
+  ),
+  cancelled: about("protocol", "info", "lasting", "whoever asked waits no longer: ask again"),
   // what the operating system says (core/errno.ts)
   interrupted: about("filesystem", "error", "transient", "try again"),
   busy: about("filesystem", "error", "transient", "try again in a moment"),

@@ -13,7 +13,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { connectControl } from "../../cli/client.ts";
+import { connectControl } from "../../client/control.ts";
 import { headOfNote } from "../../cli/head.ts";
 import { readHead } from "../../daemon/adapters/head-file.ts";
 import { renderVkey } from "../../daemon/audit/checkpoint.ts";

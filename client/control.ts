@@ -68,9 +68,11 @@ export type Outcome<T> =
 export type Client = {
   /**
    * Asks one thing. Rejects with BoundaryError: "no-daemon" when the connection ends first, "deadline",
-   * "reply-invalid" when what comes back is not ours.
+   * "frame-too-large" (it was not sent), "reply-invalid" when what comes back is not ours.
    */
   call<V extends Verb>(verb: V, params: Params<V>, deadlineMs?: number): Promise<Outcome<Replies[V]>>;
+  /** The exchange below `call`: any verb, no deadline, and nothing is known of the reply's fields. Rejects alike. */
+  send(verb: string, params: object | undefined): Exchange;
   /** Every event from now on; ask for them with events.subscribe. */
   onEvent(then: (event: Event) => void): void;
   /** Settles when the connection ends: resolves after close(), rejects with the BoundaryError otherwise. */
@@ -78,6 +80,14 @@ export type Client = {
   close(): void;
 };
 
+export type Exchange = {
+  readonly reply: Promise<Outcome<object>>;
+  /** Nobody waits for the reply any more; it never comes then. */
+  forget(): void;
+};
+
+/** What the daemon takes in (protocol/messages.ts has it too, with the schemas that start slowly). */
+export const MAX_REQUEST_BYTES = 65_536;
 /** Replies may be longer than what the daemon takes in; this bounds what a false daemon can make us hold. */
 const MAX_REPLY_BYTES = 8_388_608;
 const MAX_DEPTH = 64;
@@ -136,8 +146,11 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "usb.generate": { text: "string" },
 };
 
-/** Connects to a control socket. Throws BoundaryError "no-daemon", or "role-required" when we may not connect. */
-export async function connectControl(path: string): Promise<Client> {
+/**
+ * One connection to a control socket, until it ends. `token` goes with every request. Throws BoundaryError "no-daemon",
+ * or "role-required" when we may not connect.
+ */
+export async function connectControl(path: string, token?: string): Promise<Client> {
   const socket = await retry(() => open(path), CONNECT_AGAIN, {
     nowMs: () => performance.now(),
     random: Math.random,
@@ -182,30 +195,35 @@ export async function connectControl(path: string): Promise<Client> {
     waiting.clear();
   }
 
-  function call<V extends Verb>(verb: V, params: Params<V>, deadlineMs = CALL_DEADLINE_MS) {
-    return new Promise<Outcome<Replies[V]>>((done, fail) => {
+  function send(verb: string, params: object | undefined): Exchange {
+    const id = String(nextId++);
+    const reply = new Promise<Outcome<object>>((done, fail) => {
       if (over !== null)
         return fail(over === "closed" ? new BoundaryError("no-daemon", "the connection was closed") : over);
-      const id = String(nextId++);
-      const timer = setTimeout(() => {
-        waiting.delete(id);
-        fail(
-          new BoundaryError(
-            "deadline",
-            `no answer to ${verb} in ${deadlineMs} ms; it may still be carried out`,
-          ),
-        );
-      }, deadlineMs);
-      waiting.set(id, (settled) => {
-        clearTimeout(timer);
-        if (settled instanceof BoundaryError) return fail(settled);
-        const wrong = settled.ok ? wrongField(verb, settled.data) : null;
-        if (wrong === null) return done(settled as Outcome<Replies[V]>);
-        const doing = `reading the reply to ${verb}: its ${wrong} is missing or wrong`;
-        fail(new BoundaryError("reply-invalid", doing));
+      const frame = renderFrame("request", {
+        id,
+        verb,
+        params,
+        ...(token === undefined ? {} : { token }),
       });
-      socket.write(renderFrame("request", { id, verb, params }));
+      // the daemon would end the connection over it, and with it what others wait for
+      if (Buffer.byteLength(frame) - 1 > MAX_REQUEST_BYTES)
+        return fail(new BoundaryError("frame-too-large", `a request of ${verb} was not sent`));
+      waiting.set(id, (settled) => (settled instanceof BoundaryError ? fail(settled) : done(settled)));
+      socket.write(frame);
     });
+    return { reply, forget: () => void waiting.delete(id) };
+  }
+
+  async function call<V extends Verb>(verb: V, params: Params<V>, deadlineMs = CALL_DEADLINE_MS) {
+    const exchange = send(verb, params);
+    const outcome = await beforeDeadline(exchange, verb, deadlineMs);
+    const wrong = outcome.ok ? wrongField(verb, outcome.data) : null;
+    if (wrong === null) return outcome as Outcome<Replies[V]>;
+    throw new BoundaryError(
+      "reply-invalid",
+      `reading the reply to ${verb}: its ${wrong} is missing or wrong`,
+    );
   }
 
   socket.on("data", (chunk: Buffer) => {
@@ -213,7 +231,27 @@ export async function connectControl(path: string): Promise<Client> {
   });
   socket.on("error", () => undefined); // "close" follows, and says enough
   socket.on("close", () => finish(new BoundaryError("no-daemon", `the connection to ${path} was lost`)));
-  return { call, onEvent: (then) => void listeners.push(then), ended, close: () => finish("closed") };
+  return { call, send, onEvent: (then) => void listeners.push(then), ended, close: () => finish("closed") };
+}
+
+/** The reply, or BoundaryError "deadline" and it is forgotten. */
+export function beforeDeadline(
+  { reply, forget }: Exchange,
+  verb: string,
+  deadlineMs: number,
+): Promise<Outcome<object>> {
+  return new Promise((done, fail) => {
+    const timer = setTimeout(() => {
+      forget();
+      fail(
+        new BoundaryError(
+          "deadline",
+          `no answer to ${verb} in ${deadlineMs} ms; it may still be carried out`,
+        ),
+      );
+    }, deadlineMs);
+    reply.then(done, fail).finally(() => clearTimeout(timer));
+  });
 }
 
 function open(path: string): Promise<Socket> {
