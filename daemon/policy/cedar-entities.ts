@@ -84,8 +84,9 @@ function readEntity(json: unknown, types: EntityTypes | null): Draft {
 }
 
 function readTags(json: unknown, where: string, type: ValueType | null): CedarRecord {
+  if (type === null) return readRecord(json, `${where}: tags`);
   const names = [...fieldsOf(json, `${where}: tags`).keys()];
-  const fields = new Map(type === null ? [] : names.map((name) => [name, type] as const));
+  const fields = new Map(names.map((name) => [name, type] as const));
   return readRecord(json, `${where}: tags`, { kind: "record", fields });
 }
 
@@ -136,5 +137,5 @@ function closed(drafts: ReadonlyMap<string, Draft>, base: Entities | null): Read
 }
 
 function nameOf(uid: EntityUid): string {
-  return `${uid.type}::${JSON.stringify(uid.id)}`;
+  return `${uid.type}::"${uid.id}"`;
 }
