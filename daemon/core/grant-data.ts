@@ -47,7 +47,8 @@ export function readToken(data: Value | undefined): Token | null {
   if (principal === null || role === undefined || mode === undefined || by === null || patterns === null)
     return null;
   if (!isHex(id, 16) || !isHex(digest, 64) || (parent !== "" && !isHex(parent, 16))) return null;
-  if (!isCount(depth) || !isCount(expires) || !isCount(made) || !isCount(below) || !isCount(warned)) return null;
+  if (!isCount(depth) || !isCount(expires) || !isCount(made) || !isCount(below) || !isCount(warned))
+    return null;
   if (!isOptionalCount(uses) || !isOptionalCount(uid) || !isOptionalCount(revoked)) return null;
   if (!areTexts(subjects) || !(actions === undefined || areTexts(actions)) || typeof label !== "string")
     return null;
@@ -65,7 +66,8 @@ export function readToken(data: Value | undefined): Token | null {
 }
 
 export function leaseData(lease: Lease): Data {
-  const { id, template, by, reason, forMs, maxMode, askedAtMs, state, start, uses, suspended, endedAtMs } = lease;
+  const { id, template, by, reason, forMs, maxMode, askedAtMs, state, start, uses, suspended, endedAtMs } =
+    lease;
   return {
     ...{ id, template, by: makerData(by), reason, forMs, maxMode, asked: askedAtMs, state },
     ...(start === null ? {} : { start: { wall: start.wallMs, mono: start.monoMs, boot: start.boot } }),
