@@ -6,6 +6,14 @@ import { BoundaryError } from "../daemon/core/errors.ts";
 import { retry } from "../daemon/core/retry.ts";
 import { createFrameReader, type Frame, renderFrame } from "../daemon/protocol/frame.ts";
 import type {
+  LeaseList,
+  LeaseReply,
+  NewToken,
+  RevokeReply,
+  TokenList,
+  TokenReply,
+} from "../daemon/protocol/grants.ts";
+import type {
   AuditHead,
   AuditLines,
   CeremonyReply,
@@ -47,6 +55,17 @@ export type Replies = {
   "tripwire.list": TripwireList;
   "selftest.run": SelftestReply;
   check: Decision;
+  "token.bootstrap": NewToken;
+  "token.mint": NewToken;
+  "token.narrow": NewToken;
+  "token.list": TokenList;
+  "token.show": TokenReply;
+  "token.revoke": RevokeReply;
+  "lease.request": LeaseReply;
+  "lease.list": LeaseList;
+  "lease.approve": LeaseReply;
+  "lease.deny": LeaseReply;
+  "lease.revoke": LeaseReply;
   "key.show": KeyReply;
   "log.prune": PruneReply;
   "audit.head": AuditHead;
@@ -133,6 +152,17 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "selftest.run": { at: "string", results: "object" },
   "tripwire.list": { tripwires: "object" },
   check: { decision: "boolean", reason: "object", mode: "string", assurance: "string" },
+  "token.bootstrap": { text: "string", token: "object" },
+  "token.mint": { text: "string", token: "object" },
+  "token.narrow": { text: "string", token: "object" },
+  "token.list": { tokens: "object", more: "number" },
+  "token.show": { token: "object" },
+  "token.revoke": { id: "string", ended: "number" },
+  "lease.request": { lease: "object" },
+  "lease.list": { leases: "object", more: "number", templates: "object" },
+  "lease.approve": { lease: "object" },
+  "lease.deny": { lease: "object" },
+  "lease.revoke": { lease: "object" },
   "key.show": { vkey: "string", size: "number", note: "string" },
   "log.prune": { segments: "number", through: "number" },
   "audit.head": { vkey: "string", size: "number", note: "string" },

@@ -30,7 +30,10 @@ export type Leases = {
   /** The leases with counted uses that an allowed answer to this question uses up: for `leases` of its record. */
   used(caller: Caller, privilege: Mode, question: Question): readonly string[];
   /** Waits for a person, or is granted at once. The one that is open already, when there is one. Throws BoundaryError: "lease-unknown", "lease-limit", "lease-mode", and what `obstacle` says. */
-  request(by: Maker, wish: { readonly template: string; readonly reason: string; readonly forMs?: number | undefined }): Promise<LeaseReply>;
+  request(
+    by: Maker,
+    wish: { readonly template: string; readonly reason: string; readonly forMs?: number | undefined },
+  ): Promise<LeaseReply>;
   /** Throws BoundaryError: "lease-unknown", "lease-settled", "lease-own", "lease-no-terminal", "lease-mode", and what `obstacle` says. */
   approve(by: Maker, person: Person, id: string): Promise<LeaseReply>;
   deny(by: Maker, id: string, reason: string): Promise<LeaseReply>;
@@ -67,7 +70,8 @@ export function createLeases(parts: LeaseParts): Leases {
   const ended = new Set<string>(); // whose record could not be taken
 
   function works(lease: Lease, mode: Mode, at: Moment): boolean {
-    if (lease.state !== "granted" || ended.has(lease.id) || isOver(lease, at) || !worksIn(lease, mode)) return false;
+    if (lease.state !== "granted" || ended.has(lease.id) || isOver(lease, at) || !worksIn(lease, mode))
+      return false;
     // a template that was taken away, or closed further, since
     const template = templates.get(lease.template);
     return template !== undefined && worksIn(template, mode);
@@ -106,7 +110,10 @@ export function createLeases(parts: LeaseParts): Leases {
     const hindrance = obstacle();
     if (hindrance) throw new BoundaryError(hindrance.code, hindrance.why);
     if (!worksIn({ maxMode }, privilege()))
-      throw new BoundaryError("lease-mode", `it would not work: this is ${privilege()}, and it is for ${maxMode} and looser`);
+      throw new BoundaryError(
+        "lease-mode",
+        `it would not work: this is ${privilege()}, and it is for ${maxMode} and looser`,
+      );
   }
 
   async function request(by: Maker, wish: Parameters<Leases["request"]>[1]): Promise<LeaseReply> {
@@ -120,7 +127,11 @@ export function createLeases(parts: LeaseParts): Leases {
     if (same !== undefined) return { lease: viewOf(same) };
     refuseNow(template.maxMode);
     const waiting = open.filter((each) => each.state === "pending").length;
-    if (waiting >= LEASE_BOUNDS.pending || mine.length >= LEASE_BOUNDS.openEach || open.length >= LEASE_BOUNDS.leases)
+    if (
+      waiting >= LEASE_BOUNDS.pending ||
+      mine.length >= LEASE_BOUNDS.openEach ||
+      open.length >= LEASE_BOUNDS.leases
+    )
       throw new BoundaryError("lease-limit", "too many leases are asked for, or live");
     const lease: Lease = {
       id: randomBytes(8).toString("hex"),
@@ -147,7 +158,8 @@ export function createLeases(parts: LeaseParts): Leases {
 
   async function approve(by: Maker, person: Person, id: string): Promise<LeaseReply> {
     const lease = pending(id);
-    if (isSame(lease.by, by)) throw new BoundaryError("lease-own", "who asked for a lease does not approve it");
+    if (isSame(lease.by, by))
+      throw new BoundaryError("lease-own", "who asked for a lease does not approve it");
     if (parts.requireTerminal && person.terminal === "")
       throw new BoundaryError("lease-no-terminal", "approving a lease takes a terminal");
     refuseNow(lease.maxMode);
@@ -239,6 +251,8 @@ export function createLeases(parts: LeaseParts): Leases {
     if (lease.state === "pending")
       return isStale(lease, at) ? { kind: "lease.ended", data: { id, template, why: "not answered" } } : null;
     if (lease.state !== "granted") return null;
+    if (!templates.has(template))
+      return { kind: "lease.ended", data: { id, template, why: "no such template" } };
     if (isOver(lease, at)) {
       const why = lease.uses !== null && lease.uses <= 0 ? "used up" : "time";
       return { kind: "lease.ended", data: { id, template, why } };
@@ -248,7 +262,8 @@ export function createLeases(parts: LeaseParts): Leases {
   }
 
   return {
-    live: (caller, mode, question) => [...new Set(held(caller, mode, question).map(({ template }) => template))].toSorted(),
+    live: (caller, mode, question) =>
+      [...new Set(held(caller, mode, question).map(({ template }) => template))].toSorted(),
     used: (caller, mode, question) =>
       held(caller, mode, question)
         .filter(({ uses }) => uses !== null)

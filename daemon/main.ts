@@ -61,6 +61,7 @@ import { createDaemon, type Daemon } from "./daemon.ts";
 import { createEndpoints } from "./decide-endpoints.ts";
 import type { Enforcer } from "./enforce.ts";
 import { createFeed } from "./feed.ts";
+import { createGrants } from "./grants.ts";
 import { networkProbes } from "./network-probe.ts";
 import { openHistory } from "./open-log.ts";
 import { HELP, parseCommand } from "./options.ts";
@@ -332,6 +333,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const ticking = setInterval(() => {
     daemon.tick();
     stream.tick();
+    if (!daemon.stopping()) grants.tick();
   }, config.enforcement.heartbeatMs);
   endWith(daemon, enforcer, {
     ticks: () => clearInterval(ticking),
@@ -373,6 +375,14 @@ async function start(setup: Setup, host: Host): Promise<void> {
     obstacle: usbObstacle,
     requireTerminal: config.ceremony.requireTerminal,
   });
+  const grants = createGrants({
+    fold: log.fold,
+    lastAt: opened.fold.lastAt,
+    record: beforeStop,
+    state: daemon.state,
+    clock,
+    config,
+  });
   const ended = new Set<string>(); // segments that are known to be immutable
   const office = {
     daemon,
@@ -389,6 +399,8 @@ async function start(setup: Setup, host: Host): Promise<void> {
     sockets: SOCKETS,
     wouldBlock: () => enforcer.wouldBlock(),
     usb: usbPeople,
+    tokens: grants.tokens,
+    leases: grants.leases,
     usbOutlook: usbPeople.outlook,
     prune: oneAtATime((keptDays: number, by: number) =>
       prune(prunePlaceOf(options.logDir), beforeStop, opened.ring.genesis, {

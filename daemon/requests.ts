@@ -15,14 +15,19 @@ import {
   describeRights,
   mayAct,
   type Needed,
+  type Rights,
   type RoleTable,
   rightsOf,
 } from "./core/roles.ts";
 import type { Person } from "./core/state.ts";
+import type { Maker, Token } from "./core/token.ts";
 import type { Tripwire } from "./core/tripwire.ts";
 import type { UsbTarget } from "./core/usb-facts.ts";
 import type { Daemon, Outcome } from "./daemon.ts";
 import type { Feed } from "./feed.ts";
+import * as grants from "./grant-verbs.ts";
+import { privilegeOf } from "./grants.ts";
+import type { Leases } from "./leases.ts";
 import type { Connection, HostSockets, OpLog, Peer, PeerFacts } from "./ports.ts";
 import { flowToKeep, preflightReply } from "./preflight-reply.ts";
 import {
@@ -44,6 +49,7 @@ import {
 } from "./protocol/messages.ts";
 import { problem } from "./protocol/problem.ts";
 import type { Selftest } from "./selftest.ts";
+import type { Tokens } from "./tokens.ts";
 import type { UsbPeople } from "./usb-people.ts";
 
 /** What the verbs need of the rest of the daemon. */
@@ -67,6 +73,8 @@ export type Office = {
   readonly audit: Pick<AuditStream, "head" | "lines">;
   readonly selftest: Pick<Selftest, "run">;
   readonly usb: UsbPeople;
+  readonly tokens: Tokens;
+  readonly leases: Leases;
   readonly opLog: OpLog;
 };
 
@@ -76,6 +84,10 @@ type Call<V extends Verb> = {
   /** Looked up when it is needed: it reads /proc, and most requests are decisions that need no name. */
   readonly person: () => Person;
   readonly connection: Connection;
+  readonly rights: Rights;
+  /** The live token that was shown; null without one. */
+  readonly token: Token | null;
+  readonly maker: Maker;
 };
 type Handler<V extends Verb> = (office: Office, call: Call<V>) => Promise<object> | object;
 type Row<V extends Verb> = Needed & { readonly handle: Handler<V> };
@@ -87,12 +99,12 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   "mode.confirm": { role: "operator", handle: confirmMode },
   "mode.preflight": {
     role: "operator",
-    handle: ({ sockets, config, usbOutlook, daemon }, { params: { mode, session = null, keep } }) =>
-      preflightReply({ sockets, network: config.network, usb: usbOutlook }, daemon.state(), {
-        mode,
-        session,
-        keep,
-      }),
+    handle: ({ sockets, config, usbOutlook, daemon, leases }, { params: { mode, session = null, keep } }) =>
+      preflightReply(
+        { sockets, network: config.network, usb: usbOutlook, leases: leases.suspendedBy },
+        daemon.state(),
+        { mode, session, keep },
+      ),
   },
   "enforcement.enforce": { role: "operator", handle: enforce },
   "enforcement.shadow": { role: "operator", handle: shadow },
@@ -120,7 +132,18 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     role: "operator",
     handle: ({ usb }, { params, person }) => usb.challenge(params.device, person()),
   },
-  check: { role: "readonly", handle: check },
+  check: { role: "readonly", token: "suffices", handle: check },
+  "token.bootstrap": { role: "admin", handle: grants.bootstrap },
+  "token.mint": { role: "admin", token: "needed", handle: grants.mint },
+  "token.narrow": { role: "none", token: "needed", handle: grants.narrow },
+  "token.list": { role: "operator", handle: ({ tokens }, { params }) => tokens.list(params.after) },
+  "token.show": { role: "operator", token: "suffices", handle: grants.show },
+  "token.revoke": { role: "operator", token: "suffices", handle: grants.revoke },
+  "lease.request": { role: "readonly", token: "suffices", handle: grants.leaseRequest },
+  "lease.list": { role: "operator", token: "suffices", handle: grants.leaseList },
+  "lease.approve": { role: "operator", handle: grants.leaseApprove },
+  "lease.deny": { role: "operator", handle: grants.leaseDeny },
+  "lease.revoke": { role: "operator", token: "suffices", handle: grants.leaseRevoke },
   "key.show": { role: "readonly", auditor: true, handle: (office) => office.head() },
   "log.prune": { role: "admin", handle: pruneLog },
   "audit.head": { role: "admin", auditor: true, handle: (office) => office.audit.head() },
@@ -153,7 +176,7 @@ export async function answer(office: Office, connection: Connection, request: Re
   const { verb, params } = request;
   try {
     if (!isVerb(verb)) throw new Refusal("verb-unknown", `there is no verb ${JSON.stringify(verb)}`);
-    return { ok: true, data: await dispatchVerb(office, connection, verb, params) };
+    return { ok: true, data: await dispatchVerb(office, connection, verb, params, request.token) };
   } catch (error) {
     return { ok: false, problem: toProblem(office, verb, error) };
   }
@@ -168,39 +191,68 @@ async function dispatchVerb<V extends Verb>(
   connection: Connection,
   verb: V,
   raw: unknown,
+  text: string | undefined,
 ): Promise<object> {
   const row = VERBS[verb] as unknown as Row<V>;
-  const held = rightsOf(connection.peer, office.roles, office.ownUid);
+  const token = text === undefined ? null : shownToken(office, connection.peer, verb, text);
+  const held: Rights = token
+    ? { role: token.role, auditor: false, token: true }
+    : rightsOf(connection.peer, office.roles, office.ownUid);
   if (!mayAct(held, row)) {
-    recordRefusal(office, connection.peer, verb);
+    const code = row.token === "needed" && !held.token ? "token-needed" : "role-required";
+    recordRefusal(office, connection.peer, verb, code);
     throw new Refusal(
-      "role-required",
+      code,
       `${verb} takes the role ${describeNeeded(row)}; uid ${connection.peer.uid} holds ${describeRights(held)}`,
     );
   }
   const params = PARAMS[verb].safeParse(raw);
   if (!params.success) throw new Refusal("request-invalid", issues(params.error));
   if (office.daemon.stopping()) throw new Refusal("stopping", "the daemon is stopping");
-  const person = () => personOf(office, connection.peer);
+  if (token && verb !== "check") office.tokens.consume(token.id, verb); // an answer counts in its own record
+  const person = () => personOf(office, connection.peer, token);
   return row.handle(office, {
     params: params.data as z.output<(typeof PARAMS)[V]>,
     peer: connection.peer,
     person,
     connection,
+    rights: held,
+    token,
+    maker: { uid: connection.peer.uid, tokenId: token?.id ?? "" },
   });
 }
 
+/** The token that is shown. One that is not live is refused, whatever the peer may without it. */
+function shownToken(office: Office, peer: Peer, verb: string, text: string): Token {
+  const id = office.tokens.identify(text);
+  const standing =
+    id === null
+      ? null
+      : office.tokens.standing(id, { uid: peer.uid, privilege: privilegeOf(office.daemon.state()) });
+  if (standing?.ok) return standing.token;
+  const { code, why, wouldAllow } = standing ?? UNKNOWN_TOKEN;
+  recordRefusal(office, peer, verb, code);
+  throw new Refusal(code, wouldAllow === "" ? why : `${why}; it works ${wouldAllow}`);
+}
+
+const UNKNOWN_TOKEN = {
+  code: "token-unknown",
+  why: "there is no such token (any more)",
+  wouldAllow: "",
+} as const;
+
 /** Who asks, by what the kernel says; the terminal is looked up, never taken from the caller. */
-function personOf(office: Office, peer: Peer): Person {
+function personOf(office: Office, peer: Peer, token: Token | null): Person {
+  const name = office.facts.userName(peer.uid);
   return {
     uid: peer.uid,
-    name: office.facts.userName(peer.uid),
+    name: token ? `${name} (token ${token.id})` : name,
     terminal: office.facts.terminalOf(peer.pid) ?? "",
   };
 }
 
-function recordRefusal(office: Office, peer: Peer, verb: string): void {
-  office.daemon.refused({ uid: peer.uid, pid: peer.pid, verb, why: "role-required" });
+function recordRefusal(office: Office, peer: Peer, verb: string, why: ErrorCode): void {
+  office.daemon.refused({ uid: peer.uid, pid: peer.pid, verb, why });
 }
 
 async function setMode(office: Office, { params, person }: Call<"mode.set">): Promise<ModeReply> {
@@ -369,9 +421,12 @@ function sayOfUsb(
   return office.usb.say(target, { device, permanent, forMs: forMs ?? null, by: person() });
 }
 
-/** Once a connection: asking again changes nothing. */
-function subscribe(office: Office, { connection }: Call<"events.subscribe">): object {
-  const send = (event: Event): boolean => connection.send({ type: "event", data: event });
+/** Once a connection: asking again changes nothing. It ends with the token that it was asked with. */
+function subscribe(office: Office, { connection, token, peer }: Call<"events.subscribe">): object {
+  const isLive = (): boolean =>
+    token === null ||
+    office.tokens.standing(token.id, { uid: peer.uid, privilege: privilegeOf(office.daemon.state()) }).ok;
+  const send = (event: Event): boolean => isLive() && connection.send({ type: "event", data: event });
   connection.onClose(office.feed.subscribe(connection, send));
   return { subscribed: true };
 }
@@ -396,7 +451,7 @@ function tripwireList(office: Office): TripwireList {
 }
 
 /** Decides on the state of this instant, and answers when the decision is on disk. What cannot be recorded is denied. */
-async function check(office: Office, { params, peer }: Call<"check">): Promise<Decision> {
+async function check(office: Office, { params, peer, token }: Call<"check">): Promise<Decision> {
   const { wanted, applied } = office.daemon.state();
   const view: View = {
     wanted,
@@ -404,9 +459,11 @@ async function check(office: Office, { params, peer }: Call<"check">): Promise<D
     assurance: office.daemon.assurance(),
     trustedInterfaces: office.config.network.trustedInterfaces,
   };
-  const verdict = decide(view, params);
+  const verdict = outOfScope(office, peer, params, token) ?? decide(view, params);
   if (office.daemon.state().room === "low") return denyForRoom(office, peer, params, verdict);
-  const receipt = office.daemon.record({ kind: "decision", data: decisionData(peer, params, verdict) });
+  const used = verdict.decision ? office.tokens.useOf(token?.id ?? null) : {};
+  const data = { ...decisionData(peer, params, verdict), ...used };
+  const receipt = office.daemon.record({ kind: "decision", data });
   const correlationId = String(receipt.seq);
   try {
     await receipt.durable;
@@ -421,6 +478,26 @@ async function check(office: Office, { params, peer }: Call<"check">): Promise<D
     };
   }
   return { ...verdict, correlationId };
+}
+
+/** The denial of a token whose scope has not this question; null without a token, and where it has. */
+function outOfScope(
+  office: Office,
+  peer: Peer,
+  params: Call<"check">["params"],
+  token: Token | null,
+): Omit<Decision, "correlationId"> | null {
+  if (token === null) return null;
+  const privilege = privilegeOf(office.daemon.state());
+  const subject = { ...token.principal, properties: {} };
+  const action = { ...params.action, properties: {} };
+  const resource = { type: params.resource.type, id: params.resource.id, properties: {} };
+  const request = { subject, action, resource, context: {} };
+  const asked = office.tokens.authorize(token.id, { request, uid: peer.uid, privilege });
+  if (asked.ok) return null;
+  const { code, wouldAllow } = asked;
+  const assurance = office.daemon.assurance();
+  return { decision: false, reason: [code], mode: privilege, assurance, wouldAllow, askPerson: false };
 }
 
 /** The log's disk is nearly full: nothing is allowed, and a denial is not recorded twice. */

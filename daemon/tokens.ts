@@ -17,7 +17,14 @@ import {
   standingOf,
   type TokenRefusal,
 } from "./core/token-standing.ts";
-import type { NewToken, RevokeReply, TermsWish, TokenList, TokenState, TokenView } from "./protocol/grants.ts";
+import type {
+  NewToken,
+  RevokeReply,
+  TermsWish,
+  TokenList,
+  TokenState,
+  TokenView,
+} from "./protocol/grants.ts";
 
 /** The tokens of this daemon. They are a fold of the log: this holds none, only asks the fold and appends. */
 export type Tokens = {
@@ -148,7 +155,10 @@ export function createTokens(parts: TokenParts): Tokens {
     if (shardGet(grants().tokens, token.id)) throw new BoundaryError("internal", "two tokens of one id");
     const grant = tokenData(token);
     if (redactValue(grant) !== grant)
-      throw new BoundaryError("request-invalid", "something in the token looks like a secret: the log would not keep it");
+      throw new BoundaryError(
+        "request-invalid",
+        "something in the token looks like a secret: the log would not keep it",
+      );
     const { seq, durable } = parts.record({ kind, data: { grant, by: makerData(by) } });
     await recorded(seq, durable, "recording the token");
     return { text, token: viewOf(token) };
@@ -196,7 +206,10 @@ export function createTokens(parts: TokenParts): Tokens {
   async function mint(by: Maker, wish: Parameters<Tokens["mint"]>[1]): Promise<NewToken> {
     const minter = known(by.tokenId);
     if (minter.role !== "admin" || minter.parent !== "")
-      throw new BoundaryError("token-needed", "minting takes an admin token that was minted, not narrowed, itself");
+      throw new BoundaryError(
+        "token-needed",
+        "minting takes an admin token that was minted, not narrowed, itself",
+      );
     const terms: Terms = {
       principal: wish.principal,
       role: wish.role ?? "none",

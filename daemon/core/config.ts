@@ -315,7 +315,11 @@ export const ConfigSchema = z.strictObject({
         actions: z.array(z.enum(ACTIONS)).min(1).max(32).optional(),
         /** "TYPE::ID"; an id may end in "*". */
         resources: z
-          .array(z.string().refine((text) => parseResource(text) !== null, 'write "TYPE::ID", or "TYPE::BEGINNING*"'))
+          .array(
+            z
+              .string()
+              .refine((text) => parseResource(text) !== null, 'write "TYPE::ID", or "TYPE::BEGINNING*"'),
+          )
           .min(1)
           .max(32)
           .optional(),
@@ -334,7 +338,11 @@ export const ConfigSchema = z.strictObject({
       const names = list.map(({ name }) => name);
       for (const [index, name] of names.entries()) {
         if (names.indexOf(name) !== index)
-          context.addIssue({ code: "custom", path: [index, "name"], message: `the name ${name} is used twice` });
+          context.addIssue({
+            code: "custom",
+            path: [index, "name"],
+            message: `the name ${name} is used twice`,
+          });
       }
     })
     .default([]),

@@ -3,7 +3,7 @@ import { LEASE_STATES, type Lease } from "./lease.ts";
 import { MODES } from "./mode.ts";
 import { parsePrincipal, renderPrincipal } from "./principal.ts";
 import { ROLES } from "./roles.ts";
-import type { Maker, ResourcePattern, Token } from "./token.ts";
+import { type Maker, type ResourcePattern, type Token, tokenIdOf } from "./token.ts";
 
 /**
  * Tokens and leases as they stand in records: strings and integers, and what says nothing is left out. Not under the name
@@ -46,8 +46,9 @@ export function readToken(data: Value | undefined): Token | null {
   const patterns = resources === undefined ? "all" : readResources(resources);
   if (principal === null || role === undefined || mode === undefined || by === null || patterns === null)
     return null;
-  if (!isHex(id, 16) || !isHex(digest, 64) || (parent !== "" && !isHex(parent, 16))) return null;
-  if (!isCount(depth) || !isCount(expires) || !isCount(made) || !isCount(below) || !isCount(warned)) return null;
+  if (!isHex(digest, 64) || id !== tokenIdOf(digest) || (parent !== "" && !isHex(parent, 16))) return null;
+  if (!isCount(depth) || !isCount(expires) || !isCount(made) || !isCount(below) || !isCount(warned))
+    return null;
   if (!isOptionalCount(uses) || !isOptionalCount(uid) || !isOptionalCount(revoked)) return null;
   if (!areTexts(subjects) || !(actions === undefined || areTexts(actions)) || typeof label !== "string")
     return null;
@@ -65,7 +66,8 @@ export function readToken(data: Value | undefined): Token | null {
 }
 
 export function leaseData(lease: Lease): Data {
-  const { id, template, by, reason, forMs, maxMode, askedAtMs, state, start, uses, suspended, endedAtMs } = lease;
+  const { id, template, by, reason, forMs, maxMode, askedAtMs, state, start, uses, suspended, endedAtMs } =
+    lease;
   return {
     ...{ id, template, by: makerData(by), reason, forMs, maxMode, asked: askedAtMs, state },
     ...(start === null ? {} : { start: { wall: start.wallMs, mono: start.monoMs, boot: start.boot } }),
@@ -130,8 +132,8 @@ const RESOURCE_TYPE = /^[A-Za-z][A-Za-z0-9_.-]{0,63}$/;
 /** Printable ASCII: nothing that a terminal obeys, nothing that looks like something else. */
 const RESOURCE_ID = /^[ -~]{1,256}$/;
 
-function isData(value: Value | undefined): value is Data {
-  return typeof value === "object" && !Array.isArray(value);
+function isData(value: unknown): value is Data {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function isHex(value: Value | undefined, length: number): value is string {

@@ -34,8 +34,8 @@ export function grantsParts(grants: Grants): readonly Data[] {
 }
 
 /** Grants that are still to come, as the snapshot promises them; null when it cannot be read. */
-export function readGrantsSummary(value: Value | undefined): Grants | null {
-  if (typeof value !== "object" || Array.isArray(value)) return null;
+export function readGrantsSummary(value: unknown): Grants | null {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return null;
   const summary = value as Data;
   const { bootstrapped, cleared, tokens, leases, parts, digest, ...more } = summary;
   if (![cleared, tokens, leases, parts].every((each) => typeof each === "number" && each >= 0)) return null;

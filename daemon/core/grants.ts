@@ -166,7 +166,8 @@ export function noRoomFor(grants: Grants, token: Token): string | null {
   const { below, depth, tokens, stateBytes } = TOKEN_BOUNDS;
   if (token.depth > depth) return `a token is at most ${depth} narrowings away from the first one`;
   if (grants.tokens.size >= tokens) return `there are ${tokens} tokens: revoke some, they leave after a day`;
-  if (grants.tokenBytes + bytesOf(token) > stateBytes) return `tokens take ${stateBytes} bytes in all, and those are used`;
+  if (grants.tokenBytes + bytesOf(token) > stateBytes)
+    return `tokens take ${stateBytes} bytes in all, and those are used`;
   const line = token.parent === "" ? [] : (lineageOf(grants.tokens, token.parent) ?? []);
   const full = line.find((each) => each.below >= below);
   return full === undefined ? null : `${below} tokens have grown from ${full.id}`;
@@ -195,7 +196,8 @@ function endOf({ endedAtMs, start, forMs, askedAtMs }: Lease): number {
 function counted(tokens: Tokens): Pick<Grants, "tokens" | "tokenBytes"> {
   const below = new Map<string, number>();
   for (const { id } of shardValues(tokens))
-    for (const each of (lineageOf(tokens, id) ?? []).slice(1)) below.set(each.id, (below.get(each.id) ?? 0) + 1);
+    for (const each of (lineageOf(tokens, id) ?? []).slice(1))
+      below.set(each.id, (below.get(each.id) ?? 0) + 1);
   let next: Grants = { ...noGrants(), tokens };
   next = { ...next, tokenBytes: shardValues(tokens).reduce((sum, each) => sum + bytesOf(each), 0) };
   for (const token of shardValues(tokens)) {

@@ -1,4 +1,4 @@
-import { isStricter, type Mode, MODES } from "./mode.ts";
+import { isStricter, MODES, type Mode } from "./mode.ts";
 import type { Maker } from "./token.ts";
 
 /** An exception that may be asked for: the configuration's `leases`. What it means is for policy to say. */

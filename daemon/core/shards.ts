@@ -43,9 +43,9 @@ export function shardFilter<T>(map: Shards<T>, keep: (value: T) => boolean): Sha
 /** All values, by their keys' order: the same for equal maps, however they came to be. */
 export function shardValues<T>(map: Shards<T>): readonly T[] {
   const byKey = (a: readonly [string, unknown], b: readonly [string, unknown]) => (a[0] < b[0] ? -1 : 1);
-  return [...map.shards].toSorted(byKey).flatMap(([, shard]) =>
-    [...shard].toSorted(byKey).map(([, value]) => value),
-  );
+  return [...map.shards]
+    .toSorted(byKey)
+    .flatMap(([, shard]) => [...shard].toSorted(byKey).map(([, value]) => value));
 }
 
 /** All values, in no order: without the cost of one. */

@@ -64,7 +64,11 @@ export function standingOf(tokens: Tokens, id: string, showing: Showing): Standi
   if (line === null || token === undefined)
     return refuse("token-unknown", "there is no such token (any more)", "");
   for (const each of line) {
-    const refusal = faultOf(each, each === token ? "the token" : "a token that it was narrowed from", showing);
+    const refusal = faultOf(
+      each,
+      each === token ? "the token" : "a token that it was narrowed from",
+      showing,
+    );
     if (refusal) return refusal;
   }
   return { ok: true, token };
@@ -95,7 +99,11 @@ export function scopeOf(
   for (const token of lineageOf(tokens, id) ?? []) {
     if (!mayStandFor(token, subject)) {
       const allowed = [renderPrincipal(token.principal), ...token.subjects].join(", ");
-      return refuse("token-scope", `the token does not stand for ${renderPrincipal(subject)}`, `for ${allowed}`);
+      return refuse(
+        "token-scope",
+        `the token does not stand for ${renderPrincipal(subject)}`,
+        `for ${allowed}`,
+      );
     }
     if (!coversAction(token.actions, action.name)) {
       const why = `the token's scope has no action ${action.name}`;

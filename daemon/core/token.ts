@@ -80,7 +80,8 @@ export function widerTerms(parent: Terms, child: Terms): readonly string[] {
   if (!mayStandFor(parent, child.principal))
     wider.push(`principal: ${listOf([renderPrincipal(parent.principal), ...parent.subjects])}`);
   if (ROLES.indexOf(child.role) > ROLES.indexOf(parent.role)) wider.push(`role: at most ${parent.role}`);
-  if (!actionsWithin(parent.actions, child.actions)) wider.push(`actions: ${describeActions(parent.actions)}`);
+  if (!actionsWithin(parent.actions, child.actions))
+    wider.push(`actions: ${describeActions(parent.actions)}`);
   if (!resourcesWithin(parent.resources, child.resources))
     wider.push(`resources: ${describeResources(parent.resources)}`);
   if (!child.subjects.every((each) => coversSubject(parent, each)))

@@ -12,12 +12,19 @@ const Id = z.string().regex(/^[0-9a-f]{16}$/, "an id has 16 hex digits");
 const Principal = z
   .string()
   .max(150)
-  .transform((text, context) => parsePrincipal(text) ?? bad(context, 'write "Agent::NAME", or User, Service'));
+  .transform(
+    (text, context) => parsePrincipal(text) ?? bad(context, 'write "Agent::NAME", or User, Service'),
+  );
 const Resource = z
   .string()
   .max(330)
-  .transform((text, context) => parseResource(text) ?? bad(context, 'write "TYPE::ID", or "TYPE::BEGINNING*"'));
-const Subject = z.string().max(150).refine(isSubjectPattern, 'write "Agent::NAME", "Agent::BEGINNING*" or "Agent::*"');
+  .transform(
+    (text, context) => parseResource(text) ?? bad(context, 'write "TYPE::ID", or "TYPE::BEGINNING*"'),
+  );
+const Subject = z
+  .string()
+  .max(150)
+  .refine(isSubjectPattern, 'write "Agent::NAME", "Agent::BEGINNING*" or "Agent::*"');
 const Action = z.enum(SCOPE_ACTIONS as [string, ...string[]]);
 const Label = z.string().regex(/^[ -~]{0,64}$/, "a label has up to 64 plain characters");
 const ForMs = z
@@ -53,7 +60,11 @@ const Reason = z
 
 export const TOKEN_PARAMS = {
   /** The first token, once. */
-  "token.bootstrap": z.strictObject({ forMs: ForMs.optional(), uid: Uid.optional(), label: Label.optional() }),
+  "token.bootstrap": z.strictObject({
+    forMs: ForMs.optional(),
+    uid: Uid.optional(),
+    label: Label.optional(),
+  }),
   "token.mint": TermsSchema.extend({ principal: Principal }),
   "token.narrow": TermsSchema,
   /** By id; from the one after `after` on, as many as fit. */
@@ -69,7 +80,12 @@ export const LEASE_PARAMS = {
     template: z.string().min(1).max(64),
     reason: Reason,
     /** Not longer than the template allows, which is what is asked for without it. */
-    forMs: z.number().int().min(1_000).max(31 * DAY_MS).optional(),
+    forMs: z
+      .number()
+      .int()
+      .min(1_000)
+      .max(31 * DAY_MS)
+      .optional(),
   }),
   "lease.list": z.strictObject({ after: Id.optional() }),
   "lease.approve": z.strictObject({ id: Id }),

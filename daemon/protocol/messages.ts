@@ -7,6 +7,7 @@ import type { Outlook } from "../core/preflight.ts";
 import { redactText } from "../core/redact.ts";
 import { CEREMONY_PURPOSES } from "../core/state.ts";
 import type { SensorHealth } from "../ports.ts";
+import { LEASE_PARAMS, TOKEN_PARAMS } from "./grants.ts";
 
 /**
  * What goes over the control socket. A frame is JSON text (UTF-8, at most 64 KiB) followed by "\f":
@@ -20,6 +21,8 @@ export const RequestSchema = z.strictObject({
   id: z.string().min(1).max(64),
   verb: z.string().min(1).max(64),
   params: z.unknown().optional(),
+  /** A capability token's text: whoever shows it is its holder, and no more. In no record, no message, no error. */
+  token: z.string().max(128).optional(),
 });
 export type Request = z.infer<typeof RequestSchema>;
 
@@ -147,6 +150,8 @@ export const PARAMS = {
   /** A policy that allows what is plugged in. */
   "usb.generate": z.strictObject({ ports: z.boolean().default(false), hashes: z.boolean().default(true) }),
   check: CheckSchema,
+  ...TOKEN_PARAMS,
+  ...LEASE_PARAMS,
   "key.show": None,
   /** Segments whose records are all older are removed, and leave tombstones. */
   "log.prune": z.strictObject({ keptDays: z.number().int().min(90).max(36_500).default(90) }),
@@ -278,7 +283,8 @@ export type PreflightReply = {
   readonly flows: CappedOutlooks;
   readonly listeners: CappedOutlooks;
   readonly usb: { readonly shown: readonly UsbOutlook[]; readonly more: number };
-  readonly leases: "not built";
+  /** What works now and would be suspended, as many as fit. */
+  readonly leases: { readonly shown: readonly string[]; readonly more: number };
   /** Lines of the kernel's socket tables that could not be read. */
   readonly unread: number;
 };

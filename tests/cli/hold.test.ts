@@ -21,7 +21,7 @@ const LOOK = {
   flows: { shown: [{ what: "tcp a with \u001bb", verdict: "cut", rule: "mode AIRGAP" }], cut: 3, kept: 1 },
   listeners: { shown: [], cut: 0, kept: 0 },
   usb: { shown: [{ port: "1-1", name: "keyboard", verdict: "kept" }], more: 0 },
-  leases: "not built",
+  leases: { shown: [], more: 0 },
   unread: 0,
 };
 const CEREMONY = {

@@ -43,6 +43,7 @@ async function check(host: Host, memoryClass: string): Promise<unknown> {
     usbOutlook: () => [],
     wouldBlock: () => [],
     usb: usbHost().people,
+    ...host.grants,
     opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
   };
   const connection = {

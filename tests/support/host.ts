@@ -18,6 +18,7 @@ import type { Person } from "../../daemon/core/state.ts";
 import type { Tripwire } from "../../daemon/core/tripwire.ts";
 import { createDaemon } from "../../daemon/daemon.ts";
 import { createEnforcer } from "../../daemon/enforce.ts";
+import { createGrants } from "../../daemon/grants.ts";
 import type { LogStore, SensorHealth, SignalSource } from "../../daemon/ports.ts";
 import type { SelftestResult } from "../../daemon/protocol/messages.ts";
 import { FakeFirewall } from "./fake-firewall.ts";
@@ -231,6 +232,14 @@ export async function startHost(options: HostOptions = {}) {
     { ...start, hold: options.hold ?? { ...lasting(ENFORCING), change: null } },
     {},
   );
+  const grants = createGrants({
+    fold: log.fold,
+    lastAt: "",
+    record: daemon.record,
+    state: daemon.state,
+    clock,
+    config,
+  });
   damaged.tell = (detail) =>
     daemon.submit(signalOf("log.damaged", { log: "core", what: "write-failed", detail }));
   files.set("/etc/watched", fileState("/etc/watched", "one"));
@@ -242,6 +251,7 @@ export async function startHost(options: HostOptions = {}) {
 
   return {
     daemon,
+    grants,
     baseline,
     failing,
     clock,

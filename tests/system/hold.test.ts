@@ -267,7 +267,12 @@ describe.skipIf(NO_NETNS !== "")(
         verdict: "cut",
         rule: "mode AIRGAP",
       });
-      expect(reply).toMatchObject({ mode: "AIRGAP", wanted: "OPEN", leases: "not built", unread: 0 });
+      expect(reply).toMatchObject({
+        mode: "AIRGAP",
+        wanted: "OPEN",
+        leases: { shown: [], more: 0 },
+        unread: 0,
+      });
       await opens();
     });
   },
