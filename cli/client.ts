@@ -6,6 +6,8 @@ import { BoundaryError } from "../daemon/core/errors.ts";
 import { retry } from "../daemon/core/retry.ts";
 import { createFrameReader, type Frame, renderFrame } from "../daemon/protocol/frame.ts";
 import type {
+  ApprovalList,
+  ApprovalView,
   AuditHead,
   AuditLines,
   CeremonyReply,
@@ -58,6 +60,12 @@ export type Replies = {
   "usb.reject": UsbGrantReply;
   "usb.challenge": UsbChallengeReply;
   "usb.generate": UsbPolicyReply;
+  "approvals.list": ApprovalList;
+  "approvals.show": ApprovalView;
+  "approvals.approve": ApprovalView;
+  "approvals.deny": ApprovalView;
+  "approvals.mine": ApprovalList;
+  "approvals.wait": ApprovalView;
 };
 
 export type Params<V extends Verb> = input<(typeof PARAMS)[V]>;
@@ -92,6 +100,14 @@ const CONNECT_AGAIN = {
 const CALL_DEADLINE_MS = 5_000;
 
 type Kind = "string" | "number" | "boolean" | "object";
+
+const APPROVAL = {
+  id: "string",
+  state: "string",
+  what: "string",
+  digest: "string",
+  until: "string",
+} as const;
 
 /** The fields without which a reply cannot be shown, and what typeof says of them. */
 const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], Kind>>> } = {
@@ -134,6 +150,12 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "usb.reject": { device: "object" },
   "usb.challenge": { port: "string", code: "string", until: "string" },
   "usb.generate": { text: "string" },
+  "approvals.list": { approvals: "object" },
+  "approvals.show": APPROVAL,
+  "approvals.approve": APPROVAL,
+  "approvals.deny": APPROVAL,
+  "approvals.mine": { approvals: "object" },
+  "approvals.wait": APPROVAL,
 };
 
 /** Connects to a control socket. Throws BoundaryError "no-daemon", or "role-required" when we may not connect. */

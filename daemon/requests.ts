@@ -1,13 +1,17 @@
 import { createHash, randomInt, randomUUID } from "node:crypto";
 import type { z } from "zod";
+import type { Approvals, Said } from "./approvals.ts";
 import type { Data } from "./audit/record.ts";
 import type { AuditStream } from "./audit-stream.ts";
 import type { Baseline, Comparison } from "./baseline.ts";
+import { accessDigest } from "./core/access-text.ts";
+import type { Asker, Decider } from "./core/approval.ts";
 import { decide, type View } from "./core/authority.ts";
 import { capLines, capList } from "./core/capped-list.ts";
 import type { Config } from "./core/config.ts";
 import { codeOf } from "./core/errno.ts";
 import { BoundaryError, type ErrorCode, renderErrorChain } from "./core/errors.ts";
+import type { LimitClass } from "./core/limit-charges.ts";
 import { isStricter, type Mode } from "./core/mode.ts";
 import { limitsOf, type WouldBlock } from "./core/nft-shadow.ts";
 import {
@@ -22,10 +26,14 @@ import type { Person } from "./core/state.ts";
 import type { Tripwire } from "./core/tripwire.ts";
 import type { UsbTarget } from "./core/usb-facts.ts";
 import type { Daemon, Outcome } from "./daemon.ts";
+import type { Denials } from "./denials.ts";
 import type { Feed } from "./feed.ts";
+import type { LimitDesk } from "./limits.ts";
 import type { Connection, HostSockets, OpLog, Peer, PeerFacts } from "./ports.ts";
 import { flowToKeep, preflightReply } from "./preflight-reply.ts";
 import {
+  type ApprovalList,
+  type ApprovalView,
   type CeremonyReply,
   type Decision,
   type Event,
@@ -67,6 +75,9 @@ export type Office = {
   readonly audit: Pick<AuditStream, "head" | "lines">;
   readonly selftest: Pick<Selftest, "run">;
   readonly usb: UsbPeople;
+  readonly limits: LimitDesk;
+  readonly denials: Denials;
+  readonly approvals: Approvals;
   readonly opLog: OpLog;
 };
 
@@ -78,15 +89,20 @@ type Call<V extends Verb> = {
   readonly connection: Connection;
 };
 type Handler<V extends Verb> = (office: Office, call: Call<V>) => Promise<object> | object;
-type Row<V extends Verb> = Needed & { readonly handle: Handler<V> };
+type Row<V extends Verb> = Needed & {
+  /** What it counts against, for somebody whose role it is; for anybody else it is a "verb". docs/LIMITS.md. */
+  readonly limit: LimitClass | ((office: Office, params: Call<V>["params"]) => LimitClass);
+  readonly handle: Handler<V>;
+};
 
-/** Everything that can be asked, by whom. What each verb takes is PARAMS in protocol/messages.ts. */
+/** Everything that can be asked, by whom, with what limits. What each verb takes is PARAMS in protocol/messages.ts. */
 const VERBS: { readonly [V in Verb]: Row<V> } = {
-  status: { role: "readonly", handle: (office) => office.status() },
-  "mode.set": { role: "operator", handle: setMode },
-  "mode.confirm": { role: "operator", handle: confirmMode },
+  status: { role: "readonly", limit: "verb", handle: (office) => office.status() },
+  "mode.set": { role: "operator", limit: limitOfMode, handle: setMode },
+  "mode.confirm": { role: "operator", limit: "verb", handle: confirmMode },
   "mode.preflight": {
     role: "operator",
+    limit: "verb",
     handle: ({ sockets, config, usbOutlook, daemon }, { params: { mode, session = null, keep } }) =>
       preflightReply({ sockets, network: config.network, usb: usbOutlook }, daemon.state(), {
         mode,
@@ -94,38 +110,81 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
         keep,
       }),
   },
-  "enforcement.enforce": { role: "operator", handle: enforce },
-  "enforcement.shadow": { role: "operator", handle: shadow },
-  "ceremony.begin": { role: "operator", handle: ceremonyBegin },
-  "ceremony.confirm": { role: "operator", handle: ceremonyConfirm },
-  "ceremony.cancel": { role: "operator", handle: ceremonyCancel },
-  "clock.clear": { role: "operator", handle: clockClear },
+  "enforcement.enforce": { role: "operator", limit: "tightening", handle: enforce },
+  "enforcement.shadow": { role: "operator", limit: "verb", handle: shadow },
+  "ceremony.begin": { role: "operator", limit: "loosening", handle: ceremonyBegin },
+  "ceremony.confirm": { role: "operator", limit: "loosening", handle: ceremonyConfirm },
+  "ceremony.cancel": { role: "operator", limit: "tightening", handle: ceremonyCancel },
+  "clock.clear": { role: "operator", limit: "loosening", handle: clockClear },
   "events.list": {
     role: "readonly",
+    limit: "verb",
     handle: (office, { params }) => ({ events: office.feed.list(params.limit) }),
   },
-  "events.subscribe": { role: "readonly", handle: subscribe },
-  "tripwire.list": { role: "readonly", handle: tripwireList },
+  "events.subscribe": { role: "readonly", limit: "verb", handle: subscribe },
+  "tripwire.list": { role: "readonly", limit: "verb", handle: tripwireList },
   "selftest.run": {
     role: "operator",
+    limit: "verb",
     handle: (office, { person }) => office.selftest.run(person().name),
   },
-  "usb.list": { role: "readonly", handle: ({ usb }) => usb.list() },
-  "usb.explain": { role: "readonly", handle: ({ usb }, { params }) => usb.explain(params.device) },
-  "usb.generate": { role: "readonly", handle: ({ usb }, { params }) => usb.propose(params) },
-  "usb.allow": { role: "operator", handle: (office, call) => sayOfUsb("allow", office, call) },
-  "usb.block": { role: "operator", handle: (office, call) => sayOfUsb("block", office, call) },
-  "usb.reject": { role: "operator", handle: (office, call) => sayOfUsb("reject", office, call) },
+  "usb.list": { role: "readonly", limit: "verb", handle: ({ usb }) => usb.list() },
+  "usb.explain": {
+    role: "readonly",
+    limit: "verb",
+    handle: ({ usb }, { params }) => usb.explain(params.device),
+  },
+  "usb.generate": { role: "readonly", limit: "verb", handle: ({ usb }, { params }) => usb.propose(params) },
+  "usb.allow": { role: "operator", limit: "verb", handle: (office, call) => sayOfUsb("allow", office, call) },
+  "usb.block": {
+    role: "operator",
+    limit: "tightening",
+    handle: (office, call) => sayOfUsb("block", office, call),
+  },
+  "usb.reject": {
+    role: "operator",
+    limit: "tightening",
+    handle: (office, call) => sayOfUsb("reject", office, call),
+  },
   "usb.challenge": {
     role: "operator",
+    limit: "verb",
     handle: ({ usb }, { params, person }) => usb.challenge(params.device, person()),
   },
-  check: { role: "readonly", handle: check },
-  "key.show": { role: "readonly", auditor: true, handle: (office) => office.head() },
-  "log.prune": { role: "admin", handle: pruneLog },
-  "audit.head": { role: "admin", auditor: true, handle: (office) => office.audit.head() },
+  check: { role: "readonly", limit: "decision", handle: check },
+  "approvals.list": {
+    role: "operator",
+    limit: "verb",
+    handle: ({ approvals }): ApprovalList => ({ approvals: approvals.list() }),
+  },
+  "approvals.show": {
+    role: "operator",
+    limit: "verb",
+    handle: ({ approvals }, { params }) => approvals.show(params.id) ?? unknownApproval(params.id),
+  },
+  "approvals.approve": { role: "operator", limit: "verb", handle: approve },
+  "approvals.deny": {
+    role: "operator",
+    limit: "tightening",
+    handle: ({ approvals }, { params, person }) => saidOf(approvals.deny(params.id, deciderOf(person()))),
+  },
+  "approvals.mine": {
+    role: "readonly",
+    limit: "verb",
+    handle: ({ approvals }, { peer }): ApprovalList => ({ approvals: approvals.mine(askerOf(peer)) }),
+  },
+  "approvals.wait": {
+    role: "readonly",
+    limit: "verb",
+    handle: async ({ approvals }, { peer, params }) =>
+      (await approvals.wait(askerOf(peer), params.id, params.forMs)) ?? unknownApproval(params.id),
+  },
+  "key.show": { role: "readonly", auditor: true, limit: "verb", handle: (office) => office.head() },
+  "log.prune": { role: "admin", limit: "verb", handle: pruneLog },
+  "audit.head": { role: "admin", auditor: true, limit: "verb", handle: (office) => office.audit.head() },
   "audit.lines": {
     role: "admin",
+    limit: "verb",
     auditor: true,
     handle: (office, { params }) => office.audit.lines(params.from, params.limit),
   },
@@ -134,9 +193,11 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
 /** A refusal on its way to the reply. */
 class Refusal extends Error {
   readonly code: ErrorCode;
-  constructor(code: ErrorCode, why: string) {
+  readonly retryAfterMs: number;
+  constructor(code: ErrorCode, why: string, retryAfterMs = 0) {
     super(why);
     this.code = code;
+    this.retryAfterMs = retryAfterMs;
   }
 }
 
@@ -171,23 +232,49 @@ async function dispatchVerb<V extends Verb>(
 ): Promise<object> {
   const row = VERBS[verb] as unknown as Row<V>;
   const held = rightsOf(connection.peer, office.roles, office.ownUid);
-  if (!mayAct(held, row)) {
-    recordRefusal(office, connection.peer, verb);
+  const isHis = mayAct(held, row);
+  const params = PARAMS[verb].safeParse(raw);
+  if (office.daemon.stopping()) throw new Refusal("stopping", "the daemon is stopping");
+  const { limit } = row;
+  const data = params.data as z.output<(typeof PARAMS)[V]>;
+  const usual = typeof limit === "function" || limit === "tightening" ? "verb" : limit;
+  const kind = typeof limit === "function" ? () => limit(office, data) : () => limit;
+  takeLimit(office, connection.peer, verb, isHis && params.success ? kind() : usual);
+  if (!isHis) {
+    recordRefusal(office, connection.peer, verb, "role-required");
+    office.denials.refused({ uid: connection.peer.uid, token: null });
     throw new Refusal(
       "role-required",
       `${verb} takes the role ${describeNeeded(row)}; uid ${connection.peer.uid} holds ${describeRights(held)}`,
     );
   }
-  const params = PARAMS[verb].safeParse(raw);
   if (!params.success) throw new Refusal("request-invalid", issues(params.error));
-  if (office.daemon.stopping()) throw new Refusal("stopping", "the daemon is stopping");
   const person = () => personOf(office, connection.peer);
   return row.handle(office, {
-    params: params.data as z.output<(typeof PARAMS)[V]>,
+    params: data,
     peer: connection.peer,
     person,
     connection,
   });
+}
+
+/** Step 1 of every answer: may this caller ask at all? Refusals are one record and a count. */
+function takeLimit(office: Office, peer: Peer, verb: Verb, kind: LimitClass): void {
+  const taken = office.limits.take({ uid: peer.uid, token: null, tokenLabel: "", verb, kind });
+  if (taken.ok) return;
+  recordRefusal(office, peer, verb, taken.code);
+  throw new Refusal(taken.code, taken.why, taken.retryAfterMs);
+}
+
+/** To the present mode: only what cancels something that would open. */
+function limitOfMode(
+  { daemon }: Office,
+  { mode, keep, forMs, confirmForMs }: Call<"mode.set">["params"],
+): LimitClass {
+  const { wanted, loosening, deadline } = daemon.state();
+  if (isStricter(mode, wanted)) return "tightening";
+  const isPlain = keep === undefined && forMs === undefined && confirmForMs === undefined;
+  return mode === wanted && isPlain && (loosening !== null || deadline !== null) ? "tightening" : "loosening";
 }
 
 /** Who asks, by what the kernel says; the terminal is looked up, never taken from the caller. */
@@ -199,8 +286,8 @@ function personOf(office: Office, peer: Peer): Person {
   };
 }
 
-function recordRefusal(office: Office, peer: Peer, verb: string): void {
-  office.daemon.refused({ uid: peer.uid, pid: peer.pid, verb, why: "role-required" });
+function recordRefusal(office: Office, peer: Peer, verb: string, why: ErrorCode): void {
+  office.daemon.refused({ uid: peer.uid, pid: peer.pid, verb, why });
 }
 
 async function setMode(office: Office, { params, person }: Call<"mode.set">): Promise<ModeReply> {
@@ -395,6 +482,39 @@ function tripwireList(office: Office): TripwireList {
   };
 }
 
+async function approve(
+  office: Office,
+  { params, peer, person }: Call<"approvals.approve">,
+): Promise<ApprovalView> {
+  const said = office.approvals.approve(params.id, deciderOf(person()));
+  if (!said.ok && said.code === "approval-own") recordRefusal(office, peer, "approvals.approve", said.code);
+  return saidOf(said);
+}
+
+/** Throws the refusal; waits until it is on disk. A denial stands without. */
+async function saidOf(said: Said): Promise<ApprovalView> {
+  if (!said.ok) throw new Refusal(said.code, said.why, said.retryAfterMs);
+  try {
+    await said.durable;
+  } catch (cause) {
+    throw new BoundaryError("log-unavailable", "recording what was decided", { cause });
+  }
+  return said.view;
+}
+
+function unknownApproval(id: string): never {
+  throw new Refusal("approval-unknown", `there is no approval ${JSON.stringify(id)}`);
+}
+
+/** Who has asked, over this socket: without a token he is his uid. */
+function askerOf({ uid }: Peer): Asker {
+  return { uid, tokenId: "", tree: "", principal: `User ${uid}` };
+}
+
+function deciderOf({ uid, name, terminal }: Person): Decider {
+  return { uid, name, terminal, tokenId: "", tree: "" };
+}
+
 /** Decides on the state of this instant, and answers when the decision is on disk. What cannot be recorded is denied. */
 async function check(office: Office, { params, peer }: Call<"check">): Promise<Decision> {
   const { wanted, applied } = office.daemon.state();
@@ -406,6 +526,7 @@ async function check(office: Office, { params, peer }: Call<"check">): Promise<D
   };
   const verdict = decide(view, params);
   if (office.daemon.state().room === "low") return denyForRoom(office, peer, params, verdict);
+  if (!verdict.decision) return denied(office, peer, params, { verdict, digest: digestOf(peer, params) });
   const receipt = office.daemon.record({ kind: "decision", data: decisionData(peer, params, verdict) });
   const correlationId = String(receipt.seq);
   try {
@@ -423,8 +544,23 @@ async function check(office: Office, { params, peer }: Call<"check">): Promise<D
   return { ...verdict, correlationId };
 }
 
-/** The log's disk is nearly full: nothing is allowed, and a denial is not recorded twice. */
-async function denyForRoom(
+/** A denial stands without its record, and the same one again is counted. */
+async function denied(
+  office: Office,
+  peer: Peer,
+  params: Call<"check">["params"],
+  { verdict, digest: asked }: { readonly verdict: Omit<Decision, "correlationId">; readonly digest: string },
+): Promise<Decision> {
+  const { seq, durable } = office.denials.record(
+    { uid: peer.uid, token: null },
+    { digest: asked, answer: verdict.reason.join(" "), data: decisionData(peer, params, verdict) },
+  );
+  await durable;
+  return { ...verdict, correlationId: seq === -1 ? "" : String(seq) };
+}
+
+/** The log's disk is nearly full: nothing is allowed, and denials are told apart by action alone. */
+function denyForRoom(
   office: Office,
   peer: Peer,
   params: Call<"check">["params"],
@@ -432,10 +568,22 @@ async function denyForRoom(
 ): Promise<Decision> {
   const reason = verdict.decision ? ["log-unavailable"] : verdict.reason;
   const denial = { ...verdict, decision: false, reason, wouldAllow: "", askPerson: false };
-  const key = JSON.stringify([peer.uid, params.action.name, reason]);
-  const receipt = office.daemon.denied(key, decisionData(peer, params, denial));
-  await receipt.durable.catch(() => undefined); // a denial stands without its record
-  return { ...denial, correlationId: receipt.seq === -1 ? "" : String(receipt.seq) };
+  return denied(office, peer, params, { verdict: denial, digest: params.action.name });
+}
+
+function digestOf(peer: Peer, { action, resource }: Call<"check">["params"]): string {
+  return accessDigest({
+    subject: { type: "uid", id: String(peer.uid), properties: {} },
+    action: { name: action.name, properties: {} },
+    resource: { type: resource.type, id: resource.id, properties: stated(resource.properties) },
+    context: {},
+  });
+}
+
+function stated(properties: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(properties).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+  );
 }
 
 function decisionData(
@@ -443,13 +591,14 @@ function decisionData(
   params: Call<"check">["params"],
   verdict: Omit<Decision, "correlationId">,
 ): Data {
-  const properties = Object.fromEntries(
-    Object.entries(params.resource.properties).filter(([, value]) => value !== undefined),
-  );
   return {
     subject: { type: "uid", id: String(peer.uid), pid: peer.pid },
     action: params.action.name,
-    resource: { type: params.resource.type, id: params.resource.id, properties: properties as Data },
+    resource: {
+      type: params.resource.type,
+      id: params.resource.id,
+      properties: stated(params.resource.properties),
+    },
     decision: verdict.decision ? "allow" : "deny",
     reason: verdict.reason,
     mode: verdict.mode,
@@ -458,7 +607,7 @@ function decisionData(
 }
 
 function toProblem(office: Office, verb: string, error: unknown): Problem {
-  if (error instanceof Refusal) return problem(error.code, error.message);
+  if (error instanceof Refusal) return problem(error.code, error.message, error.retryAfterMs);
   if (error instanceof BoundaryError) return problem(error.code, error.message);
   office.opLog.error({ verb, code: codeOf(error), err: renderErrorChain(error) }, "a request failed");
   return problem("internal", "the request failed inside the daemon; nothing was allowed");
