@@ -266,15 +266,16 @@ function takeLimit(office: Office, peer: Peer, verb: Verb, kind: LimitClass): vo
   throw new Refusal(taken.code, taken.why, taken.retryAfterMs);
 }
 
-/** To the present mode: only what cancels something that would open. */
+/** To the present mode is one too: it calls off what would open, unless it calls off a tightening that is set for later. */
 function limitOfMode(
   { daemon }: Office,
   { mode, keep, forMs, confirmForMs }: Call<"mode.set">["params"],
 ): LimitClass {
-  const { wanted, loosening, deadline } = daemon.state();
+  const { wanted, deadline } = daemon.state();
   if (isStricter(mode, wanted)) return "tightening";
   const isPlain = keep === undefined && forMs === undefined && confirmForMs === undefined;
-  return mode === wanted && isPlain && (loosening !== null || deadline !== null) ? "tightening" : "loosening";
+  const tightensLater = deadline !== null && isStricter(deadline.to, wanted);
+  return mode === wanted && isPlain && !tightensLater ? "tightening" : "loosening";
 }
 
 /** Who asks, by what the kernel says; the terminal is looked up, never taken from the caller. */
@@ -553,7 +554,11 @@ async function denied(
 ): Promise<Decision> {
   const { seq, durable } = office.denials.record(
     { uid: peer.uid, token: null },
-    { digest: asked, answer: verdict.reason.join(" "), data: decisionData(peer, params, verdict) },
+    {
+      digest: asked,
+      answer: [...verdict.reason, verdict.mode, verdict.assurance].join(" "),
+      data: decisionData(peer, params, verdict),
+    },
   );
   await durable;
   return { ...verdict, correlationId: seq === -1 ? "" : String(seq) };
