@@ -33,8 +33,10 @@ export function printLines(lines: readonly string[]): void {
 export function printProblem(told: Problem, form: "text" | "json"): void {
   if (form === "json") printJson({ problem: told });
   const { paint } = painter(process.stderr);
+  const { retryAfterMs = 0 } = told;
+  const again = retryAfterMs > 0 ? `  again: in ${Math.ceil(retryAfterMs / 1_000)} s\n` : "";
   process.stderr.write(
-    `boundaryctl: ${paint("red", plain(told.detail || told.title))}\n  code: ${plain(told.code)}\n  hint: ${plain(told.hint)}\n`,
+    `boundaryctl: ${paint("red", plain(told.detail || told.title))}\n  code: ${plain(told.code)}\n  hint: ${plain(told.hint)}\n${again}`,
   );
 }
 

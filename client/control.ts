@@ -14,6 +14,8 @@ import type {
   TokenReply,
 } from "../daemon/protocol/grants.ts";
 import type {
+  ApprovalList,
+  ApprovalView,
   AuditHead,
   AuditLines,
   CeremonyReply,
@@ -77,6 +79,12 @@ export type Replies = {
   "usb.reject": UsbGrantReply;
   "usb.challenge": UsbChallengeReply;
   "usb.generate": UsbPolicyReply;
+  "approvals.list": ApprovalList;
+  "approvals.show": ApprovalView;
+  "approvals.approve": ApprovalView;
+  "approvals.deny": ApprovalView;
+  "approvals.mine": ApprovalList;
+  "approvals.wait": ApprovalView;
 };
 
 export type Params<V extends Verb> = input<(typeof PARAMS)[V]>;
@@ -121,6 +129,14 @@ const CONNECT_AGAIN = {
 const CALL_DEADLINE_MS = 5_000;
 
 type Kind = "string" | "number" | "boolean" | "object";
+
+const APPROVAL = {
+  id: "string",
+  state: "string",
+  what: "string",
+  digest: "string",
+  until: "string",
+} as const;
 
 /** The fields without which a reply cannot be shown, and what typeof says of them. */
 const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], Kind>>> } = {
@@ -174,6 +190,12 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "usb.reject": { device: "object" },
   "usb.challenge": { port: "string", code: "string", until: "string" },
   "usb.generate": { text: "string" },
+  "approvals.list": { approvals: "object" },
+  "approvals.show": APPROVAL,
+  "approvals.approve": APPROVAL,
+  "approvals.deny": APPROVAL,
+  "approvals.mine": { approvals: "object" },
+  "approvals.wait": APPROVAL,
 };
 
 /**

@@ -17,12 +17,12 @@ import {
   settle,
 } from "./core/approval.ts";
 import type { ErrorCode } from "./core/errors.ts";
-import { momentNow } from "./limits.ts";
+import { type Clerk, momentNow } from "./limits.ts";
 import type { Clock } from "./ports.ts";
 import type { ApprovalView } from "./protocol/messages.ts";
 
 /** Questions to a person, and their answers. docs/APPROVALS.md. */
-export type Approvals = {
+export type Approvals = Clerk & {
   /** The same question of the same caller is asked once. What is refused is not asked. */
   ask(
     by: Asker,
@@ -39,7 +39,6 @@ export type Approvals = {
   mine(by: Pick<Asker, "uid" | "tokenId">): readonly ApprovalView[];
   /** What has become of it, at the latest after `forMs`. null: there is none of this caller. */
   wait(by: Pick<Asker, "uid" | "tokenId">, id: string, forMs: number): Promise<ApprovalView | null>;
-  tick(): void;
 };
 
 export type Said =
@@ -72,6 +71,7 @@ export function createApprovals(parts: ApprovalParts): Approvals {
   let held = parts.memory;
   let recent: readonly ApprovalView[] = [];
   const waiting = new Map<() => void, string>();
+  let stopped = false;
 
   function now(): Instant {
     return { ...momentNow(clock), ...parts.mode() };
@@ -92,8 +92,12 @@ export function createApprovals(parts: ApprovalParts): Approvals {
     for (const [then, id] of waiting) if (ids.includes(id)) then();
   }
 
+  function tick(): void {
+    if (!stopped) take(settle(held, now()));
+  }
+
   function find(id: string): ApprovalView | null {
-    take(settle(held, now()));
+    tick();
     const open = held.find((one) => one.id === id);
     return open ? viewOf(open) : (recent.find((one) => one.id === id) ?? null);
   }
@@ -105,17 +109,19 @@ export function createApprovals(parts: ApprovalParts): Approvals {
 
   return {
     ask(by, request) {
+      if (stopped) return STOPPING;
       const asked = { id: newId(), digest: accessDigest(request), what: describeAccess(request), by };
       const { answer } = take(ask(held, asked, now(), settings));
       return answer.ok ? { ok: true, id: answer.approval.id, state: answer.approval.answer.kind } : answer;
     },
     redeem(by, request) {
+      if (stopped) return null;
       const { answer } = take(redeem(held, { digest: accessDigest(request), by }, now()));
       return answer?.id ?? null;
     },
     approve(id, by) {
-      const obstacle = parts.obstacle();
-      if (obstacle !== null) return { ok: false, ...obstacle, retryAfterMs: 0 };
+      const obstacle = stopped ? STOPPING : parts.obstacle();
+      if (obstacle !== null) return { ok: false, code: obstacle.code, why: obstacle.why, retryAfterMs: 0 };
       const { useMs } = settings;
       const done = take(approve(held, { id, by, useMs, requireTerminal: parts.requireTerminal }, now()));
       // who waits is told when it is on disk
@@ -126,15 +132,16 @@ export function createApprovals(parts: ApprovalParts): Approvals {
         );
       return said(done);
     },
-    deny: (id, by) => said(take(deny(held, { id, by }, now()))),
+    deny: (id, by) => (stopped ? STOPPING : said(take(deny(held, { id, by }, now())))),
     list() {
-      take(settle(held, now()));
+      tick();
       return held.map(viewOf);
     },
     show: find,
     mine(by) {
-      take(settle(held, now()));
-      return [...held.map(viewOf), ...recent].filter((one) => isOf(one, by));
+      tick();
+      const ids = new Set(held.map(({ id }) => id));
+      return [...held.map(viewOf), ...recent.filter(({ id }) => !ids.has(id))].filter((one) => isOf(one, by));
     },
     async wait(by, id, forMs) {
       const found = find(id);
@@ -151,9 +158,16 @@ export function createApprovals(parts: ApprovalParts): Approvals {
       });
       return find(id);
     },
-    tick: () => void take(settle(held, now())),
+    tick,
+    stop() {
+      tick();
+      stopped = true;
+      for (const then of waiting.keys()) then();
+    },
   };
 }
+
+const STOPPING: No = { ok: false, code: "stopping", why: "the daemon is stopping", retryAfterMs: 0 };
 
 /** 48 bits: nobody else's can be guessed, and a person can type it. */
 function newId(): string {

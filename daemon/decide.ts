@@ -1,77 +1,36 @@
-import { hash } from "node:crypto";
-import type { Data, Value } from "./audit/record.ts";
-import type {
-  AccessRequest,
-  Caller,
-  Evaluation,
-  Evaluator,
-  Json,
-  Properties,
-  Situation,
-} from "./core/access.ts";
+import type { Approvals } from "./approvals.ts";
+import type { Data } from "./audit/record.ts";
+import type { AccessRequest, Caller, Evaluation, Evaluator, Situation } from "./core/access.ts";
+import { accessDigest } from "./core/access-text.ts";
 import { ceilingOf, privilegeMode } from "./core/authority.ts";
-import type { Room } from "./core/disk.ts";
-import { ERRORS, type ErrorCode } from "./core/errors.ts";
-import type { Mode } from "./core/mode.ts";
+import { ERRORS, type ErrorCode, renderErrorChain } from "./core/errors.ts";
+import { renderPrincipal } from "./core/principal.ts";
+import { type RoleTable, rightsOf } from "./core/roles.ts";
+import type { Token } from "./core/token.ts";
+import type { Daemon } from "./daemon.ts";
+import type { Denials } from "./denials.ts";
+import type { Leases } from "./leases.ts";
+import type { LimitDesk } from "./limits.ts";
+import type { Policies } from "./policies.ts";
+import type { PolicyAnswer } from "./policy/answer.ts";
+import { decisionFacts } from "./policy/decision-facts.ts";
+import type { AskedSituation, Principal } from "./policy/entities.ts";
+import type { OpLog } from "./ports.ts";
+import type { Tokens } from "./tokens.ts";
 
-/** A part's "no": why, and what would be allowed instead. */
-type No = { readonly ok: false; readonly code: ErrorCode; readonly why: string; readonly wouldAllow: string };
-export type Principal = { readonly type: string; readonly id: string; readonly roles: readonly string[] };
-
-/** What decides, part by part, in the order in which it is asked. Each answers at once: nothing in here waits. */
+/** What decides, joined. Each part answers at once: between the state that is looked at and the record nothing waits. */
 export type DecideParts = {
-  readonly situation: () => Situation;
-  readonly room: () => Room;
-  readonly stopping: () => boolean;
-  /** May this caller ask now? */
-  readonly limit: (caller: Caller) => { readonly ok: true } | (No & { readonly retryAfterMs: number });
-  /** Who the caller is, and whether he may ask this for this subject. */
-  readonly authorize: (
-    caller: Caller,
-    request: AccessRequest,
-    privilege: Mode,
-    wallMs: number,
-  ) => { readonly ok: true; readonly principal: Principal } | No;
-  /** Names of the caller's leases that are live now. */
-  readonly leases: (caller: Caller, privilege: Mode) => readonly string[];
-  readonly policy: (
-    request: AccessRequest,
-    principal: Principal,
-    situation: Situation & {
-      readonly leases: readonly string[];
-      readonly approved: boolean;
-      readonly hasToken: boolean;
-    },
-  ) => PolicyAnswer;
-  readonly policyDigest: () => string;
-  readonly approvals: {
-    /** What waits for a person, new or the one that waits already; null when no more may wait. */
-    ask(caller: Caller, digest: string, request: AccessRequest): { readonly id: string } | null;
-    /** The approval of exactly this, given and not used: used now. "" when there is none. */
-    redeem(caller: Caller, digest: string): string;
-  };
-  /** A use of the caller's token, and of the leases that were live. False: it was the last one that somebody else has taken. */
-  readonly consume: (caller: Caller, leases: readonly string[]) => boolean;
-  readonly record: (data: Data) => { readonly seq: number; readonly durable: Promise<unknown> };
-  /** Counts what is the same again: `seq` is -1 then. */
-  readonly denied: (key: string, data: Data) => { readonly seq: number; readonly durable: Promise<unknown> };
-  /** Told of a fault of ours, for the operational log. */
-  readonly failed: (error: unknown) => void;
-  /** Told of every denial: many of them are a probe. */
-  readonly refused: (caller: Caller, code: ErrorCode) => void;
-};
-
-export type PolicyAnswer = {
-  readonly decision: boolean;
-  /** Ids of the policies that decided. */
-  readonly reasons: readonly string[];
-  /** Ids of policies that could not be evaluated: then nothing is allowed. */
-  readonly errors: readonly string[];
-  /** Whether a person's approval would change it. */
-  readonly needsPerson: boolean;
-  readonly advice: string;
-  /** Set where policy could not be asked at all. */
-  readonly code?: ErrorCode;
+  readonly daemon: Pick<Daemon, "state" | "assurance" | "stopping" | "record">;
+  readonly trustedInterfaces: readonly string[];
+  readonly roles: RoleTable;
+  readonly ownUid: number;
+  readonly tokens: Pick<Tokens, "authorize" | "useOf" | "rootOf">;
+  readonly leases: Pick<Leases, "live" | "used">;
+  readonly policies: Pick<Policies, "answer" | "digest" | "withKnown" | "settled">;
+  readonly approvals: Pick<Approvals, "ask" | "redeem">;
+  readonly denials: Pick<Denials, "record">;
+  readonly wallMs: () => number;
+  readonly opLog: OpLog;
 };
 
 type Ruling = {
@@ -81,20 +40,57 @@ type Ruling = {
   readonly askPerson: boolean;
   readonly approval: string;
   readonly retryAfterMs: number;
-  readonly leases: readonly string[];
-  readonly principal: Principal | null;
+  /** What a record keeps of who it was decided for, and of the policies' answer. */
+  readonly facts: Data;
 };
 
 /**
- * The one way to an answer, for both sockets: limits, token, the mode's ceilings, leases, policy, a person's approval,
- * record. It is decided on the state of this instant, and leaves when its record is on disk.
+ * The one way to an answer, for both sockets: who asks, the mode's ceilings, leases, policy, a person's approval, record.
+ * Whether he may ask at all (limits) is decided before, at the door. It is decided on the state of one instant, and
+ * answered when the record is on disk.
  */
 export function createEvaluator(parts: DecideParts): Evaluator {
+  const loaded = { yes: false };
+  void parts.policies.settled().then(() => {
+    loaded.yes = true;
+  });
   return {
     evaluate: async (caller, request) => {
-      const situation = parts.situation();
+      if (!loaded.yes) await parts.policies.settled();
+      const situation = situationOf(parts);
       return answer(parts, caller, request, situation, ruled(parts, caller, request, situation));
     },
+  };
+}
+
+/** The door of decide.sock: one request of it, or one item of several, counts as one question. */
+export function limited(
+  evaluator: Evaluator,
+  limits: Pick<LimitDesk, "take">,
+  { tokens, daemon, denials, ...parts }: DecideParts,
+): Evaluator {
+  return {
+    evaluate: async (caller, request) => {
+      const root = caller.token === null ? null : tokens.rootOf(caller.token);
+      const asked = { uid: caller.uid, token: root?.id ?? null, tokenLabel: root?.label ?? "" };
+      const taken = limits.take({ ...asked, verb: "check", kind: "decision" });
+      if (taken.ok) return evaluator.evaluate(caller, request);
+      const all = { ...parts, tokens, daemon, denials };
+      const ruling = { ...deny(taken.code), instead: taken.why, retryAfterMs: taken.retryAfterMs };
+      return answer(all, caller, request, situationOf(all), ruling);
+    },
+  };
+}
+
+function situationOf({ daemon, trustedInterfaces, wallMs }: DecideParts): Situation {
+  const { wanted, applied, frozen } = daemon.state();
+  return {
+    wanted,
+    applied,
+    assurance: daemon.assurance(),
+    frozen: frozen !== null,
+    trustedInterfaces,
+    wallMs: wallMs(),
   };
 }
 
@@ -103,66 +99,121 @@ function ruled(parts: DecideParts, caller: Caller, request: AccessRequest, situa
   try {
     return rule(parts, caller, request, situation);
   } catch (error) {
-    parts.failed(error);
+    parts.opLog.error({ err: renderErrorChain(error) }, "a question could not be answered");
     return deny("internal");
   }
 }
 
 function rule(parts: DecideParts, caller: Caller, request: AccessRequest, situation: Situation): Ruling {
-  if (parts.stopping()) return deny("stopping");
-  const limit = parts.limit(caller);
-  if (!limit.ok) return { ...no(limit, null), retryAfterMs: limit.retryAfterMs };
+  if (parts.daemon.stopping()) return deny("stopping");
   const privilege = privilegeMode(situation);
-  const who = parts.authorize(caller, request, privilege, situation.wallMs);
-  if (!who.ok) return no(who, null);
-  const { principal } = who;
-  const ceiling = ceilingOf(situation, request);
+  const who = whoActs(parts, caller, request, situation);
+  if (!who.ok) return { ...deny(who.code), instead: who.wouldAllow === "" ? who.why : who.wouldAllow };
+  // what is known of the resource goes before what the caller says of it
+  const ceiling = ceilingOf(situation, parts.policies.withKnown(request));
   if (!ceiling.allow)
     return {
       ...deny(ceiling.rule.startsWith("request.") ? "request-invalid" : "mode-ceiling"),
       reason: [ceiling.rule],
       instead: ceiling.instead,
       askPerson: ceiling.askPerson,
-      principal,
     };
-  const leases = parts.leases(caller, privilege);
-  const asked = (approved: boolean) =>
-    parts.policy(request, principal, { ...situation, leases, approved, hasToken: caller.token !== null });
-  const ruling = byPolicy(parts, caller, request, asked);
-  if (ruling.code !== "allowed") return { ...ruling, leases, principal };
-  if (!parts.consume(caller, leases)) return { ...deny("token-spent"), leases, principal };
-  return { ...ruling, leases, principal };
+  const asked: AskedSituation = {
+    ...situation,
+    leases: parts.leases.live(caller, privilege, request),
+    approved: false,
+    token: caller.token !== null,
+  };
+  return byPolicy(parts, caller, request, who.principal, asked);
+}
+
+type Who =
+  | { readonly ok: true; readonly principal: Principal }
+  | { readonly ok: false; readonly code: ErrorCode; readonly why: string; readonly wouldAllow: string };
+
+/** For whom it is decided. Without a token a caller is his uid and nobody else (B12). */
+function whoActs(
+  { tokens, roles, ownUid }: DecideParts,
+  caller: Caller,
+  request: AccessRequest,
+  situation: Situation,
+): Who {
+  const { type, id } = request.subject;
+  if (caller.token !== null) {
+    const showing = { request, uid: caller.uid, privilege: privilegeMode(situation) };
+    const standing = tokens.authorize(caller.token, showing);
+    if (!standing.ok) return standing;
+    return { ok: true, principal: { type, id, roles: rolesOf(standing.token, type, id) } };
+  }
+  if (type !== "User" || id !== String(caller.uid))
+    return {
+      ok: false,
+      code: "token-needed",
+      why: `without a token uid ${caller.uid} asks for himself alone`,
+      wouldAllow: `the subject User::${caller.uid}, or another one with a token that stands for it`,
+    };
+  const { role, auditor } = rightsOf(caller, roles, ownUid);
+  return { ok: true, principal: { type, id, roles: [role, ...(auditor ? ["auditor"] : [])] } };
+}
+
+/** A token's role is its own principal's: in somebody else's name it gives none. */
+function rolesOf({ principal, role }: Token, type: string, id: string): readonly string[] {
+  return principal.type === type && principal.id === id ? [role] : [];
 }
 
 function byPolicy(
   parts: DecideParts,
   caller: Caller,
   request: AccessRequest,
-  asked: (approved: boolean) => PolicyAnswer,
+  principal: Principal,
+  situation: AskedSituation,
 ): Ruling {
-  const first = asked(false);
-  const mayAllow = parts.room() === "ok"; // the log's disk is nearly full: nothing is allowed
-  if (allows(first)) return mayAllow ? { ...ALLOWED, reason: first.reasons } : deny("log-unavailable");
-  const denial = {
-    ...deny(first.code ?? (first.errors.length > 0 ? "policy-error" : "policy-denied")),
-    reason: first.errors.length > 0 ? first.errors : first.reasons,
+  const { policies, approvals, daemon } = parts;
+  const factsOf = (asked: AskedSituation, policy: PolicyAnswer): Data => ({
+    policy: decisionFacts(policies.digest(), request, principal, asked, policy),
+  });
+  const first = policies.answer(request, principal, situation);
+  const facts = factsOf(situation, first);
+  const hasRoom = daemon.state().room === "ok"; // of the log's disk: without, nothing is allowed
+  if (first.decision === "allow")
+    return hasRoom
+      ? { ...ALLOWED, reason: first.reasons, facts: { ...facts, ...uses(parts, caller, request, situation) } }
+      : { ...deny("log-unavailable"), facts };
+  const denial: Ruling = {
+    ...deny(first.code === "allowed" ? "internal" : first.code),
+    reason: first.reasons,
     instead: first.advice,
+    facts,
   };
-  if (!first.needsPerson || first.errors.length > 0) return denial;
-  const approved = asked(true);
-  if (!allows(approved) || !mayAllow) return denial;
-  const digest = digestOf(request);
-  const given = parts.approvals.redeem(caller, digest);
-  if (given !== "") return { ...ALLOWED, reason: approved.reasons, approval: given };
-  const waits = parts.approvals.ask(caller, digest, request);
-  return waits === null
-    ? denial
-    : { ...denial, code: "approval-required", askPerson: true, approval: waits.id };
+  if (!first.needsPerson || !hasRoom) return denial;
+  const approved = { ...situation, approved: true };
+  const second = policies.answer(request, principal, approved);
+  if (second.decision !== "allow") return denial;
+  const asker = askerOf(parts, caller, principal);
+  const given = approvals.redeem(asker, request);
+  if (given !== null) {
+    const used = uses(parts, caller, request, situation);
+    return { ...ALLOWED, reason: second.reasons, approval: given, facts: { ...factsOf(approved, second), ...used } };
+  }
+  const waits = approvals.ask(asker, request);
+  if (!waits.ok) return { ...denial, retryAfterMs: waits.retryAfterMs };
+  return { ...denial, code: "approval-required", askPerson: true, approval: waits.id };
 }
 
-/** Stricter than Cedar, which skips a forbid that cannot be evaluated. */
-function allows({ decision, errors, code }: PolicyAnswer): boolean {
-  return decision && errors.length === 0 && code === undefined;
+/** What an allowed answer uses up: it counts from the moment that its record is appended. */
+function uses(
+  { tokens, leases }: DecideParts,
+  caller: Caller,
+  request: AccessRequest,
+  situation: Situation,
+): Data {
+  const used = leases.used(caller, privilegeMode(situation), request);
+  return { ...tokens.useOf(caller.token), ...(used.length === 0 ? {} : { leases: used }) };
+}
+
+function askerOf({ tokens }: DecideParts, { uid, token }: Caller, principal: Principal) {
+  const tree = token === null ? "" : (tokens.rootOf(token)?.id ?? "");
+  return { uid, tokenId: token ?? "", tree, principal: renderPrincipal(principal) };
 }
 
 const ALLOWED: Ruling = {
@@ -172,16 +223,11 @@ const ALLOWED: Ruling = {
   askPerson: false,
   approval: "",
   retryAfterMs: 0,
-  leases: [],
-  principal: null,
+  facts: {},
 };
 
 function deny(code: ErrorCode): Ruling {
   return { ...ALLOWED, code, reason: [code] };
-}
-
-function no({ code, why, wouldAllow }: No, principal: Principal | null): Ruling {
-  return { ...deny(code), instead: wouldAllow === "" ? why : wouldAllow, principal };
 }
 
 async function answer(
@@ -192,21 +238,23 @@ async function answer(
   ruling: Ruling,
 ): Promise<Evaluation> {
   const evaluation = evaluationOf(situation, ruling);
-  const data = dataOf(parts, caller, request, situation, ruling);
-  if (ruling.code === "allowed") {
-    const receipt = parts.record(data);
-    try {
-      await receipt.durable;
-    } catch {
-      return { ...evaluationOf(situation, deny("log-unavailable")), correlationId: String(receipt.seq) };
-    }
-    return { ...evaluation, correlationId: String(receipt.seq) };
+  const data = dataOf(caller, request, evaluation, ruling);
+  if (ruling.code !== "allowed") {
+    const { code } = ruling;
+    // without room, what is denied is told apart by its action alone
+    const digest = code === "log-unavailable" ? request.action.name : accessDigest(request);
+    const told = [code, ...ruling.reason, evaluation.mode, evaluation.assurance].join(" ");
+    const receipt = parts.denials.record(caller, { digest, answer: told, data });
+    await receipt.durable;
+    return { ...evaluation, correlationId: receipt.seq === -1 ? "" : String(receipt.seq) };
   }
-  parts.refused(caller, ruling.code);
-  const key = JSON.stringify([caller.uid, caller.token, digestOf(request), ruling.code, ruling.reason]);
-  const receipt = parts.denied(key, data);
-  await receipt.durable.catch(() => undefined); // a denial stands without its record
-  return { ...evaluation, correlationId: receipt.seq === -1 ? "" : String(receipt.seq) };
+  const receipt = parts.daemon.record({ kind: "decision", data });
+  try {
+    await receipt.durable;
+  } catch {
+    return { ...evaluationOf(situation, deny("log-unavailable")), correlationId: String(receipt.seq) };
+  }
+  return { ...evaluation, correlationId: String(receipt.seq) };
 }
 
 function evaluationOf(situation: Situation, ruling: Ruling): Evaluation {
@@ -226,56 +274,24 @@ function evaluationOf(situation: Situation, ruling: Ruling): Evaluation {
   };
 }
 
-/** SHA-256 over the canonical text of exactly what is asked, hex: what an approval is bound to. */
-export function digestOf({ subject, action, resource, context }: AccessRequest): string {
-  return hash("sha256", sortedText({ subject, action, resource, context } as unknown as Json));
-}
-
-/** JSON with its names sorted: the same question has one text. */
-function sortedText(value: Json): string {
-  if (Array.isArray(value)) return `[${value.map(sortedText).join(",")}]`;
-  if (typeof value !== "object" || value === null) return JSON.stringify(value);
-  const names = Object.keys(value).toSorted();
-  return `{${names.map((name) => `${JSON.stringify(name)}:${sortedText((value as Properties)[name] ?? null)}`).join(",")}}`;
-}
-
+/** What a record says of an answer. All of the question, for replaying it, is in `policy`, where policy was asked. */
 function dataOf(
-  parts: DecideParts,
-  caller: Caller,
-  request: AccessRequest,
-  situation: Situation,
-  ruling: Ruling,
+  { uid, pid, token }: Caller,
+  { subject, action, resource }: AccessRequest,
+  { decision, code, reason, mode, assurance, approval }: Evaluation,
+  { facts }: Ruling,
 ): Data {
-  const { subject, action, resource, context } = request;
   return {
-    subject: { type: subject.type, id: subject.id, properties: plain(subject.properties) },
-    by: { uid: caller.uid, pid: caller.pid, token: caller.token ?? "" },
+    subject: { type: subject.type, id: subject.id },
+    by: { uid, pid, ...(token === null ? {} : { token }) },
     action: action.name,
-    actionProperties: plain(action.properties),
-    resource: { type: resource.type, id: resource.id, properties: plain(resource.properties) },
-    context: plain(context),
-    decision: ruling.code === "allowed" ? "allow" : "deny",
-    code: ruling.code,
-    reason: ruling.reason.toSorted(),
-    mode: privilegeMode(situation),
-    applied: situation.applied ?? "",
-    wanted: situation.wanted,
-    assurance: situation.assurance,
-    policy: parts.policyDigest(),
-    leases: ruling.leases,
-    approval: ruling.approval,
+    resource: { type: resource.type, id: resource.id },
+    decision: decision ? "allow" : "deny",
+    code,
+    reason,
+    mode,
+    assurance,
+    ...(approval === "" ? {} : { approval }),
+    ...facts,
   };
-}
-
-/** Records hold no booleans and no null: these stand as {"$": "true"}, {"$": "null"}, so that they can be read back. */
-function plain(properties: Properties): Data {
-  return plainValue(properties) as Data;
-}
-
-function plainValue(value: Json): Value {
-  if (typeof value === "string") return value;
-  if (typeof value === "number") return Number.isSafeInteger(value) ? value : { $: String(value) };
-  if (value === null || typeof value === "boolean") return { $: String(value) };
-  if (Array.isArray(value)) return value.map(plainValue);
-  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, plainValue(each)]));
 }

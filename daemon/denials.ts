@@ -2,11 +2,11 @@ import type { Data, Entry } from "./audit/record.ts";
 import { type Counted, createCoalescer } from "./core/coalesce.ts";
 import { createProbing, type ProbingSettings, type Refused } from "./core/probing.ts";
 import type { Signal } from "./core/signal.ts";
-import { monoMs } from "./limits.ts";
+import { type Clerk, monoMs } from "./limits.ts";
 import type { Clock } from "./ports.ts";
 
 /** What is done with every denial: the same one again is counted, and too many of one caller are a signal. */
-export type Denials = {
+export type Denials = Clerk & {
   /**
    * A denial. `digest`: of what was asked (core/access-text.ts); `answer`: all of the answer that may differ. The first
    * is a record ("decision", with `data`), those like it within the window are counted. `seq` is the record that stands
@@ -18,8 +18,6 @@ export type Denials = {
   ): { readonly seq: number; readonly durable: Promise<unknown> };
   /** A refusal that is recorded elsewhere, or not at all: it counts for probing. */
   refused(caller: Refused): void;
-  tick(): void;
-  stop(): void;
 };
 
 export type DenialParts = {
@@ -33,6 +31,7 @@ export type DenialParts = {
 export function createDenials({ probing, repeatWindowMs, clock, append, submit }: DenialParts): Denials {
   const repeats = createCoalescer(repeatWindowMs);
   const watch = createProbing(probing);
+  let stopped = false;
 
   function refused(caller: Refused): void {
     const facts = watch.denied(caller, monoMs(clock));
@@ -41,6 +40,7 @@ export function createDenials({ probing, repeatWindowMs, clock, append, submit }
 
   return {
     record(caller, { digest, answer, data }) {
+      if (stopped) return { seq: -1, durable: Promise.resolve() };
       let durable: Promise<unknown> = Promise.resolve();
       const cause = { caller: nameOf(caller), key: `${digest} ${answer}` };
       const { seq } = repeats.take(cause, monoMs(clock), () => {
@@ -52,10 +52,12 @@ export function createDenials({ probing, repeatWindowMs, clock, append, submit }
       return { seq, durable };
     },
     refused,
-    tick: () => {
+    tick() {
+      if (stopped) return;
       for (const counted of repeats.drain(monoMs(clock))) append(repeatedRecord(counted));
     },
-    stop: () => {
+    stop() {
+      stopped = true;
       for (const counted of repeats.drainAll()) append(repeatedRecord(counted));
     },
   };

@@ -7,16 +7,20 @@ import { blockedData, type LimitMemory, MAX_CARRIED, restoreLimits, stateData } 
 import type { Clock } from "./ports.ts";
 
 /** Whether a caller may ask at all: step 1 of every answer. docs/LIMITS.md. */
-export type LimitDesk = {
+export type LimitDesk = Clerk & {
   /** Counts a request, or says why not, and from when on the same may be let through. */
   take(
     asked: Asked,
   ):
     | { readonly ok: true }
     | { readonly ok: false; readonly code: ErrorCode; readonly retryAfterMs: number; readonly why: string };
+};
+
+/** Who keeps something that the log has to hold. */
+export type Clerk = {
   /** Once a heartbeat. */
   tick(): void;
-  /** Before the stop is recorded. */
+  /** Before the stop is recorded: what is left to record; afterwards nothing is. */
   stop(): void;
 };
 
@@ -38,6 +42,7 @@ export function createLimitDesk({ settings, memory, clock, append }: LimitParts)
   const limits = createLimits(MAX_KEYS);
   restoreLimits(limits, memory, momentNow(clock));
   let statedMs = monoMs(clock);
+  let stopped = false;
 
   function recordState(nowMs: number): void {
     statedMs = nowMs;
@@ -48,7 +53,7 @@ export function createLimitDesk({ settings, memory, clock, append }: LimitParts)
     take(asked) {
       const taken = limits.take(chargesOf(settings, asked), monoMs(clock));
       if (taken.ok) return taken;
-      if (taken.blockMs > 0)
+      if (taken.blockMs > 0 && !stopped)
         append({
           kind: "limit.blocked",
           data: blockedData(taken.kind, taken.name, taken.blockMs, clock.wallMs()),
@@ -57,9 +62,11 @@ export function createLimitDesk({ settings, memory, clock, append }: LimitParts)
     },
     tick() {
       const nowMs = monoMs(clock);
+      if (stopped) return;
       if (nowMs - statedMs >= STATE_EVERY_MS && limits.wasHalfFull()) recordState(nowMs);
     },
     stop() {
+      stopped = true; // the stop is the last record
       const nowMs = monoMs(clock);
       // also when there is nothing: what an earlier record says is over
       if (limits.carried(1, nowMs).length > 0 || memory.counts !== null) recordState(nowMs);

@@ -29,6 +29,7 @@ import { createKeyboardChallenge } from "./adapters/usb-challenge.ts";
 import { createUsbGate } from "./adapters/usb-gate.ts";
 import { openUsbRulesFile } from "./adapters/usb-rules-file.ts";
 import { createUsbSensor } from "./adapters/usb-watch.ts";
+import { createApprovals } from "./approvals.ts";
 import { openLog } from "./audit/log.ts";
 import type { Entry } from "./audit/record.ts";
 import { createAuditStream } from "./audit-stream.ts";
@@ -51,6 +52,7 @@ import { clockWhileStopped } from "./core/clock-drift.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { sameFlow } from "./core/flow-text.ts";
 import type { Hold } from "./core/hold.ts";
+import { probingTripwires } from "./core/probing.ts";
 import { redactText } from "./core/redact.ts";
 import { heldSoFar, holdIn, startIn } from "./core/start.ts";
 import { fullDisk } from "./core/steps.ts";
@@ -59,9 +61,11 @@ import { watchedPaths } from "./core/tripwire.ts";
 import { readUsbMemory } from "./core/usb-memory.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
 import { createEndpoints } from "./decide-endpoints.ts";
+import { createDenials } from "./denials.ts";
 import type { Enforcer } from "./enforce.ts";
 import { createFeed } from "./feed.ts";
 import { createGrants } from "./grants.ts";
+import { createLimitDesk } from "./limits.ts";
 import { networkProbes } from "./network-probe.ts";
 import { openHistory } from "./open-log.ts";
 import { HELP, parseCommand } from "./options.ts";
@@ -136,7 +140,7 @@ async function run(setup: Setup): Promise<void> {
 
 async function start(setup: Setup, host: Host): Promise<void> {
   const { options, config } = setup;
-  const tripwires = [...setup.tripwires, SELFTEST_TRIPWIRE];
+  const tripwires = [...setup.tripwires, ...probingTripwires(config.limits.probing), SELFTEST_TRIPWIRE];
   const { clock, enforcer } = host;
   const startedAtMs = clock.wallMs();
   process.umask(0o077);
@@ -294,6 +298,27 @@ async function start(setup: Setup, host: Host): Promise<void> {
     everyMs: config.selftest.everyMs,
     deadlineMs: PROBE_DEADLINE_MS,
   });
+  const append = (entry: Entry) => daemon.record(entry);
+  const limits = createLimitDesk({ settings: config.limits, memory: opened.fold.limits, clock, append });
+  const denials = createDenials({
+    probing: config.limits.probing,
+    repeatWindowMs: config.sensors.repeatWindowMs,
+    clock,
+    append,
+    submit: (signal) => daemon.submit(signal),
+  });
+  const approvals = createApprovals({
+    settings: config.approvals,
+    requireTerminal: config.ceremony.requireTerminal,
+    memory: opened.fold.approvals,
+    clock,
+    mode: () => {
+      const { epoch, wanted, applied } = daemon.state();
+      return { epoch, lockdown: wanted === "LOCKDOWN" || applied === "LOCKDOWN" };
+    },
+    obstacle: () => obstacle(),
+    append,
+  });
   const daemon = createDaemon(
     {
       config,
@@ -311,6 +336,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       usb,
       baseline,
       sensors,
+      clerks: [limits, denials, approvals],
       notifier,
       exists: (flow) => SOCKETS.flows().some((each) => sameFlow(each, flow)),
       heldAs: (held) => {
@@ -347,7 +373,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     if (daemon.stopping()) throw new BoundaryError("stopping", `appending a record of kind ${entry.kind}`);
     return daemon.record(entry);
   };
-  const usbObstacle = () => {
+  const obstacle = () => {
     const { frozen } = daemon.state();
     if (frozen) return { code: "clock-frozen", why: `nothing is allowed: ${frozen.why}` } as const;
     return fullDisk(daemon.state());
@@ -362,7 +388,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       if (!daemon.stopping()) daemon.record(entry);
     },
     submit: (signal) => daemon.submit(signal),
-    obstacle: usbObstacle,
+    obstacle,
     opLog,
   });
   const usbPeople = createUsbPeople({
@@ -372,7 +398,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     append: beforeStop,
     wallMs: clock.wallMs,
     mode: () => daemon.state().wanted,
-    obstacle: usbObstacle,
+    obstacle,
     requireTerminal: config.ceremony.requireTerminal,
   });
   const grants = createGrants({
@@ -394,6 +420,9 @@ async function start(setup: Setup, host: Host): Promise<void> {
     ownUid: process.getuid?.() ?? 0,
     facts: createPeerFacts(),
     opLog,
+    limits,
+    denials,
+    approvals,
     audit: stream,
     selftest,
     sockets: SOCKETS,

@@ -12,6 +12,7 @@ import {
   descendsFrom,
   isCounted,
   lineageOf,
+  rootOf,
   type Standing,
   scopeOf,
   standingOf,
@@ -55,6 +56,8 @@ export type Tokens = {
   list(after: string | undefined): TokenList;
   /** Throws BoundaryError("token-unknown"). */
   show(id: string): TokenView;
+  /** The token that it grew from, itself where it grew from none; null when it is not known. */
+  rootOf(id: string): Token | null;
   /** Whether `id` is the token itself or grew from it. */
   isOwn(id: string, ancestor: string): boolean;
   /** Says once of each token that it ends soon. */

@@ -2,6 +2,7 @@ import type { Data, LogRecord, Value } from "../audit/record.ts";
 import { type Approval, type Asker, isForgotten } from "./approval.ts";
 import type { Moment } from "./elapsed.ts";
 import { momentOf } from "./limit-memory.ts";
+import { isCount, isData, readList } from "./record-value.ts";
 
 /**
  * What the log says of approvals: what waits, what was approved and not used, what was denied lately. A record that cannot
@@ -62,14 +63,7 @@ export function renderApprovals(held: readonly Approval[]): readonly Data[] {
 
 /** What a snapshot holds; null when it cannot be read. */
 export function readApprovals(value: Value | undefined): readonly Approval[] | null {
-  if (!Array.isArray(value)) return null;
-  const list: Approval[] = [];
-  for (const one of value as readonly Value[]) {
-    const approval = isData(one) ? readApproval(one) : null;
-    if (approval === null) return null;
-    list.push(approval);
-  }
-  return list;
+  return readList(value, readApproval);
 }
 
 function readApproval(data: Data): Approval | null {
@@ -93,12 +87,4 @@ function readAsker({ uid, tokenId, tree, principal }: Data): Asker | null {
 
 function readMoment({ wallMs, monoMs }: Data, boot: string): Moment | null {
   return isCount(wallMs) && isCount(monoMs) ? { wallMs, monoMs, boot } : null;
-}
-
-function isCount(value: Value | undefined): value is number {
-  return typeof value === "number" && value >= 0;
-}
-
-function isData(value: Value | undefined): value is Data {
-  return typeof value === "object" && !Array.isArray(value);
 }

@@ -1,6 +1,7 @@
 import type { Data, LogRecord, Value } from "../audit/record.ts";
 import { elapsedMs, type Moment } from "./elapsed.ts";
 import { AGE_GROUPS, type Carried, LIMIT_KINDS, type LimitKind, type Limits } from "./limit.ts";
+import { isCount, isData, readList } from "./record-value.ts";
 
 /** What the log says of limits: blocks under way, and the newest counts. The fold holds it as it is. */
 export type LimitMemory = {
@@ -104,23 +105,4 @@ function readCarried(data: Data): Carried | null {
 
 function readMoment({ wallMs, monoMs, boot }: Data): Moment | null {
   return isCount(wallMs) && isCount(monoMs) && typeof boot === "string" ? { wallMs, monoMs, boot } : null;
-}
-
-function readList<T>(value: Value | undefined, read: (one: Data) => T | null): readonly T[] | null {
-  if (!Array.isArray(value)) return null;
-  const list: T[] = [];
-  for (const one of value as readonly Value[]) {
-    const item = isData(one) ? read(one) : null;
-    if (item === null) return null;
-    list.push(item);
-  }
-  return list;
-}
-
-function isCount(value: Value | undefined): value is number {
-  return typeof value === "number" && value >= 0;
-}
-
-function isData(value: Value | undefined): value is Data {
-  return typeof value === "object" && !Array.isArray(value);
 }

@@ -46,10 +46,15 @@ export function lineageOf(tokens: Tokens, id: string): readonly Token[] | null {
   return line.length === 0 ? null : line;
 }
 
+/** The token that one grew from, itself where it grew from none; null when it is not known (any more). */
+export function rootOf(tokens: Tokens, id: string): Token | null {
+  return lineageOf(tokens, id)?.at(-1) ?? null;
+}
+
 /** Whether two tokens grew from one: each other's ancestor, or children of the same. */
 export function sameTree(tokens: Tokens, one: string, other: string): boolean {
-  const root = (id: string) => lineageOf(tokens, id)?.at(-1)?.id ?? null;
-  return one === other || (root(one) !== null && root(one) === root(other));
+  const root = rootOf(tokens, one);
+  return one === other || (root !== null && root.id === rootOf(tokens, other)?.id);
 }
 
 /** Whether `ancestor` is the token itself or one that it was narrowed from. */

@@ -35,6 +35,8 @@ export type Problem = {
   readonly hint: string;
   readonly category: ErrorFacts["category"];
   readonly severity: ErrorFacts["severity"];
+  /** The same may be let through after so long, and not before. Absent where that is not known. */
+  readonly retryAfterMs?: number;
 };
 
 /** Something that happened, to whoever subscribed with `events.subscribe`: one per record of the log, as recorded. */
@@ -103,6 +105,8 @@ const UsbWish = z
     path: ["forMs"],
   });
 
+const ApprovalId = z.string().min(1).max(64);
+
 /** What every verb takes. The verb table in requests.ts adds role and handler. */
 export const PARAMS = {
   status: None,
@@ -152,6 +156,18 @@ export const PARAMS = {
   check: CheckSchema,
   ...TOKEN_PARAMS,
   ...LEASE_PARAMS,
+  /** What waits for a person, was approved and not used, or was denied lately. */
+  "approvals.list": None,
+  "approvals.show": z.strictObject({ id: ApprovalId }),
+  "approvals.approve": z.strictObject({ id: ApprovalId }),
+  "approvals.deny": z.strictObject({ id: ApprovalId }),
+  /** What the caller has asked for. */
+  "approvals.mine": None,
+  /** What has become of one of them, as soon as it is no longer pending, or after this time. */
+  "approvals.wait": z.strictObject({
+    id: ApprovalId,
+    forMs: z.number().int().min(0).max(60_000).default(30_000),
+  }),
   "key.show": None,
   /** Segments whose records are all older are removed, and leave tombstones. */
   "log.prune": z.strictObject({ keptDays: z.number().int().min(90).max(36_500).default(90) }),
@@ -256,6 +272,24 @@ export type Decision = {
   readonly wouldAllow: string;
   readonly askPerson: boolean;
 };
+
+/** `what`: lines, plain, all of what is allowed by approving it. `until`: RFC 3339. `by`: who decided. `why`: how it ended. */
+export type ApprovalView = {
+  readonly id: string;
+  readonly state: "pending" | "approved" | "denied" | "expired" | "used";
+  readonly what: string;
+  /** SHA-256 of the exact request, hex. */
+  readonly digest: string;
+  readonly uid: number;
+  /** "" without one. */
+  readonly tokenId: string;
+  readonly principal: string;
+  readonly askedAt: string;
+  readonly until: string;
+  readonly by: string;
+  readonly why: string;
+};
+export type ApprovalList = { readonly approvals: readonly ApprovalView[] };
 
 export type ModeReply = {
   readonly wanted: Mode;

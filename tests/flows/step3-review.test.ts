@@ -349,6 +349,7 @@ describe("the start", () => {
       selftest: { failures: () => [], tick: () => undefined },
       isExpected: () => false,
       sensors: [],
+      clerks: [],
       notifier: host,
       exists: () => false,
       heldAs: () => undefined,

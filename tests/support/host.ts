@@ -1,6 +1,8 @@
 import { generateKeyPairSync, sign } from "node:crypto";
 import { expect } from "vitest";
+import { createApprovals } from "../../daemon/approvals.ts";
 import { renderVkey } from "../../daemon/audit/checkpoint.ts";
+import { emptyFold, type Fold } from "../../daemon/audit/fold.ts";
 import { emptyTail, openLog } from "../../daemon/audit/log.ts";
 import type { LogRecord } from "../../daemon/audit/record.ts";
 import { verifyLog } from "../../daemon/audit/verify.ts";
@@ -17,8 +19,10 @@ import type { Start, StartHold } from "../../daemon/core/start.ts";
 import type { Person } from "../../daemon/core/state.ts";
 import type { Tripwire } from "../../daemon/core/tripwire.ts";
 import { createDaemon } from "../../daemon/daemon.ts";
+import { createDenials } from "../../daemon/denials.ts";
 import { createEnforcer } from "../../daemon/enforce.ts";
 import { createGrants } from "../../daemon/grants.ts";
+import { createLimitDesk } from "../../daemon/limits.ts";
 import type { LogStore, SensorHealth, SignalSource } from "../../daemon/ports.ts";
 import type { SelftestResult } from "../../daemon/protocol/messages.ts";
 import { FakeFirewall } from "./fake-firewall.ts";
@@ -104,6 +108,9 @@ type HostOptions = {
   /** The log cannot be written from the beginning. */
   readonly storeFails?: true;
   readonly usb?: DaemonParts["usb"];
+  /** What an earlier run's log said of limits and approvals. */
+  readonly before?: Pick<Fold, "limits" | "approvals">;
+  readonly clock?: FakeClock;
 };
 
 type DaemonParts = Parameters<typeof createDaemon>[0];
@@ -133,7 +140,7 @@ export async function startHost(options: HostOptions = {}) {
   const { publicKey, privateKey } = generateKeyPairSync("ed25519");
   const raw = Buffer.from(publicKey.export({ format: "der", type: "spki" })).subarray(-32);
   const vkey = renderVkey("test-host", raw);
-  const clock = new FakeClock();
+  const clock = options.clock ?? new FakeClock();
   const store = new FakeStore();
   if (options.storeFails) store.behaviour = "fails";
   const firewall = new FakeFirewall();
@@ -205,8 +212,34 @@ export async function startHost(options: HostOptions = {}) {
   const holds: Hold[] = [];
   const flows: Flow[] = [];
   const disk: { freeBytes: number | null } = { freeBytes: 1e12 };
+  const before = options.before ?? emptyFold();
+  const append: typeof daemon.record = (entry) => daemon.record(entry);
+  const limits = createLimitDesk({ settings: config.limits, memory: before.limits, clock, append });
+  const denials = createDenials({
+    probing: config.limits.probing,
+    repeatWindowMs: config.sensors.repeatWindowMs,
+    clock,
+    append,
+    submit: (signal) => daemon.submit(signal),
+  });
+  const approvals = createApprovals({
+    settings: config.approvals,
+    requireTerminal: config.ceremony.requireTerminal,
+    memory: before.approvals,
+    clock,
+    mode: () => {
+      const { epoch, wanted, applied } = daemon.state();
+      return { epoch, lockdown: wanted === "LOCKDOWN" || applied === "LOCKDOWN" };
+    },
+    obstacle: () => {
+      const { frozen } = daemon.state();
+      return frozen ? { code: "clock-frozen", why: frozen.why } : null;
+    },
+    append,
+  });
   const daemon = createDaemon(
     {
+      clerks: [limits, denials, approvals],
       config,
       tripwires,
       clock,
@@ -252,6 +285,9 @@ export async function startHost(options: HostOptions = {}) {
   return {
     daemon,
     grants,
+    limits,
+    denials,
+    approvals,
     baseline,
     failing,
     clock,

@@ -1,7 +1,7 @@
 import { resolveRoles } from "../../daemon/core/accounts.ts";
 import { createFeed } from "../../daemon/feed.ts";
 import type { Connection } from "../../daemon/ports.ts";
-import { answer, type Reply } from "../../daemon/requests.ts";
+import { answer, type Office, type Reply } from "../../daemon/requests.ts";
 import type { startHost } from "./host.ts";
 import { usbHost } from "./usb-host.ts";
 
@@ -15,21 +15,28 @@ export const ROLES_CONFIG = {
   readonly: { users: [UIDS.readonly] },
 };
 
-/** The verbs over a host of fakes, with its tokens and leases. */
-export function officeOf(host: Host, options: { readonly terminal?: string | null } = {}) {
+type OfficeOptions = { readonly terminal?: string | null; readonly over?: Partial<Office> };
+
+/** The verbs over a host of fakes. Nobody asks it for what is not there: the status, the audit stream, pruning. */
+export function officeOf(host: Host, { terminal = null, over = {} }: OfficeOptions = {}) {
   const feed = createFeed();
   const never = () => {
     throw new Error("not asked");
   };
-  const office = {
+  const office: Office = {
     daemon: host.daemon,
+    limits: host.limits,
+    denials: host.denials,
+    approvals: host.approvals,
+    evaluator: host.evaluator,
+    policies: { load: never },
     baseline: host.baseline,
     feed,
     config: host.config,
     tripwires: host.tripwires,
     roles: resolveRoles(host.config, new Map(), new Map()).table,
     ownUid: 999,
-    facts: { terminalOf: () => options.terminal ?? null, userName: (uid: number) => `user${uid}` },
+    facts: { terminalOf: () => terminal, userName: (uid) => `user${uid}` },
     status: never,
     head: () => ({ vkey: "", size: 0, note: "" }),
     audit: { head: never, lines: never },
@@ -45,20 +52,33 @@ export function officeOf(host: Host, options: { readonly terminal?: string | nul
     usb: usbHost().people,
     ...host.grants,
     opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
+    ...over,
   };
   const connectionOf = (uid: number, send: Connection["send"] = () => true): Connection => ({
-    peer: { pid: 1, uid, gid: uid, groups: [] },
+    peer: { pid: 1, uid, gid: uid, groups: [uid] },
     send,
     onClose: () => undefined,
   });
+  const sent = (connection: Connection, verb: string, params: unknown, token?: string): Promise<Reply> =>
+    answer(office, connection, { id: "1", verb, params, ...(token === undefined ? {} : { token }) });
   return {
     feed,
     connectionOf,
-    over: (connection: Connection, verb: string, params: unknown, token?: string): Promise<Reply> =>
-      answer(office, connection, { id: "1", verb, params, ...(token === undefined ? {} : { token }) }),
+    over: sent,
     ask: (uid: number, verb: string, params: unknown = {}, token?: string): Promise<Reply> =>
-      answer(office, connectionOf(uid), { id: "1", verb, params, ...(token === undefined ? {} : { token }) }),
+      sent(connectionOf(uid), verb, params, token),
   };
+}
+
+/** One request over a connection of its own, as this uid, who sits at a terminal. */
+export function askAs(
+  host: Host,
+  uid: number,
+  verb: string,
+  params: object = {},
+  over: Partial<Office> = {},
+): Promise<Reply> {
+  return officeOf(host, { terminal: "pts/1", over }).ask(uid, verb, params);
 }
 
 /** The reply's data. */
