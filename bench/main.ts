@@ -1,5 +1,6 @@
 import { cpus, release } from "node:os";
 import { benchDaemon } from "./daemon.ts";
+import { benchDecide } from "./decide.ts";
 import { benchEnforce } from "./enforce.ts";
 import { benchAppend, benchVerify } from "./log.ts";
 import { benchLength } from "./log-length.ts";
@@ -15,6 +16,7 @@ const SUITES: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   enforce: async () => [...(await benchEnforce()), ...(await benchSignal())],
   daemon: benchDaemon,
   policy: benchPolicy,
+  decide: benchDecide,
 };
 
 const asked = process.argv.slice(2).filter((arg) => !arg.startsWith("-"));

@@ -46,8 +46,14 @@ type Session = {
   readonly peer: Peer;
   /** Requests without a whole answer. */
   pending: number;
-  /** Whose body is on its way: what goes wrong with it is told there. */
-  reading: { readonly response: ServerResponse; readonly requestId: string | null } | null;
+  /** The newest with a body: what goes wrong with that is told there. */
+  reading: {
+    readonly request: IncomingMessage;
+    readonly response: ServerResponse;
+    readonly requestId: string | null;
+    /** Its body is here, or was refused: nothing more is done with what still comes of it. */
+    over: boolean;
+  } | null;
   /** What came after the requests under way cannot be read: told when these are answered. */
   broken: HttpAnswer | null;
   flushed: number;
@@ -71,7 +77,7 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
     keepAliveTimeout: options.idleMs ?? IDLE_MS,
     connectionsCheckingInterval: Math.min(1_000, Math.ceil(limits.frameTimeoutMs / 4)),
     insecureHTTPParser: false,
-    requireHostHeader: true,
+    requireHostHeader: false, // http-message.ts looks, and says so
   });
   server.maxHeadersCount = 0; // its limit drops headers in silence; ours is in http-message.ts
 
@@ -113,9 +119,11 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
     const refused = read.ok ? obstacle(session, request) : read.answer;
     const next = refused ?? (read.ok ? endpoints(read.head, session.peer) : null);
     if (typeof next === "function") {
-      session.reading = { response, requestId };
+      const reading = { request, response, requestId, over: false };
+      session.reading = reading;
       readBody(request, (body) => {
-        session.reading = null;
+        if (reading.over) return;
+        reading.over = true;
         if (body === null) send(request, response, { requestId, answer: TOO_LARGE, last: true });
         else void next(body).then((answer) => send(request, response, { requestId, answer, last: false }));
       });
@@ -159,10 +167,10 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
     }
     const answer = answerTo(error, limits.frameTimeoutMs);
     const { reading } = session;
-    if (reading !== null) {
-      session.reading = null;
-      if (reading.response.req.socket === socket)
-        send(reading.response.req, reading.response, { requestId: reading.requestId, answer, last: true });
+    if (reading !== null && !reading.over && !reading.request.complete) {
+      reading.over = true;
+      const { request, response, requestId } = reading;
+      send(request, response, { requestId, answer, last: true });
     } else if (session.pending > 0) session.broken ??= answer;
     else refuse(socket, answer);
   }
@@ -218,6 +226,7 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
 
   server.prependListener("connection", accept); // before Node's own, so that no request comes without its session
   server.on("request", take);
+  server.on("checkExpectation", take); // RFC 9110 lets what is not known of it be ignored
   server.on("clientError", unread);
   server.on("connect", (_request, socket) => {
     if (sessions.has(socket as Socket))

@@ -38,6 +38,8 @@ export function readHead(request: IncomingMessage): ReadHead {
   if (given !== undefined && requestId === null)
     return refuse("http-invalid", "X-Request-ID takes 1 to 200 printable ASCII characters");
   const { headers } = request;
+  if (headers.host === undefined && request.httpVersion !== "1.0")
+    return refuse("http-invalid", "the header host is missing");
   return {
     ok: true,
     requestId,
