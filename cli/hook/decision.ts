@@ -43,7 +43,7 @@ export function outputOf(answer: Answer, { prompt }: HookRules): HookOutput {
   const where = answer.mode === null ? [] : [`mode ${answer.mode}, ${answer.assurance}`];
   const by = answer.reason.length === 0 ? [] : [`by ${answer.reason.join(", ")}`];
   const record = answer.correlationId === "" ? [] : [`record ${answer.correlationId}`];
-  if (answer.decision === true) return output("allow", ["allowed", ...by, ...where, ...record]);
+  if (answer.decision) return output("allow", ["allowed", ...by, ...where, ...record]);
   const instead = answer.wouldAllow === "" ? [] : [`would be allowed: ${answer.wouldAllow}`];
   const failed = answer.detail === "" ? [] : [answer.detail];
   // LOCKDOWN ends by ceremony, not by a key pressed at a prompt

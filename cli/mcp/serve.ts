@@ -89,6 +89,7 @@ export async function serveMcp(client: BoundaryClient): Promise<void> {
   });
   const ended = new Promise<void>((resolve) => {
     process.stdin.once("end", resolve).once("close", resolve);
+    // oxlint-disable-next-line unicorn/prefer-add-event-listener -- no event target: the SDK's only way
     server.server.onclose = resolve;
   });
   await server.connect(transport);

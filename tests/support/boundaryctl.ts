@@ -17,15 +17,15 @@ export type Running = {
 export function startBoundaryctl(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
-  /** What it reads: all of it and the end; "open": nothing, and no end. Without it there is no stdin. */
-  stdin?: string | Buffer | "open",
+  /** What it reads: all of it and the end; null: nothing, and no end. Without it there is no stdin. */
+  stdin?: string | Buffer | null,
 ): Running {
   const child = spawn(process.execPath, ["--disallow-code-generation-from-strings", MAIN, ...args], {
     env: { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", ...env },
     stdio: [stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"],
   });
   child.stdin?.on("error", () => undefined); // it may end without having read all
-  if (stdin !== undefined && stdin !== "open") child.stdin?.end(stdin);
+  if (stdin !== undefined && stdin !== null) child.stdin?.end(stdin);
   let stdout = "";
   let stderr = "";
   const watchers: (() => void)[] = [];
@@ -52,7 +52,7 @@ export function startBoundaryctl(
 export function boundaryctl(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
-  stdin?: string | Buffer | "open",
+  stdin?: string | Buffer | null,
 ): Promise<Ran> {
   return startBoundaryctl(args, env, stdin).done;
 }

@@ -82,7 +82,7 @@ describe("boundaryctl hook", () => {
     const fake = await fakeDaemon({ check: ALLOW });
     fakes.push(fake);
     const args = ["hook", "--deadline", "1s", "--runtime-dir", fake.runtimeDir];
-    expect(decisionOf(await boundaryctl(args, {}, "open"))).toBe("deny");
+    expect(decisionOf(await boundaryctl(args, {}, null))).toBe("deny");
     expect(fake.requests).toEqual([]);
   });
 
@@ -99,7 +99,7 @@ describe("boundaryctl hook", () => {
   test("a stdout that takes nothing blocks", async () => {
     const fake = await fakeDaemon({ check: ALLOW });
     fakes.push(fake);
-    const { child, done } = startBoundaryctl(["hook", "--runtime-dir", fake.runtimeDir], {}, "open");
+    const { child, done } = startBoundaryctl(["hook", "--runtime-dir", fake.runtimeDir], {}, null);
     child.stdout?.destroy();
     child.stdin?.end(CALL);
     expect((await done).code).toBe(2);

@@ -1,7 +1,10 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { mapToolCall } from "../../../cli/hook/mapping.ts";
 import { ACTIONS } from "../../../daemon/core/access.ts";
+import { tableBelow } from "../../support/dependency-rules.ts";
 
 const CWD = "/home/ann/work";
 const map = (tool: string, input: Record<string, unknown>, cwd = CWD) => mapToolCall({ tool, input, cwd });
@@ -151,4 +154,30 @@ test("any tool call is one known action about a bounded name, or a reason", () =
     }),
     { numRuns: 2_000 },
   );
+});
+
+describe("docs/AGENTS.md", () => {
+  const page = readFileSync(join(import.meta.dirname, "../../../docs/AGENTS.md"), "utf8");
+  const rows = tableBelow(page, "What is asked").flatMap(([tools = "", action = ""]) =>
+    tools.split(", ").map((tool) => [tool.replace("any other", "Teleport"), action] as const),
+  );
+
+  test("has the table", () => {
+    expect(rows.length).toBeGreaterThan(20);
+  });
+
+  test.each(rows)("%s is asked about as %s", (tool, name) => {
+    const input = {
+      command: "ls",
+      file_path: "/x",
+      notebook_path: "/x",
+      path: "/x",
+      pattern: "*",
+      url: "https://example.org",
+      query: "x",
+    };
+    expect(map(tool, input)).toMatchObject({ question: { action: { name } } });
+    const reach = { resource: { properties: { reach: "unknown" } } };
+    if (tool !== "Teleport") expect(map(tool, input)).not.toMatchObject({ question: reach });
+  });
 });

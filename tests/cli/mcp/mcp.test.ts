@@ -150,3 +150,35 @@ describe("boundaryctl mcp", () => {
     expect(ran).toMatchObject({ code: 0, stdout: "" });
   });
 });
+
+describe("what is loaded", () => {
+  const LOADED = join(import.meta.dirname, "../../support/loaded-packages.ts");
+  const packagesOf = async (...args: readonly string[]): Promise<readonly string[]> => {
+    const { runtimeDir } = await given({ check: ALLOW, status: STATUS });
+    const env = { NODE_OPTIONS: `--import ${LOADED}` };
+    const ran = await boundaryctl([...args, "--runtime-dir", runtimeDir], env, "");
+    const named = /^packages: (.*)$/m.exec(ran.stderr)?.[1];
+    if (named === undefined) throw new Error(`no list of packages: ${ran.stderr}`);
+    return named.split(" ").filter((name) => name !== "");
+  };
+
+  test("mcp loads of the SDK's packages what its server and stdin take, and no HTTP server", async () => {
+    const forArguments = await packagesOf("hook", "--deadline", "1s");
+    const loaded = await packagesOf("mcp");
+    expect(loaded.filter((name) => !forArguments.includes(name))).toEqual([
+      "@modelcontextprotocol/sdk",
+      "ajv",
+      "ajv-formats",
+      "fast-deep-equal",
+      "fast-uri",
+      "json-schema-traverse",
+      "zod",
+      "zod-to-json-schema",
+    ]);
+  });
+
+  test("status and hook load no package at all", async () => {
+    expect(await packagesOf("status", "--json")).toEqual([]);
+    expect(await packagesOf("hook")).toEqual([]);
+  });
+});
