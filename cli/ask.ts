@@ -1,10 +1,10 @@
+import { type Client, connectControl, type Outcome, type Params, type Replies } from "../client/control.ts";
+import { controlSocket } from "../client/places.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
 import type { Problem, Verb } from "../daemon/protocol/messages.ts";
-import { type Client, connectControl, type Outcome, type Params, type Replies } from "../client/control.ts";
 import type { Common } from "./command.ts";
 import { type ExitCode, exitCodeOf } from "./exit.ts";
 import { printJson, printLines, printProblem } from "./output.ts";
-import { controlSocket } from "../client/places.ts";
 
 /** Connects, does the work, and disconnects whatever came of it. Throws as connectControl and the work do. */
 export async function withDaemon<T>(common: Common, work: (client: Client) => Promise<T>): Promise<T> {

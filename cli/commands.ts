@@ -34,6 +34,8 @@ export const ROWS: readonly Row[] = [
   row("tripwire", "Look at the tripwires", () => import("./commands/tripwire.ts")),
   row("check", "Ask whether something is allowed now", () => import("./commands/check.ts")),
   row("approvals", "See and decide what policy leaves to a person", () => import("./commands/approvals.ts")),
+  row("hook", "Answer an agent's PreToolUse hook: allow, deny or ask", () => import("./commands/hook.ts")),
+  row("mcp", "Serve status, check and request-approval as MCP tools", () => import("./commands/mcp.ts")),
   row(
     "verify-log",
     "Verify a log offline, with the public key alone",

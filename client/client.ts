@@ -67,7 +67,7 @@ export function connect(options: ConnectOptions): BoundaryClient {
     open,
     changed: (state) => {
       questions.linkChanged(state);
-      for (const settle of [...waiting]) settle(state);
+      for (const settle of waiting) settle(state);
     },
   });
   const unfollow = onModeChange === undefined ? null : followMode(open, onModeChange);

@@ -286,24 +286,25 @@ export async function connectControl(path: string, token?: string): Promise<Clie
   return { call, send, onEvent: (then) => void listeners.push(then), ended, close: () => finish("closed") };
 }
 
-/** The reply, or BoundaryError "deadline" and it is forgotten. */
-export function beforeDeadline(
+/** The reply; it is forgotten, and that is BoundaryError "deadline", when it does not come in time. */
+export async function beforeDeadline(
   { reply, forget }: Exchange,
   verb: string,
   deadlineMs: number,
 ): Promise<Outcome<object>> {
-  return new Promise((done, fail) => {
-    const timer = setTimeout(() => {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_done, fail) => {
+    timer = setTimeout(() => {
       forget();
-      fail(
-        new BoundaryError(
-          "deadline",
-          `no answer to ${verb} in ${deadlineMs} ms; it may still be carried out`,
-        ),
-      );
+      const what = `no answer to ${verb} in ${Math.round(deadlineMs)} ms; it may still be carried out`;
+      fail(new BoundaryError("deadline", what));
     }, deadlineMs);
-    reply.then(done, fail).finally(() => clearTimeout(timer));
   });
+  try {
+    return await Promise.race([reply, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function open(path: string): Promise<Socket> {

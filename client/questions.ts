@@ -160,7 +160,7 @@ export function createQuestions(link: () => Link, maxInFlight: number): Question
     if (state.kind === "up") pump();
     if (state.kind !== "down") return;
     // what was sent hears of it through its exchange
-    for (const asked of [...queue]) {
+    for (const asked of queue) {
       remove(asked);
       for (const waiter of asked.waiters) waiter.settle(unreachable(state));
       asked.waiters.clear();

@@ -194,7 +194,7 @@ export const TABLE: readonly Row[] = [
       { what: "@modelcontextprotocol/sdk/server/mcp.js", why: "the protocol of MCP, its server alone" },
       { what: "@modelcontextprotocol/sdk/server/stdio.js", why: "over stdin and stdout alone" },
       { what: "zod", why: "what the SDK takes as the schema of a tool; loaded by this command alone" },
-      { what: "node:process", why: "its streams" },
+      { what: "node:timers/promises", only: ["setImmediate"], why: "answers leave before the end" },
     ],
   },
   {
