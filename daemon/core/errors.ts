@@ -236,6 +236,19 @@ export const ERRORS = {
     "lasting",
     "see `boundaryctl usb check FILE`: correct the line named in the message",
   ),
+  // policy
+  "policy-invalid": about(
+    "config",
+    "error",
+    "lasting",
+    "correct what the message names; `boundaryctl policy check` tries it without loading it",
+  ),
+  "entities-invalid": about(
+    "config",
+    "error",
+    "lasting",
+    "correct the entity that the message names: given once, and not its own ancestor",
+  ),
   "run-failed": about("enforcement", "error", "lasting", "see the message of the program"),
   "run-timeout": about("enforcement", "error", "transient", "the program did not end in time"),
   "sensor-failed": about(
@@ -265,6 +278,47 @@ export const ERRORS = {
     "start boundary-daemon, or name its runtime directory with --runtime-dir",
   ),
   deadline: about("network", "error", "transient", "the daemon did not answer in time"),
+  // questions to policy
+  "policy-unavailable": about(
+    "config",
+    "critical",
+    "lasting",
+    "see `boundaryctl status` and `boundaryctl policy check`: there is no policy set that can be asked",
+  ),
+  "policy-denied": about("auth", "info", "lasting", "see what would be allowed, or `boundaryctl policy explain`"),
+  "policy-failed": about(
+    "config",
+    "error",
+    "lasting",
+    "correct the policy that is named: it came to an error, and an error allows nothing",
+  ),
+  "policy-disagreed": about(
+    "security",
+    "critical",
+    "lasting",
+    "report it with the record policy.disagreed: Cedar and the compiled policies answered differently",
+  ),
+  "policy-trapped": about(
+    "config",
+    "error",
+    "lasting",
+    "simplify the policy: reading it took too long, or killed the reader",
+  ),
+  "action-unknown": about("protocol", "warning", "lasting", "see docs/POLICY.md for the actions"),
+  "resource-unknown": about("protocol", "warning", "lasting", "see docs/POLICY.md for the types of resources"),
+  "principal-unknown": about("auth", "warning", "lasting", "ask as a user, or with a token"),
+  "property-invalid": about(
+    "protocol",
+    "warning",
+    "lasting",
+    "name what the message says, as policies/schema.cedarschema has it",
+  ),
+  "resource-mismatch": about(
+    "security",
+    "warning",
+    "lasting",
+    "say what the registry says of the resource, or nothing (policy.entitiesFile)",
+  ),
   // what the operating system says (core/errno.ts)
   interrupted: about("filesystem", "error", "transient", "try again"),
   busy: about("filesystem", "error", "transient", "try again in a moment"),

@@ -1,0 +1,68 @@
+import { BoundaryError, renderErrorChain } from "./core/errors.ts";
+import { parseStrictJson } from "./core/json.ts";
+import { describeRuling, type Ruling, sameRuling } from "./policy/cedar-question.ts";
+import { at, draftOf, type FileProblem, type RawFile } from "./policy/policy-files.ts";
+import { makeSet, type PolicySet } from "./policy/policy-set.ts";
+import { readRuling } from "./policy/referee.ts";
+import { type CaseRun, runCases } from "./policy/run-cases.ts";
+import type { CedarThread } from "./ports.ts";
+
+/** A set that may be asked, or why there is none; never half of one. */
+export type Loaded =
+  | { readonly ok: true; readonly set: PolicySet; readonly runs: readonly CaseRun[] }
+  | { readonly ok: false; readonly problems: readonly FileProblem[] };
+
+/** As deep as a policy's JSON form can be: two levels an operator, and some for what is around them. */
+const MAX_JSON_DEPTH = 2_000;
+
+/**
+ * Makes a set of files that nobody vouches for: looked at as text, read and validated by Cedar in a thread that ends
+ * with this, compiled, every case run, and every answer held against Cedar's own. Never rejects.
+ */
+export async function loadPolicies(files: readonly RawFile[], open: () => CedarThread): Promise<Loaded> {
+  const drafted = draftOf(files);
+  if ("problems" in drafted) return { ok: false, problems: drafted.problems };
+  const { draft } = drafted;
+  const thread = open();
+  try {
+    const statements = draft.statements.map(({ text }) => text);
+    const made = makeSet(draft, json(await thread.ask({ kind: "parse", schema: draft.schema.text, statements })));
+    if ("problems" in made) return { ok: false, problems: made.problems };
+    const { set } = made;
+    const { runs, problems } = runCases(set, draft.cases);
+    if (problems.length > 0) return { ok: false, problems };
+    await thread.ask({ kind: "load", schema: set.schema, policies: policyTexts(set) });
+    const disputed = await dispute(thread, runs);
+    return disputed.length > 0 ? { ok: false, problems: disputed } : { ok: true, set, runs };
+  } catch (error) {
+    return { ok: false, problems: [at("", renderErrorChain(error))] };
+  } finally {
+    thread.end();
+  }
+}
+
+/** What a thread has to load to referee a set. */
+export function policyTexts(set: PolicySet): Readonly<Record<string, string>> {
+  return Object.fromEntries([...set.notes].map(([id, { text }]) => [id, text]));
+}
+
+async function dispute(thread: CedarThread, runs: readonly CaseRun[]): Promise<readonly FileProblem[]> {
+  const found: FileProblem[] = [];
+  for (const { asked, file, line, column, index } of runs) {
+    if (asked === null) continue;
+    const theirs = readRuling(await thread.ask({ kind: "judge", question: JSON.stringify(asked.question) }));
+    if (sameRuling(theirs, asked.ruling)) continue;
+    found.push({ file, line, column, at: `cases[${index}]`, problem: disagreement(asked.ruling, theirs) });
+  }
+  return found;
+}
+
+export function disagreement(ours: Ruling, theirs: Ruling): string {
+  return `Cedar says ${describeRuling(theirs)}; compiled, it is ${describeRuling(ours)}`;
+}
+
+function json(text: string): unknown {
+  const read = parseStrictJson(text, { maxDepth: MAX_JSON_DEPTH });
+  if (!read.ok) throw new BoundaryError("policy-invalid", `what Cedar made of the policies is ${read.code}`);
+  return read.value;
+}
