@@ -15,6 +15,7 @@ import type {
   KeyReply,
   ModeReply,
   PARAMS,
+  PolicyReloadReply,
   PreflightReply,
   Problem,
   PruneReply,
@@ -47,6 +48,7 @@ export type Replies = {
   "tripwire.list": TripwireList;
   "selftest.run": SelftestReply;
   check: Decision;
+  "policy.reload": PolicyReloadReply;
   "key.show": KeyReply;
   "log.prune": PruneReply;
   "audit.head": AuditHead;
@@ -123,6 +125,7 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "selftest.run": { at: "string", results: "object" },
   "tripwire.list": { tripwires: "object" },
   check: { decision: "boolean", reason: "object", mode: "string", assurance: "string" },
+  "policy.reload": { digest: "string", policies: "number", changed: "boolean" },
   "key.show": { vkey: "string", size: "number", note: "string" },
   "log.prune": { segments: "number", through: "number" },
   "audit.head": { vkey: "string", size: "number", note: "string" },

@@ -44,6 +44,7 @@ import {
   readBackPlaceOf,
   streamPlaceOf,
 } from "./compose/places.ts";
+import { openPolicies } from "./compose/policies.ts";
 import { ownFiles, readRoles, readSetup, type Setup } from "./compose/setup.ts";
 import { clockWhileStopped } from "./core/clock-drift.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
@@ -330,7 +331,10 @@ async function start(setup: Setup, host: Host): Promise<void> {
     ticks: () => clearInterval(ticking),
     // the core log is closed by then; a disk that does not answer keeps nobody
     audit: () => Promise.race([stream.close(), alarm(STREAM_STOP_MS)]),
-    control: async () => control?.stop(),
+    control: async () => {
+      policies.stop();
+      await control?.stop();
+    },
   });
 
   /** The stop is the last record: another one after it would make a crash of it. */
@@ -338,6 +342,19 @@ async function start(setup: Setup, host: Host): Promise<void> {
     if (daemon.stopping()) throw new BoundaryError("stopping", `appending a record of kind ${entry.kind}`);
     return daemon.record(entry);
   };
+  const policies = openPolicies(config.policy, {
+    random: () => randomInt(MILLION) / MILLION,
+    record: (entry) => {
+      if (!daemon.stopping()) daemon.record(entry);
+    },
+    disagreed: (digest, detail) =>
+      daemon.submit({ kind: "policy.disagreed", facts: { digest, detail }, seenNs: clock.monoNs() }),
+  });
+  // a bad set is told and recorded by then, and the one before it stays
+  const loadPolicies = (by: string) => void policies.load(by).catch(() => undefined);
+  process.on("SIGHUP", () => {
+    if (control !== null) loadPolicies("SIGHUP"); // before that, the first load is still to come
+  });
   const usbObstacle = () => {
     const { frozen } = daemon.state();
     if (frozen) return { code: "clock-frozen", why: `nothing is allowed: ${frozen.why}` } as const;
@@ -382,6 +399,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     sockets: SOCKETS,
     wouldBlock: () => enforcer.wouldBlock(),
     usb: usbPeople,
+    policies,
     usbOutlook: usbPeople.outlook,
     prune: oneAtATime((keptDays: number, by: number) =>
       prune(prunePlaceOf(options.logDir), beforeStop, opened.ring.genesis, {
@@ -401,6 +419,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         selftest,
         stream: stream.state,
         usb: usbPeople.status,
+        policy: policies.state,
         clock,
         switches: setup.switches,
         obstacles: missing,
@@ -445,6 +464,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     log: opLog,
   });
   notifier.ready();
+  loadPolicies("start"); // beside the loop: until it is there, what policy is asked about is denied
   inventory.start();
   if (config.log.appendOnly) setImmediate(() => protectEnded(options.logDir));
   void stream.open(); // beside the loop: nobody waits for it
@@ -477,9 +497,6 @@ function endWith(
   const stop = createStop({ daemon, ...stops, exit: (how) => process.exit(EXIT[how]), crash, opLog });
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);
-  process.on("SIGHUP", () =>
-    opLog.warn({}, "SIGHUP: nothing is reloaded; restart to read the configuration again"),
-  );
   process.on("uncaughtException", crash);
   process.on("unhandledRejection", crash);
 }

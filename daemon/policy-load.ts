@@ -1,9 +1,8 @@
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { parseStrictJson } from "./core/json.ts";
-import { describeRuling, type Ruling, sameRuling } from "./policy/cedar-question.ts";
 import { at, draftOf, type FileProblem, type RawFile } from "./policy/policy-files.ts";
 import { makeSet, type PolicySet } from "./policy/policy-set.ts";
-import { readRuling } from "./policy/referee.ts";
+import { disagreement, readJudged } from "./policy/referee.ts";
 import { type CaseRun, runCases } from "./policy/run-cases.ts";
 import type { CedarThread } from "./ports.ts";
 
@@ -14,6 +13,8 @@ export type Loaded =
 
 /** As deep as a policy's JSON form can be: two levels an operator, and some for what is around them. */
 const MAX_JSON_DEPTH = 2_000;
+/** Cases that are judged at once: one deadline is for so many. */
+const BATCH = 500;
 
 /**
  * Makes a set of files that nobody vouches for: looked at as text, read and validated by Cedar in a thread that ends
@@ -47,18 +48,23 @@ export function policyTexts(set: PolicySet): Readonly<Record<string, string>> {
 }
 
 async function dispute(thread: CedarThread, runs: readonly CaseRun[]): Promise<readonly FileProblem[]> {
+  const asked = runs.flatMap((run) => (run.asked === null ? [] : [{ ...run, asked: run.asked }]));
   const found: FileProblem[] = [];
-  for (const { asked, file, line, column, index } of runs) {
-    if (asked === null) continue;
-    const theirs = readRuling(await thread.ask({ kind: "judge", question: JSON.stringify(asked.question) }));
-    if (sameRuling(theirs, asked.ruling)) continue;
-    found.push({ file, line, column, at: `cases[${index}]`, problem: disagreement(asked.ruling, theirs) });
+  for (let from = 0; from < asked.length; from += BATCH) {
+    const batch = asked.slice(from, from + BATCH);
+    const questions = JSON.stringify(batch.map((run) => run.asked.question));
+    const judged = readJudged(await thread.ask({ kind: "judge", questions }), batch.length);
+    for (const [index, run] of batch.entries()) {
+      const theirs = judged[index];
+      const problem = theirs === undefined ? "not judged" : disagreement(run.asked.ruling, theirs);
+      if (problem !== "") found.push({ ...placeOf(run), problem });
+    }
   }
   return found;
 }
 
-export function disagreement(ours: Ruling, theirs: Ruling): string {
-  return `Cedar says ${describeRuling(theirs)}; compiled, it is ${describeRuling(ours)}`;
+function placeOf({ file, line, column, index }: CaseRun): Omit<FileProblem, "problem"> {
+  return { file, line, column, at: `cases[${index}]` };
 }
 
 function json(text: string): unknown {

@@ -293,13 +293,14 @@ export type CanaryFile = {
   touch(): void;
 };
 
-/** What is asked of Cedar itself. The schema and the policies are text; a question is JSON text. */
+/** What is asked of Cedar itself. The schema and the policies are text; questions are JSON text. */
 export type CedarOrder =
   /** Each statement by itself, then all against the schema. */
   | { readonly kind: "parse"; readonly schema: string; readonly statements: readonly string[] }
   /** What the questions that follow are about; policies by id. */
   | { readonly kind: "load"; readonly schema: string; readonly policies: Readonly<Record<string, string>> }
-  | { readonly kind: "judge"; readonly question: string };
+  /** A list of questions; the answers in their order. */
+  | { readonly kind: "judge"; readonly questions: string };
 
 /** Cedar itself, in a thread that dies of what it is given and takes nothing with it. One order at a time. */
 export interface CedarThread {

@@ -23,6 +23,7 @@ import type { Tripwire } from "./core/tripwire.ts";
 import type { UsbTarget } from "./core/usb-facts.ts";
 import type { Daemon, Outcome } from "./daemon.ts";
 import type { Feed } from "./feed.ts";
+import type { Policies } from "./policies.ts";
 import type { Connection, HostSockets, OpLog, Peer, PeerFacts } from "./ports.ts";
 import { flowToKeep, preflightReply } from "./preflight-reply.ts";
 import {
@@ -32,6 +33,7 @@ import {
   type KeyReply,
   type ModeReply,
   PARAMS,
+  type PolicyReloadReply,
   type Problem,
   type PruneReply,
   type Request,
@@ -67,6 +69,7 @@ export type Office = {
   readonly audit: Pick<AuditStream, "head" | "lines">;
   readonly selftest: Pick<Selftest, "run">;
   readonly usb: UsbPeople;
+  readonly policies: Pick<Policies, "load">;
   readonly opLog: OpLog;
 };
 
@@ -121,6 +124,10 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     handle: ({ usb }, { params, person }) => usb.challenge(params.device, person()),
   },
   check: { role: "readonly", handle: check },
+  "policy.reload": {
+    role: "admin",
+    handle: ({ policies }, { person }): Promise<PolicyReloadReply> => policies.load(person().name),
+  },
   "key.show": { role: "readonly", auditor: true, handle: (office) => office.head() },
   "log.prune": { role: "admin", handle: pruneLog },
   "audit.head": { role: "admin", auditor: true, handle: (office) => office.audit.head() },

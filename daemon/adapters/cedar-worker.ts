@@ -5,6 +5,7 @@ import {
   policyToJson,
   preparsePolicySet,
   preparseSchema,
+  type StatefulAuthorizationCall,
   schemaToJsonWithResolvedTypes,
   statefulIsAuthorized,
   validate,
@@ -72,9 +73,13 @@ function load({ schema, policies }: Extract<CedarOrder, { kind: "load" }>): obje
   return {};
 }
 
-function judge({ question }: Extract<CedarOrder, { kind: "judge" }>): object {
+function judge({ questions }: Extract<CedarOrder, { kind: "judge" }>): object {
+  return (JSON.parse(questions) as readonly StatefulAuthorizationCall[]).map(judgeOne);
+}
+
+function judgeOne(question: StatefulAuthorizationCall): object {
   const answer = statefulIsAuthorized({
-    ...JSON.parse(question),
+    ...question,
     preparsedPolicySetId: SET,
     preparsedSchemaName: SCHEMA,
     validateRequest: true,

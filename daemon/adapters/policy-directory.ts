@@ -34,13 +34,25 @@ export function readPolicyDirectory(
     if (names.length > MAX_NAMES) throw new Error(`more than ${MAX_NAMES} names`);
     const picked = names.filter((name) => options.wanted(name, names)).toSorted();
     if (picked.length > options.maxFiles) throw new Error(`more than ${options.maxFiles} files of policies`);
-    return picked.map((name) => ({ name, bytes: readFile(join(directory, name), options) }));
+    return picked.map((name) => ({ name, bytes: readChecked(join(directory, name), options) }));
   } catch (cause) {
     throw new BoundaryError("config-unreadable", `reading the policies in ${directory}`, { cause });
   }
 }
 
-function readFile(
+/** A file that decides, read whole. Throws BoundaryError("config-unreadable"). */
+export function readOwnedFile(
+  path: string,
+  options: { readonly maxBytes: number; readonly owner: number | null },
+): Uint8Array {
+  try {
+    return readChecked(path, options);
+  } catch (cause) {
+    throw new BoundaryError("config-unreadable", `reading ${path}`, { cause });
+  }
+}
+
+function readChecked(
   path: string,
   { maxBytes, owner }: { readonly maxBytes: number; readonly owner: number | null },
 ): Uint8Array {

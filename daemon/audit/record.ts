@@ -64,6 +64,10 @@ export const RECORD_KINDS = [
   /** What is plugged in and granted: the fold keeps the newest one. */
   "usb.state",
   "decision",
+  /** Policies were taken up; a bad set was not; the compiled ones and Cedar differ. */
+  "policy.loaded",
+  "policy.refused",
+  "policy.disagreed",
   "request.refused",
   /** A new audit stream begins: its key, and why. docs/LOG_FORMAT.md, "The audit stream", has these three. */
   "audit.began",

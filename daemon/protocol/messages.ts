@@ -147,6 +147,8 @@ export const PARAMS = {
   /** A policy that allows what is plugged in. */
   "usb.generate": z.strictObject({ ports: z.boolean().default(false), hashes: z.boolean().default(true) }),
   check: CheckSchema,
+  /** The policies are read anew, and taken up as a whole or not at all. */
+  "policy.reload": None,
   "key.show": None,
   /** Segments whose records are all older are removed, and leave tombstones. */
   "log.prune": z.strictObject({ keptDays: z.number().int().min(90).max(36_500).default(90) }),
@@ -308,6 +310,14 @@ export type CeremonyReply = {
   readonly changes: readonly string[];
   readonly moreChanges: number;
 };
+export type PolicyReloadReply = {
+  /** SHA-256 of the set that answers now. */
+  readonly digest: string;
+  readonly policies: number;
+  /** Whether it is another one than before. */
+  readonly changed: boolean;
+};
+
 export type TripwireList = {
   readonly tripwires: readonly {
     readonly id: string;
