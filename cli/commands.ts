@@ -33,6 +33,7 @@ export const ROWS: readonly Row[] = [
   ),
   row("tripwire", "Look at the tripwires", () => import("./commands/tripwire.ts")),
   row("check", "Ask whether something is allowed now", () => import("./commands/check.ts")),
+  row("policy", "Check, try, explain, compare and reload the policies", () => import("./commands/policy.ts")),
   row(
     "verify-log",
     "Verify a log offline, with the public key alone",

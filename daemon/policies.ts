@@ -7,7 +7,13 @@ import { answerRequest, type PolicyAnswer, refusal } from "./policy/answer.ts";
 import type { AskedSituation, Principal } from "./policy/entities.ts";
 import { MAX_FILES, type RawFile, renderFileProblem } from "./policy/policy-files.ts";
 import type { PolicySet } from "./policy/policy-set.ts";
-import { createRegistry, EMPTY_REGISTRY_TEXT, parseRegistry, type Registry } from "./policy/registry.ts";
+import {
+  createRegistry,
+  EMPTY_REGISTRY_TEXT,
+  parseRegistry,
+  type Registry,
+  withKnown,
+} from "./policy/registry.ts";
 import { loadPolicies } from "./policy-load.ts";
 import { createReferee, type Dispute, type RefereeState } from "./policy-referee.ts";
 import type { CedarThread, OpLog } from "./ports.ts";
@@ -40,7 +46,11 @@ export type PoliciesState = {
   readonly referee: RefereeState;
 };
 
-export type LoadedPolicies = { readonly digest: string; readonly policies: number; readonly changed: boolean };
+export type LoadedPolicies = {
+  readonly digest: string;
+  readonly policies: number;
+  readonly changed: boolean;
+};
 
 /** The policies: one set at a time, whole or not at all. */
 export type Policies = {
@@ -58,6 +68,8 @@ export type Policies = {
   readonly state: () => PoliciesState;
   /** Who and what is known, and the set that answers; null when none does. */
   readonly current: () => { readonly set: PolicySet; readonly registry: Registry } | null;
+  /** The question with what is known of its resource: for the ceilings. `answer` takes the question as it came. */
+  readonly withKnown: (request: AccessRequest) => AccessRequest;
   readonly stop: () => void;
 };
 
@@ -87,7 +99,10 @@ export function createPolicies(parts: PoliciesParts): Policies {
     if (disputed !== null) return;
     disputed = { digest: set.digest, why: detail };
     const asked = question.length > MAX_QUESTION ? `${question.slice(0, MAX_QUESTION)} …` : question;
-    parts.opLog.error({ digest: set.digest, detail }, "policy disagreed with Cedar: nothing is allowed any more");
+    parts.opLog.error(
+      { digest: set.digest, detail },
+      "policy disagreed with Cedar: nothing is allowed any more",
+    );
     parts.record({ kind: "policy.disagreed", data: { digest: set.digest, detail: clip(detail), asked } });
     parts.disagreed(set.digest, clip(detail));
   }
@@ -112,8 +127,14 @@ export function createPolicies(parts: PoliciesParts): Policies {
       why = made.problems[0] ?? "";
       const more = Math.max(0, made.problems.length - lines.length);
       parts.record({ kind: "policy.refused", data: { by, problems: lines, more } });
-      parts.opLog.error({ problems: lines, more, kept: current?.set.digest ?? "" }, "the policies are not taken up");
-      throw new BoundaryError("policy-invalid", [...lines, ...(more > 0 ? [`… and ${more} more`] : [])].join("\n"));
+      parts.opLog.error(
+        { problems: lines, more, kept: current?.set.digest ?? "" },
+        "the policies are not taken up",
+      );
+      throw new BoundaryError(
+        "policy-invalid",
+        [...lines, ...(more > 0 ? [`… and ${more} more`] : [])].join("\n"),
+      );
     }
     const { set, registry, entities, files } = made;
     const changed = current?.set.digest !== set.digest;
@@ -140,8 +161,11 @@ export function createPolicies(parts: PoliciesParts): Policies {
     settled: () => first.promise,
     digest: () => current?.set.digest ?? "",
     current: () => current,
+    withKnown: (request) =>
+      current === null ? request : withKnown(current.set.shapes, current.registry, request),
     state: () => ({
-      state: disputed !== null ? "disagreed" : current !== null ? "ready" : attempted ? "unavailable" : "loading",
+      state:
+        disputed !== null ? "disagreed" : current !== null ? "ready" : attempted ? "unavailable" : "loading",
       digest: current?.set.digest ?? "",
       policies: current?.set.notes.size ?? 0,
       why: disputed?.why ?? why,
@@ -170,9 +194,15 @@ async function make({ files: read, entities: readEntities, openCedar }: Policies
   if (entities !== null && parsed !== null && !parsed.ok)
     return { problems: renderProblems(entities.path, parsed.problems).split("\n") };
   const made = createRegistry(loaded.set.shapes, parsed?.ok ? parsed.value : EMPTY_REGISTRY_TEXT);
-  if ("problems" in made) return { problems: made.problems.map((problem) => `${entities?.path ?? ""}: ${problem}`) };
+  if ("problems" in made)
+    return { problems: made.problems.map((problem) => `${entities?.path ?? ""}: ${problem}`) };
   const digest = entities === null ? "" : createHash("sha256").update(entities.text).digest("hex");
-  return { set: loaded.set, registry: made.registry, entities: digest, files: Math.min(files.length, MAX_FILES) };
+  return {
+    set: loaded.set,
+    registry: made.registry,
+    entities: digest,
+    files: Math.min(files.length, MAX_FILES),
+  };
 }
 
 function clip(text: string): string {

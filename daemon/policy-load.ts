@@ -1,6 +1,6 @@
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { parseStrictJson } from "./core/json.ts";
-import { at, draftOf, type FileProblem, type RawFile } from "./policy/policy-files.ts";
+import { at, type Draft, draftOf, type FileProblem, type RawFile } from "./policy/policy-files.ts";
 import { makeSet, type PolicySet } from "./policy/policy-set.ts";
 import { disagreement, readJudged } from "./policy/referee.ts";
 import { type CaseRun, runCases } from "./policy/run-cases.ts";
@@ -8,8 +8,18 @@ import type { CedarThread } from "./ports.ts";
 
 /** A set that may be asked, or why there is none; never half of one. */
 export type Loaded =
-  | { readonly ok: true; readonly set: PolicySet; readonly runs: readonly CaseRun[] }
-  | { readonly ok: false; readonly problems: readonly FileProblem[] };
+  | {
+      readonly ok: true;
+      readonly set: PolicySet;
+      readonly runs: readonly CaseRun[];
+      readonly cases: Draft["cases"];
+    }
+  | {
+      readonly ok: false;
+      readonly problems: readonly FileProblem[];
+      /** What came of the cases, where it went as far as them. */
+      readonly runs: readonly CaseRun[];
+    };
 
 /** As deep as a policy's JSON form can be: two levels an operator, and some for what is around them. */
 const MAX_JSON_DEPTH = 2_000;
@@ -22,24 +32,31 @@ const BATCH = 500;
  */
 export async function loadPolicies(files: readonly RawFile[], open: () => CedarThread): Promise<Loaded> {
   const drafted = draftOf(files);
-  if ("problems" in drafted) return { ok: false, problems: drafted.problems };
+  if ("problems" in drafted) return refused(drafted.problems);
   const { draft } = drafted;
   const thread = open();
   try {
     const statements = draft.statements.map(({ text }) => text);
-    const made = makeSet(draft, json(await thread.ask({ kind: "parse", schema: draft.schema.text, statements })));
-    if ("problems" in made) return { ok: false, problems: made.problems };
+    const made = makeSet(
+      draft,
+      json(await thread.ask({ kind: "parse", schema: draft.schema.text, statements })),
+    );
+    if ("problems" in made) return refused(made.problems);
     const { set } = made;
     const { runs, problems } = runCases(set, draft.cases);
-    if (problems.length > 0) return { ok: false, problems };
+    if (problems.length > 0) return refused(problems, runs);
     await thread.ask({ kind: "load", schema: set.schema, policies: policyTexts(set) });
     const disputed = await dispute(thread, runs);
-    return disputed.length > 0 ? { ok: false, problems: disputed } : { ok: true, set, runs };
+    return disputed.length > 0 ? refused(disputed, runs) : { ok: true, set, runs, cases: draft.cases };
   } catch (error) {
-    return { ok: false, problems: [at("", renderErrorChain(error))] };
+    return refused([at("", renderErrorChain(error))]);
   } finally {
     thread.end();
   }
+}
+
+function refused(problems: readonly FileProblem[], runs: readonly CaseRun[] = []): Loaded {
+  return { ok: false, problems, runs };
 }
 
 /** What a thread has to load to referee a set. */

@@ -16,7 +16,13 @@ type Waiting = { readonly resolve: (text: string) => void; readonly reject: (err
  */
 export function openCedarThread(options: { readonly deadlineMs?: number } = {}): CedarThread {
   const { deadlineMs = DEADLINE_MS } = options;
-  const worker = new Worker(THREAD, { resourceLimits: LIMITS, execArgv: [], env: {}, stdout: true, stderr: true });
+  const worker = new Worker(THREAD, {
+    resourceLimits: LIMITS,
+    execArgv: [],
+    env: {},
+    stdout: true,
+    stderr: true,
+  });
   worker.unref();
   let dead: BoundaryError | null = null;
   let waiting: Waiting | null = null;
@@ -38,9 +44,7 @@ export function openCedarThread(options: { readonly deadlineMs?: number } = {}):
   }
 
   worker.on("message", ({ ok, text }: Reply) =>
-    settle(({ resolve, reject }) =>
-      ok ? resolve(text) : reject(new BoundaryError("policy-invalid", text)),
-    ),
+    settle(({ resolve, reject }) => (ok ? resolve(text) : reject(new BoundaryError("policy-invalid", text)))),
   );
   worker.on("messageerror", () => die("Cedar's thread said something that cannot be read"));
   worker.on("error", (error) => die(`Cedar's thread died: ${renderErrorChain(error)}`));
@@ -50,7 +54,8 @@ export function openCedarThread(options: { readonly deadlineMs?: number } = {}):
     ask: (order: CedarOrder) =>
       new Promise((resolve, reject) => {
         if (dead) return reject(dead);
-        if (waiting) return reject(new BoundaryError("internal", "Cedar's thread is asked one thing at a time"));
+        if (waiting)
+          return reject(new BoundaryError("internal", "Cedar's thread is asked one thing at a time"));
         waiting = { resolve, reject };
         // held only while somebody waits
         worker.ref();

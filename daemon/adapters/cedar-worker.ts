@@ -33,14 +33,16 @@ function faultOf(error: DetailedError): Fault {
 
 function parse({ schema, statements }: Extract<CedarOrder, { kind: "parse" }>): object {
   const read = schemaToJsonWithResolvedTypes(schema);
-  if (read.type === "failure") return { schema: { faults: read.errors.map(faultOf) }, policies: [], validation: [] };
+  if (read.type === "failure")
+    return { schema: { faults: read.errors.map(faultOf) }, policies: [], validation: [] };
   const policies = statements.map((text) => {
     const json = policyToJson(text);
     return json.type === "success" ? { json: json.json } : { faults: json.errors.map(faultOf) };
   });
   const said = read.warnings.map(faultOf);
   if (said.length > 0) return { schema: { faults: said }, policies: [], validation: [] };
-  if (policies.some((policy) => "faults" in policy)) return { schema: { json: read.json }, policies, validation: [] };
+  if (policies.some((policy) => "faults" in policy))
+    return { schema: { json: read.json }, policies, validation: [] };
   // our own splitting has to be Cedar's
   const parts = policySetTextToParts(statements.join("\n"));
   if (parts.type === "failure") throw new Error(parts.errors.map(({ message }) => message).join("; "));
@@ -86,7 +88,11 @@ function judgeOne(question: StatefulAuthorizationCall): object {
   });
   if (answer.type === "failure") return { refused: answer.errors.map(({ message }) => message).join("; ") };
   const { decision, diagnostics } = answer.response;
-  return { decision, reasons: diagnostics.reason, errors: diagnostics.errors.map(({ policyId }) => policyId) };
+  return {
+    decision,
+    reasons: diagnostics.reason,
+    errors: diagnostics.errors.map(({ policyId }) => policyId),
+  };
 }
 
 function execute(order: CedarOrder): object {
@@ -106,7 +112,8 @@ parentPort?.on("message", (order: CedarOrder) => {
     reply = { ok: true, text: JSON.stringify(execute(order)) };
   } catch (error) {
     // a RuntimeError is a trap, a RangeError a stack that is used up: nothing after it can be trusted
-    if (!(error instanceof Error) || error.name === "RuntimeError" || error instanceof RangeError) throw error;
+    if (!(error instanceof Error) || error.name === "RuntimeError" || error instanceof RangeError)
+      throw error;
     reply = { ok: false, text: error.message };
   }
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- to a thread, not to a window

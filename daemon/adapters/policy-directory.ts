@@ -76,7 +76,8 @@ function readChecked(
 
 function checkOwner(path: string, stat: fs.Stats, owner: number | null): void {
   if (owner === null) return;
-  if (stat.uid !== 0 && stat.uid !== owner) throw new Error(`${path} belongs to uid ${stat.uid}, not to root or to us`);
+  if (stat.uid !== 0 && stat.uid !== owner)
+    throw new Error(`${path} belongs to uid ${stat.uid}, not to root or to us`);
   if ((stat.mode & 0o022) !== 0)
     throw new Error(`${path} has mode 0${(stat.mode & 0o777).toString(8)}: others can write it`);
 }

@@ -285,7 +285,12 @@ export const ERRORS = {
     "lasting",
     "see `boundaryctl status` and `boundaryctl policy check`: there is no policy set that can be asked",
   ),
-  "policy-denied": about("auth", "info", "lasting", "see what would be allowed, or `boundaryctl policy explain`"),
+  "policy-denied": about(
+    "auth",
+    "info",
+    "lasting",
+    "see what would be allowed, or `boundaryctl policy explain`",
+  ),
   "policy-failed": about(
     "config",
     "error",
@@ -305,7 +310,12 @@ export const ERRORS = {
     "simplify the policy: reading it took too long, or killed the reader",
   ),
   "action-unknown": about("protocol", "warning", "lasting", "see docs/POLICY.md for the actions"),
-  "resource-unknown": about("protocol", "warning", "lasting", "see docs/POLICY.md for the types of resources"),
+  "resource-unknown": about(
+    "protocol",
+    "warning",
+    "lasting",
+    "see docs/POLICY.md for the types of resources",
+  ),
   "principal-unknown": about("auth", "warning", "lasting", "ask as a user, or with a token"),
   "property-invalid": about(
     "protocol",

@@ -1,6 +1,6 @@
 import type { AccessRequest } from "../core/access.ts";
 import { BoundaryError, type ErrorCode } from "../core/errors.ts";
-import { type CedarAnswer } from "./cedar-decide.ts";
+import type { CedarAnswer } from "./cedar-decide.ts";
 import { createEntities } from "./cedar-entities.ts";
 import type { CedarQuestion, Ruling } from "./cedar-question.ts";
 import { readRecord } from "./cedar-read.ts";
@@ -78,7 +78,14 @@ function gate(set: PolicySet, question: CedarQuestion, found: CedarAnswer): Poli
   if (errors.length > 0) {
     // which of its forbids failed is no caller's to know how to bring about
     const failed = errors.map(({ policy }) => policy);
-    return { decision: "deny", code: "policy-failed", reasons: failed, errors, needsPerson: false, advice: "" };
+    return {
+      decision: "deny",
+      code: "policy-failed",
+      reasons: failed,
+      errors,
+      needsPerson: false,
+      advice: "",
+    };
   }
   return {
     decision: "deny",

@@ -1,7 +1,7 @@
 import type { Json } from "../core/access.ts";
 import { MEMORY_CLASSES } from "../core/posture.ts";
-import { failureText } from "./cedar-failure.ts";
 import { constructorOf } from "./cedar-extensions.ts";
+import { failureText } from "./cedar-failure.ts";
 import type { CedarJson } from "./cedar-question.ts";
 import { describeType, type Shapes, type ValueType } from "./schema-shapes.ts";
 
@@ -40,7 +40,7 @@ export function isText(value: unknown, longest: number): value is string {
 }
 
 function claimClass(value: Json): Claimed {
-  const rank = MEMORY_CLASSES.findIndex((each) => each === value);
+  const rank = (MEMORY_CLASSES as readonly Json[]).indexOf(value);
   return rank === -1 ? { problem: `is one of ${MEMORY_CLASSES.join(", ")}` } : { value: rank };
 }
 

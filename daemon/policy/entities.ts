@@ -48,7 +48,8 @@ export function buildRequest(
 ): CedarQuestion {
   const { action, resource } = request;
   const known = shapes.actions.get(action.name);
-  if (known === undefined) throw new BoundaryError("action-unknown", `there is no action ${quote(action.name)}`);
+  if (known === undefined)
+    throw new BoundaryError("action-unknown", `there is no action ${quote(action.name)}`);
   refuseAny("action.properties", action.properties);
   refuseAny("subject.properties", request.subject.properties);
   const who = principalEntity(registry, principal, known.principals);
@@ -98,7 +99,8 @@ function resourceEntity(
   type: string,
   { id, properties }: AccessRequest["resource"],
 ): EntityJson {
-  if (!isId(id)) throw new BoundaryError("property-invalid", "the resource's id is a text of 1 to 1,024 characters");
+  if (!isId(id))
+    throw new BoundaryError("property-invalid", "the resource's id is a text of 1 to 1,024 characters");
   const derived = derive(type, id);
   if ("problem" in derived) throw new BoundaryError("property-invalid", derived.problem);
   const attributes = shapes.entities.get(type)?.attributes;
@@ -111,7 +113,11 @@ function resourceEntity(
     const claimed = claim(shapes, name, attribute.type, value);
     if ("problem" in claimed)
       throw new BoundaryError("property-invalid", `resource.properties.${name} ${claimed.problem}`);
-    refuseOther(name, claimed.value, Object.hasOwn(derived.attributes, name) ? derived.attributes[name] : undefined);
+    refuseOther(
+      name,
+      claimed.value,
+      Object.hasOwn(derived.attributes, name) ? derived.attributes[name] : undefined,
+    );
     refuseOther(name, claimed.value, known?.attributes.get(name));
     attrs.set(name, claimed.value);
   }
@@ -139,7 +145,8 @@ function contextOf(
   said: Properties,
   situation: AskedSituation,
 ): Readonly<Record<string, CedarJson>> {
-  const { wanted, applied, assurance, frozen, trustedInterfaces, leases, approved, token, wallMs } = situation;
+  const { wanted, applied, assurance, frozen, trustedInterfaces, leases, approved, token, wallMs } =
+    situation;
   const more = Object.keys(said).find((name) => name !== "taint");
   if (more !== undefined)
     throw new BoundaryError("property-invalid", `context: a caller says taint, and no ${quote(more)}`);

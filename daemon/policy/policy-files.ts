@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { type Problem, MAX_CONFIG_BYTES } from "../core/config-parse.ts";
+import { MAX_CONFIG_BYTES, type Problem } from "../core/config-parse.ts";
 import { decodeUtf8 } from "../core/json.ts";
 import { type CaseFile, parseCases } from "./policy-cases.ts";
 import { nestingFault, outline, positionOf } from "./policy-text.ts";
@@ -46,7 +46,9 @@ export function isPolicyFile(name: string, among: readonly string[]): boolean {
 }
 
 /** What every file has to be before Cedar reads it: small, UTF-8, nested no deeper than it survives, with its cases. */
-export function draftOf(files: readonly RawFile[]): { readonly draft: Draft } | { readonly problems: readonly FileProblem[] } {
+export function draftOf(
+  files: readonly RawFile[],
+): { readonly draft: Draft } | { readonly problems: readonly FileProblem[] } {
   const problems: FileProblem[] = [];
   const texts = new Map<string, string>();
   const total = files.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
@@ -64,10 +66,11 @@ export function draftOf(files: readonly RawFile[]): { readonly draft: Draft } | 
   if (fault) problems.push({ ...at(SCHEMA_FILE, fault.problem), ...positionOf(schemaText ?? "", fault.at) });
 
   const statements: Statement[] = [];
-  const cases: (Draft["cases"][number])[] = [];
+  const cases: Draft["cases"][number][] = [];
   for (const [name, text] of texts) {
     if (!name.endsWith(".cedar")) continue;
-    if (!POLICY_FILE.test(name)) problems.push(at(name, "a policy file is named with letters, digits, - and _"));
+    if (!POLICY_FILE.test(name))
+      problems.push(at(name, "a policy file is named with letters, digits, - and _"));
     const seen = statementsOf(name, text);
     if ("problem" in seen) problems.push(seen.problem);
     else statements.push(...seen.statements);
@@ -125,4 +128,3 @@ export function at(file: string, problem: string): FileProblem {
 export function renderFileProblem({ file, line, column, at: where, problem }: FileProblem): string {
   return `${file === "" ? "" : `${file}:${line}:${column}: `}${where === "" ? "" : `${where}: `}${problem}`;
 }
-

@@ -51,8 +51,11 @@ const PolicyHead = z.object({
 });
 const Annotations = z.strictObject({
   id: z
-    .string({ error: "every policy has an @id(\"…\")" })
-    .regex(/^[a-z0-9][a-z0-9.-]{0,63}$/, "an @id has lower case letters, digits, dots and dashes, 64 at most"),
+    .string({ error: 'every policy has an @id("…")' })
+    .regex(
+      /^[a-z0-9][a-z0-9.-]{0,63}$/,
+      "an @id has lower case letters, digits, dots and dashes, 64 at most",
+    ),
   advice: z.string().max(500).default(""),
   needs: z.literal("person", { error: '@needs takes "person"' }).optional(),
   description: z.string().max(2_000).optional(),
@@ -67,7 +70,8 @@ export function makeSet(draft: Draft, answer: unknown): Made {
   const { schema, policies, validation } = read.data;
   if ("faults" in schema) return { problems: schema.faults.map((fault) => ofSchema(draft, fault)) };
   const shaped = readShapes(schema.json);
-  if ("problems" in shaped) return { problems: shaped.problems.map((problem) => at(draft.schema.file, problem)) };
+  if ("problems" in shaped)
+    return { problems: shaped.problems.map((problem) => at(draft.schema.file, problem)) };
   const problems: FileProblem[] = [];
   if (policies.length !== draft.statements.length) problems.push(at("", "Cedar has not read all policies"));
   const notes = new Map<string, PolicyNote>();
@@ -114,8 +118,17 @@ function noteOf(
   if (!read.success)
     return { problem: read.error.issues.map((issue) => annotationProblem(issue)).join("; ") };
   const { id, advice, needs } = read.data;
-  if (needs !== undefined && effect !== "forbid") return { problem: "@needs belongs to a forbid: it says who may lift it" };
-  const note = { effect, needsPerson: needs !== undefined, advice, file, line, actions: actionsOf(action), text };
+  if (needs !== undefined && effect !== "forbid")
+    return { problem: "@needs belongs to a forbid: it says who may lift it" };
+  const note = {
+    effect,
+    needsPerson: needs !== undefined,
+    advice,
+    file,
+    line,
+    actions: actionsOf(action),
+    text,
+  };
   return { id, note };
 }
 

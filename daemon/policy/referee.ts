@@ -2,14 +2,16 @@ import { z } from "zod";
 import { BoundaryError } from "../core/errors.ts";
 import { describeRuling, type Ruling, sameRuling } from "./cedar-question.ts";
 
-const RulingsSchema = z.array(z.union([
-  z.strictObject({
-    decision: z.enum(["allow", "deny"]),
-    reasons: z.array(z.string()),
-    errors: z.array(z.string()),
-  }),
-  z.strictObject({ refused: z.string() }),
-]));
+const RulingsSchema = z.array(
+  z.union([
+    z.strictObject({
+      decision: z.enum(["allow", "deny"]),
+      reasons: z.array(z.string()),
+      errors: z.array(z.string()),
+    }),
+    z.strictObject({ refused: z.string() }),
+  ]),
+);
 
 /** What Cedar said of a question: its ruling, or why it does not take it (then it should not have been asked). */
 export type Judged = Ruling | { readonly refused: string };

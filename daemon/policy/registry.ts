@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Json } from "../core/access.ts";
+import type { AccessRequest, Json, Properties } from "../core/access.ts";
 import { type Parsed, parseYaml } from "../core/config-parse.ts";
 import type { CedarJson } from "./cedar-question.ts";
 import { claim, isText, MAX_ID } from "./claimed-value.ts";
@@ -53,6 +53,8 @@ export type KnownResource = {
   readonly id: string;
   readonly groups: readonly string[];
   readonly attributes: ReadonlyMap<string, CedarJson>;
+  /** The same in the words of a question. */
+  readonly properties: Properties;
 };
 export type Registry = {
   readonly principal: (type: string, id: string) => KnownPrincipal | undefined;
@@ -123,6 +125,21 @@ export function wireTypeOf(type: string): string {
   return type.charAt(0).toLowerCase() + type.slice(1);
 }
 
+/**
+ * The question with what the registry says of the resource: what the ceilings are asked. Policy is asked the question as
+ * it came, so that a contradiction is refused and not passed over.
+ */
+export function withKnown(shapes: Shapes, registry: Registry, request: AccessRequest): AccessRequest {
+  const { resource } = request;
+  const type = entityTypeOf(shapes, resource.type);
+  const derived = type === null ? null : derive(type, resource.id);
+  if (type === null || derived === null || "problem" in derived) return request;
+  const known = registry.resource(type, derived.id);
+  if (known === undefined) return request;
+  const properties = { ...resource.properties, ...known.properties };
+  return { ...request, resource: { ...resource, properties } };
+}
+
 function readResource(
   shapes: Shapes,
   { type: wireType, id, groups, properties }: z.output<typeof ResourceSchema>,
@@ -142,7 +159,7 @@ function readResource(
     if ("problem" in claimed) return { problem: `${name} ${claimed.problem}` };
     attributes.set(name, claimed.value);
   }
-  return { type, id: derived.id, groups, attributes };
+  return { type, id: derived.id, groups, attributes, properties: properties as Properties };
 }
 
 function keyOf(type: string, id: string): string {

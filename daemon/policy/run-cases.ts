@@ -1,6 +1,6 @@
 import { placeInYaml } from "../core/config-parse.ts";
 import { answerRequest, type PolicyAnswer } from "./answer.ts";
-import { type CedarQuestion, type Ruling } from "./cedar-question.ts";
+import type { CedarQuestion, Ruling } from "./cedar-question.ts";
 import { type Case, questionOf } from "./policy-cases.ts";
 import type { Draft, FileProblem } from "./policy-files.ts";
 import type { PolicySet } from "./policy-set.ts";

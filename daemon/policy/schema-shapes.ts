@@ -87,7 +87,11 @@ const SchemaJson = z.record(
       z.object({
         memberOf: z.array(z.unknown()).default([]),
         appliesTo: z
-          .object({ principalTypes: z.array(z.string()), resourceTypes: z.array(z.string()), context: Raw.optional() })
+          .object({
+            principalTypes: z.array(z.string()),
+            resourceTypes: z.array(z.string()),
+            context: Raw.optional(),
+          })
           .optional(),
       }),
     ),
@@ -98,13 +102,19 @@ const SchemaJson = z.record(
  * Reads Cedar's JSON form of a schema (types resolved). A schema may add types and attributes, but has to have the words
  * that the daemon uses: its actions, principals, roles and context. Says what is missing as text.
  */
-export function readShapes(json: unknown): { readonly shapes: Shapes } | { readonly problems: readonly string[] } {
+export function readShapes(
+  json: unknown,
+): { readonly shapes: Shapes } | { readonly problems: readonly string[] } {
   const read = SchemaJson.safeParse(json);
   if (!read.success) return { problems: ["the schema's JSON form is not as expected"] };
   const problems: string[] = [];
   const spaces = Object.keys(read.data);
   if (spaces.length !== 1 || spaces[0] !== "") return { problems: ["the schema takes no namespaces"] };
-  const { commonTypes, entityTypes, actions } = read.data[""] ?? { commonTypes: {}, entityTypes: {}, actions: {} };
+  const { commonTypes, entityTypes, actions } = read.data[""] ?? {
+    commonTypes: {},
+    entityTypes: {},
+    actions: {},
+  };
 
   function typeOf(raw: RawType, where: string, depth = 0): ValueType | null {
     if (depth > 16) return null;
@@ -139,7 +149,8 @@ export function readShapes(json: unknown): { readonly shapes: Shapes } | { reado
     const found = new Map<string, Attribute>();
     for (const [name, attribute] of Object.entries(record)) {
       const type = typeOf(attribute, where);
-      if (type === null) problems.push(`${where}: ${name}: an attribute is a plain value, an entity or a set of them`);
+      if (type === null)
+        problems.push(`${where}: ${name}: an attribute is a plain value, an entity or a set of them`);
       else found.set(name, { type, required: attribute.required ?? true });
     }
     return found;
@@ -174,7 +185,11 @@ function recordOf(
 ): Readonly<Record<string, RawAttribute>> {
   if (raw === undefined || depth > 16) return {};
   if (raw.type === "Record") return raw.attributes ?? {};
-  return recordOf(Object.hasOwn(commonTypes, raw.type) ? commonTypes[raw.type] : undefined, commonTypes, depth + 1);
+  return recordOf(
+    Object.hasOwn(commonTypes, raw.type) ? commonTypes[raw.type] : undefined,
+    commonTypes,
+    depth + 1,
+  );
 }
 
 function contextProblems(action: string, context: ReadonlyMap<string, Attribute>): readonly string[] {

@@ -43,6 +43,7 @@ async function check(host: Host, memoryClass: string): Promise<unknown> {
     usbOutlook: () => [],
     wouldBlock: () => [],
     usb: usbHost().people,
+    policies: { load: () => Promise.reject(new Error("not asked")) },
     opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
   };
   const connection = {

@@ -189,9 +189,11 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/core/", why: "modes and error codes" },
       { what: "daemon/policy/", why: "policies are checked and explained without a daemon" },
       { what: "daemon/policy-load.ts", why: "a set is made in one place" },
-      { what: "daemon/adapters/cedar-thread.ts", why: "policy text is read in a throw-away thread, here too" },
+      {
+        what: "daemon/adapters/cedar-thread.ts",
+        why: "policy text is read in a throw-away thread, here too",
+      },
       { what: "daemon/adapters/policy-directory.ts", why: "a policy directory is read in one place" },
-      { what: "daemon/ports.ts", only: "types", why: "the thread's port" },
       { what: "yargs", why: "arguments" },
       { what: "tweetnacl", why: "a second opinion on signatures, where its 20 ms each are nothing" },
       { what: "zod", only: "types", why: "the schemas live in protocol" },
