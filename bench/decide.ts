@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { connectControl } from "../cli/client.ts";
+import { connectControl } from "../client/control.ts";
 import { renderFrame } from "../daemon/protocol/frame.ts";
 import { TOKEN } from "../tests/support/authzen-fixture.ts";
 import { createHome, type DaemonHome, startDaemon } from "../tests/support/daemon-process.ts";

@@ -1,6 +1,7 @@
 import { connect, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import type { input } from "zod";
+import type { Evaluation } from "../daemon/core/access.ts";
 import { codeOf } from "../daemon/core/errno.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
 import { retry } from "../daemon/core/retry.ts";
@@ -19,12 +20,12 @@ import type {
   AuditHead,
   AuditLines,
   CeremonyReply,
-  Decision,
   Event,
   EventList,
   KeyReply,
   ModeReply,
   PARAMS,
+  PolicyReloadReply,
   PreflightReply,
   Problem,
   PruneReply,
@@ -56,7 +57,7 @@ export type Replies = {
   "events.subscribe": object;
   "tripwire.list": TripwireList;
   "selftest.run": SelftestReply;
-  check: Decision;
+  check: Evaluation;
   "token.bootstrap": NewToken;
   "token.mint": NewToken;
   "token.narrow": NewToken;
@@ -68,6 +69,7 @@ export type Replies = {
   "lease.approve": LeaseReply;
   "lease.deny": LeaseReply;
   "lease.revoke": LeaseReply;
+  "policy.reload": PolicyReloadReply;
   "key.show": KeyReply;
   "log.prune": PruneReply;
   "audit.head": AuditHead;
@@ -179,6 +181,7 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "lease.approve": { lease: "object" },
   "lease.deny": { lease: "object" },
   "lease.revoke": { lease: "object" },
+  "policy.reload": { digest: "string", policies: "number", changed: "boolean" },
   "key.show": { vkey: "string", size: "number", note: "string" },
   "log.prune": { segments: "number", through: "number" },
   "audit.head": { vkey: "string", size: "number", note: "string" },
@@ -328,7 +331,7 @@ function open(path: string): Promise<Socket> {
 }
 
 function wrongField(verb: Verb, data: object): string | null {
-  const kinds: Readonly<Record<string, Kind>> = NEEDED[verb];
+  const kinds: Readonly<Record<string, Kind | undefined>> = NEEDED[verb];
   const wrong = Object.keys(kinds).find((name) => {
     const value: unknown = Object.hasOwn(data, name) ? Reflect.get(data, name) : undefined;
     return typeof value !== kinds[name] || value === null;

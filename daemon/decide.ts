@@ -49,7 +49,10 @@ type Ruling = {
  * Whether he may ask at all (limits) is decided before, at the door. It is decided on the state of one instant, and
  * answered when the record is on disk.
  */
-export function createEvaluator(parts: DecideParts): Evaluator {
+export function createEvaluator(parts: DecideParts): Evaluator & {
+  /** Whether it would be allowed now. Nothing is recorded, asked or used up. */
+  probe(caller: Caller, request: AccessRequest): boolean;
+} {
   const loaded = { yes: false };
   void parts.policies.settled().then(() => {
     loaded.yes = true;
@@ -59,6 +62,16 @@ export function createEvaluator(parts: DecideParts): Evaluator {
       if (!loaded.yes) await parts.policies.settled();
       const situation = situationOf(parts);
       return answer(parts, caller, request, situation, ruled(parts, caller, request, situation));
+    },
+    probe: (caller, request) => {
+      try {
+        const ruling = asFarAsPolicy(parts, caller, request, situationOf(parts));
+        if ("code" in ruling) return false;
+        return parts.policies.answer(request, ruling.principal, ruling.asked).decision === "allow";
+      } catch (error) {
+        fault(parts, error);
+        return false;
+      }
     },
   };
 }
@@ -99,14 +112,28 @@ function ruled(parts: DecideParts, caller: Caller, request: AccessRequest, situa
   try {
     return rule(parts, caller, request, situation);
   } catch (error) {
-    parts.opLog.error({ err: renderErrorChain(error) }, "a question could not be answered");
+    fault(parts, error);
     return deny("internal");
   }
 }
 
+function fault({ opLog }: DecideParts, error: unknown): void {
+  opLog.error({ err: renderErrorChain(error) }, "a question could not be answered");
+}
+
 function rule(parts: DecideParts, caller: Caller, request: AccessRequest, situation: Situation): Ruling {
+  const ruling = asFarAsPolicy(parts, caller, request, situation);
+  return "code" in ruling ? ruling : byPolicy(parts, caller, request, ruling.principal, ruling.asked);
+}
+
+/** All that is plain code: a denial, or what policy is to be asked. */
+function asFarAsPolicy(
+  parts: DecideParts,
+  caller: Caller,
+  request: AccessRequest,
+  situation: Situation,
+): Ruling | { readonly principal: Principal; readonly asked: AskedSituation } {
   if (parts.daemon.stopping()) return deny("stopping");
-  const privilege = privilegeMode(situation);
   const who = whoActs(parts, caller, request, situation);
   if (!who.ok) return { ...deny(who.code), instead: who.wouldAllow === "" ? who.why : who.wouldAllow };
   // what is known of the resource goes before what the caller says of it
@@ -118,13 +145,9 @@ function rule(parts: DecideParts, caller: Caller, request: AccessRequest, situat
       instead: ceiling.instead,
       askPerson: ceiling.askPerson,
     };
-  const asked: AskedSituation = {
-    ...situation,
-    leases: parts.leases.live(caller, privilege, request),
-    approved: false,
-    token: caller.token !== null,
-  };
-  return byPolicy(parts, caller, request, who.principal, asked);
+  const leases = parts.leases.live(caller, privilegeMode(situation), request);
+  const asked = { ...situation, leases, approved: false, token: caller.token !== null };
+  return { principal: who.principal, asked };
 }
 
 type Who =
@@ -193,7 +216,12 @@ function byPolicy(
   const given = approvals.redeem(asker, request);
   if (given !== null) {
     const used = uses(parts, caller, request, situation);
-    return { ...ALLOWED, reason: second.reasons, approval: given, facts: { ...factsOf(approved, second), ...used } };
+    return {
+      ...ALLOWED,
+      reason: second.reasons,
+      approval: given,
+      facts: { ...factsOf(approved, second), ...used },
+    };
   }
   const waits = approvals.ask(asker, request);
   if (!waits.ok) return { ...denial, retryAfterMs: waits.retryAfterMs };

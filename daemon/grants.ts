@@ -1,9 +1,9 @@
 import type { Fold } from "./audit/fold.ts";
 import type { Entry } from "./audit/record.ts";
+import { privilegeMode } from "./core/authority.ts";
 import { type Config, toLeaseTemplates } from "./core/config.ts";
 import type { ErrorCode } from "./core/errors.ts";
 import type { Moment } from "./core/lease.ts";
-import { type Mode, stricterOf } from "./core/mode.ts";
 import type { State } from "./core/state.ts";
 import { createSteadyTime } from "./core/steady-time.ts";
 import { createLeases, type Leases } from "./leases.ts";
@@ -38,7 +38,7 @@ export function createGrants({ fold, lastAt, record, state, clock, config }: Gra
   const shared = {
     grants: () => fold().grants,
     record,
-    privilege: () => privilegeOf(state()),
+    privilege: () => privilegeMode(state()),
     obstacle: () => obstacleIn(state()),
   };
   const tokens = createTokens({ ...shared, nowMs: () => now().wallMs, warnMs: config.tokens.warnMs });
@@ -55,16 +55,11 @@ export function createGrants({ fold, lastAt, record, state, clock, config }: Gra
   return { tokens, leases, tick };
 }
 
-/** The mode that a privilege is judged under: the stricter of wanted and applied; unconfirmed is LOCKDOWN. */
-export function privilegeOf({ wanted, applied }: Pick<State, "wanted" | "applied">): Mode {
-  return stricterOf(wanted, applied ?? "LOCKDOWN");
-}
-
 /** Why nothing is handed out: it is a loosening, and waits for what loosenings wait for. */
 function obstacleIn(state: ReturnType<GrantParts["state"]>): { code: ErrorCode; why: string } | null {
   if (state.frozen) return { code: "clock-frozen", why: `nothing is handed out: ${state.frozen.why}` };
   if (state.room === "low") return { code: "log-unavailable", why: "the log's disk is nearly full" };
-  return privilegeOf(state) === "LOCKDOWN"
+  return privilegeMode(state) === "LOCKDOWN"
     ? {
         code: "lockdown",
         why: "nothing is handed out in LOCKDOWN, or before the kernel has confirmed a mode",

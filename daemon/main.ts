@@ -35,7 +35,7 @@ import type { Entry } from "./audit/record.ts";
 import { createAuditStream } from "./audit-stream.ts";
 import { createBaseline } from "./baseline.ts";
 import { close, holdFacts, lastHold, readSetupOrClose, SOCKETS } from "./compose/close.ts";
-import { decisionService } from "./compose/decide.ts";
+import { openDecisions } from "./compose/decide.ts";
 import { EXIT } from "./compose/exit.ts";
 import { opLog } from "./compose/journal.ts";
 import { closeKernel, type Host, heldAs, openKernel, rememberEnforcement } from "./compose/kernel.ts";
@@ -47,6 +47,7 @@ import {
   readBackPlaceOf,
   streamPlaceOf,
 } from "./compose/places.ts";
+import { openPolicies } from "./compose/policies.ts";
 import { ownFiles, readRoles, readSetup, type Setup } from "./compose/setup.ts";
 import { clockWhileStopped } from "./core/clock-drift.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
@@ -145,14 +146,15 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const startedAtMs = clock.wallMs();
   process.umask(0o077);
   const roles = readRoles(config);
-  const service = decisionService();
-  prepareRuntimeDir(options.runtimeDir, roles.group === null && service === null ? 0o700 : 0o755);
+  prepareRuntimeDir(options.runtimeDir, 0o755);
   const place = await claimSocketPath(`${options.runtimeDir}/control.sock`, {
     mode: roles.group === null ? 0o600 : 0o660,
     group: roles.group,
   });
-  const decidePlace =
-    service && (await claimSocketPath(`${options.runtimeDir}/decide.sock`, { mode: 0o666, group: null }));
+  const decidePlace = await claimSocketPath(`${options.runtimeDir}/decide.sock`, {
+    mode: 0o666,
+    group: null,
+  });
   prepareLogDirectory(options.logDir);
   prepareStateDirectory(options.stateDir);
   lockLogDirectory(options.logDir);
@@ -365,7 +367,10 @@ async function start(setup: Setup, host: Host): Promise<void> {
     ticks: () => clearInterval(ticking),
     // the core log is closed by then; a disk that does not answer keeps nobody
     audit: () => Promise.race([stream.close(), alarm(STREAM_STOP_MS)]),
-    control: () => Promise.all([control?.stop(), decisions?.stop()]),
+    control: () => {
+      policies.stop();
+      return Promise.all([control?.stop(), decisions?.stop()]);
+    },
   });
 
   /** The stop is the last record: another one after it would make a crash of it. */
@@ -373,6 +378,19 @@ async function start(setup: Setup, host: Host): Promise<void> {
     if (daemon.stopping()) throw new BoundaryError("stopping", `appending a record of kind ${entry.kind}`);
     return daemon.record(entry);
   };
+  const policies = openPolicies(config.policy, {
+    random: () => randomInt(MILLION) / MILLION,
+    record: (entry) => {
+      if (!daemon.stopping()) daemon.record(entry);
+    },
+    disagreed: (digest, detail) =>
+      daemon.submit({ kind: "policy.disagreed", facts: { digest, detail }, seenNs: clock.monoNs() }),
+  });
+  // a bad set is told and recorded by then, and the one before it stays
+  const loadPolicies = (by: string) => void policies.load(by).catch(() => undefined);
+  process.on("SIGHUP", () => {
+    if (control !== null) loadPolicies("SIGHUP"); // before that, the first load is still to come
+  });
   const obstacle = () => {
     const { frozen } = daemon.state();
     if (frozen) return { code: "clock-frozen", why: `nothing is allowed: ${frozen.why}` } as const;
@@ -409,6 +427,19 @@ async function start(setup: Setup, host: Host): Promise<void> {
     clock,
     config,
   });
+  const { evaluator, service } = openDecisions({
+    daemon,
+    trustedInterfaces: config.network.trustedInterfaces,
+    roles: roles.table,
+    ownUid: process.getuid?.() ?? 0,
+    ...grants,
+    limits,
+    policies,
+    approvals,
+    denials,
+    wallMs: clock.wallMs,
+    opLog,
+  });
   const ended = new Set<string>(); // segments that are known to be immutable
   const office = {
     daemon,
@@ -430,6 +461,8 @@ async function start(setup: Setup, host: Host): Promise<void> {
     usb: usbPeople,
     tokens: grants.tokens,
     leases: grants.leases,
+    evaluator,
+    policies,
     usbOutlook: usbPeople.outlook,
     prune: oneAtATime((keptDays: number, by: number) =>
       prune(prunePlaceOf(options.logDir), beforeStop, opened.ring.genesis, {
@@ -449,6 +482,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         selftest,
         stream: stream.state,
         usb: usbPeople.status,
+        policy: policies.state,
         clock,
         switches: setup.switches,
         obstacles: missing,
@@ -492,17 +526,15 @@ async function start(setup: Setup, host: Host): Promise<void> {
     onRequest: (connection, request, reply) => void answer(office, connection, request).then(reply),
     log: opLog,
   });
-  if (service && decidePlace) {
-    const endpoints = createEndpoints({ service, identifier: config.decide.identifier, opLog });
-    decisions = await listenDecide({
-      place: decidePlace,
-      limits: config.limits,
-      peerOf,
-      endpoints,
-      log: opLog,
-    });
-  }
+  decisions = await listenDecide({
+    place: decidePlace,
+    limits: config.limits,
+    peerOf,
+    endpoints: createEndpoints({ service, identifier: config.decide.identifier, opLog }),
+    log: opLog,
+  });
   notifier.ready();
+  loadPolicies("start"); // beside the loop: until it is there, what policy is asked about is denied
   inventory.start();
   if (config.log.appendOnly) setImmediate(() => protectEnded(options.logDir));
   void stream.open(); // beside the loop: nobody waits for it
@@ -535,9 +567,6 @@ function endWith(
   const stop = createStop({ daemon, ...stops, exit: (how) => process.exit(EXIT[how]), crash, opLog });
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);
-  process.on("SIGHUP", () =>
-    opLog.warn({}, "SIGHUP: nothing is reloaded; restart to read the configuration again"),
-  );
   process.on("uncaughtException", crash);
   process.on("unhandledRejection", crash);
 }

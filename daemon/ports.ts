@@ -332,3 +332,23 @@ export type CanaryFile = {
   /** Sets its times. Throws the system's error. */
   touch(): void;
 };
+
+/** What is asked of Cedar itself. The schema and the policies are text; questions are JSON text. */
+export type CedarOrder =
+  /** Each statement by itself, then all against the schema. */
+  | { readonly kind: "parse"; readonly schema: string; readonly statements: readonly string[] }
+  /** What the questions that follow are about; policies by id. */
+  | { readonly kind: "load"; readonly schema: string; readonly policies: Readonly<Record<string, string>> }
+  /** A list of questions; the answers in their order. */
+  | { readonly kind: "judge"; readonly questions: string };
+
+/** Cedar itself, in a thread that dies of what it is given and takes nothing with it. One order at a time. */
+export interface CedarThread {
+  /**
+   * The answer as JSON text. Rejects BoundaryError("policy-trapped") when the thread died or the deadline passed, and
+   * "policy-invalid" for what Cedar does not take; after the first of these every order rejects.
+   */
+  ask(order: CedarOrder): Promise<string>;
+  /** Ends the thread at once. */
+  end(): void;
+}

@@ -33,6 +33,7 @@ import type { Feed } from "./feed.ts";
 import * as grants from "./grant-verbs.ts";
 import type { Leases } from "./leases.ts";
 import type { LimitDesk } from "./limits.ts";
+import type { Policies } from "./policies.ts";
 import type { Connection, HostSockets, OpLog, Peer, PeerFacts } from "./ports.ts";
 import { flowToKeep, preflightReply } from "./preflight-reply.ts";
 import {
@@ -43,6 +44,7 @@ import {
   type KeyReply,
   type ModeReply,
   PARAMS,
+  type PolicyReloadReply,
   type Problem,
   type PruneReply,
   type Request,
@@ -85,6 +87,7 @@ export type Office = {
   readonly denials: Denials;
   readonly approvals: Approvals;
   readonly evaluator: Evaluator;
+  readonly policies: Pick<Policies, "load">;
   readonly opLog: OpLog;
 };
 
@@ -210,6 +213,11 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     handle: async ({ approvals }, { maker, params }) =>
       (await approvals.wait(maker, params.id, params.forMs)) ?? unknownApproval(params.id),
   },
+  "policy.reload": {
+    role: "admin",
+    limit: "verb",
+    handle: ({ policies }, { person }): Promise<PolicyReloadReply> => policies.load(person().name),
+  },
   "key.show": { role: "readonly", auditor: true, limit: "verb", handle: (office) => office.head() },
   "log.prune": { role: "admin", limit: "verb", handle: pruneLog },
   "audit.head": { role: "admin", auditor: true, limit: "verb", handle: (office) => office.audit.head() },
@@ -279,7 +287,10 @@ async function dispatchVerb<V extends Verb>(
   takeLimit(office, peer, token, { verb, kind: isHis && params.success ? kind() : usual });
   if (shown?.ok === false) {
     refuse(office, peer, null, { verb, code: shown.code });
-    throw new Refusal(shown.code, shown.wouldAllow === "" ? shown.why : `${shown.why}; it works ${shown.wouldAllow}`);
+    throw new Refusal(
+      shown.code,
+      shown.wouldAllow === "" ? shown.why : `${shown.why}; it works ${shown.wouldAllow}`,
+    );
   }
   if (!isHis) {
     const code = row.token === "needed" && !held.token ? "token-needed" : "role-required";
@@ -545,7 +556,7 @@ function sayOfUsb(
 function subscribe(office: Office, { connection, token, peer }: Call<"events.subscribe">): object {
   const isLive = (): boolean =>
     token === null ||
-    office.tokens.standing(token.id, { uid: peer.uid, privilege: privilegeOf(office.daemon.state()) }).ok;
+    office.tokens.standing(token.id, { uid: peer.uid, privilege: privilegeMode(office.daemon.state()) }).ok;
   const send = (event: Event): boolean => isLive() && connection.send({ type: "event", data: event });
   connection.onClose(office.feed.subscribe(connection, send));
   return { subscribed: true };

@@ -289,6 +289,7 @@ export function createTokens(parts: TokenParts): Tokens {
   return {
     ...{ identify, standing, authorize, useOf, consume, bootstrap, mint, narrow, revoke, list, tick },
     show: (id) => viewOf(known(id)),
+    rootOf: (id) => rootOf(grants().tokens, id),
     isOwn: (id, ancestor) => descendsFrom(grants().tokens, id, ancestor),
   };
 }

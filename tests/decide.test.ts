@@ -1,163 +1,238 @@
-import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Data } from "../daemon/audit/record.ts";
-import type { AccessRequest, Caller, Situation } from "../daemon/core/access.ts";
-import { createEvaluator, type DecideParts, digestOf, type PolicyAnswer } from "../daemon/decide.ts";
+import type { AccessRequest, Caller } from "../daemon/core/access.ts";
+import { BoundaryError } from "../daemon/core/errors.ts";
+import { initialState, type State } from "../daemon/core/state.ts";
+import { createEvaluator, type DecideParts, limited } from "../daemon/decide.ts";
+import type { PolicyAnswer } from "../daemon/policy/answer.ts";
 
-const CALLER: Caller = { uid: 1_000, gid: 1_000, pid: 7, groups: [], token: "t1" };
+const CALLER: Caller = { uid: 1_000, gid: 1_000, pid: 7, groups: [], token: null };
 const REQUEST: AccessRequest = {
-  subject: { type: "Agent", id: "a", properties: {} },
+  subject: { type: "User", id: "1000", properties: {} },
   action: { name: "tool.run", properties: {} },
-  resource: { type: "Tool", id: "grep", properties: { reach: "file", deep: { yes: true, none: null } } },
-  context: { taint: ["web"] },
+  resource: { type: "tool", id: "grep", properties: { reach: "file" } },
+  context: {},
 };
-const SITUATION: Situation = {
-  wanted: "OPEN",
+const OPEN: State = {
+  ...initialState("OPEN", 0, { kind: "initial", why: "" }),
   applied: "OPEN",
-  assurance: "enforced",
-  frozen: false,
-  trustedInterfaces: [],
-  wallMs: 0,
+  how: "kernel",
 };
-const PERMIT: PolicyAnswer = { decision: true, reasons: ["p"], errors: [], needsPerson: false, advice: "" };
-const FORBID: PolicyAnswer = {
-  decision: false,
-  reasons: ["f"],
+const PERMIT: PolicyAnswer = {
+  decision: "allow",
+  code: "allowed",
+  reasons: ["p"],
   errors: [],
   needsPerson: false,
-  advice: "ask less",
+  advice: "",
+};
+const FORBID: PolicyAnswer = {
+  ...PERMIT,
+  decision: "deny",
+  code: "policy-denied",
+  reasons: ["f"],
+  advice: "less",
+};
+const NOBODY = { uids: [], gids: [] };
+const READER = { uids: [1_000], gids: [] };
+
+type Over = {
+  readonly state?: Partial<State>;
+  readonly stopping?: boolean;
+  readonly durable?: Promise<unknown>;
+  readonly policy?: DecideParts["policies"]["answer"];
+  readonly parts?: Partial<DecideParts>;
 };
 
-function parts(over: Partial<DecideParts> = {}) {
+function setUp({
+  state = {},
+  stopping = false,
+  durable = Promise.resolve(),
+  policy = () => PERMIT,
+  parts = {},
+}: Over = {}) {
   const written: Data[] = [];
-  const denials: Data[] = [];
-  const durable = Promise.resolve();
+  const denials: { readonly digest: string; readonly data: Data }[] = [];
+  durable.catch(() => undefined);
   const all: DecideParts = {
-    situation: () => SITUATION,
-    room: () => "ok",
-    stopping: () => false,
-    limit: () => ({ ok: true }),
-    authorize: () => ({ ok: true, principal: { type: "Agent", id: "a", roles: [] } }),
-    leases: () => [],
-    policy: () => PERMIT,
-    policyDigest: () => "d",
-    approvals: { ask: () => null, redeem: () => "" },
-    consume: () => true,
-    record: (data) => ({ seq: written.push(data) + 10, durable }),
-    denied: (_key, data) => ({ seq: denials.push(data) + 20, durable }),
-    failed: () => undefined,
-    refused: () => undefined,
-    ...over,
+    daemon: {
+      state: () => ({ ...OPEN, ...state }),
+      assurance: () => "enforced",
+      stopping: () => stopping,
+      record: ({ data }) => ({ seq: written.push(data) + 10, durable }),
+    },
+    trustedInterfaces: [],
+    roles: { readonly: READER, operator: NOBODY, admin: NOBODY, auditor: NOBODY },
+    ownUid: 5,
+    tokens: { authorize: () => never(), useOf: () => ({}), rootOf: () => null },
+    leases: { live: () => [], used: () => [] },
+    policies: {
+      answer: policy,
+      digest: () => "d",
+      withKnown: (request) => request,
+      settled: () => Promise.resolve(),
+    },
+    approvals: { ask: () => never(), redeem: () => never() },
+    denials: {
+      record: (_caller, { digest, data }) => ({ seq: denials.push({ digest, data }) + 20, durable }),
+    },
+    wallMs: () => 0,
+    opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
+    ...parts,
   };
-  return { ...createEvaluator(all), written, denials };
+  return { ...createEvaluator(all), all, written, denials };
+}
+
+function never(): never {
+  throw new Error("not asked");
 }
 
 describe("an answer", () => {
-  test("that allows is recorded, whole, and has its number", async () => {
-    const asked = parts();
+  test("that allows is recorded, with all that it was given on, and has its number", async () => {
+    const asked = setUp();
     const answer = await asked.evaluate(CALLER, REQUEST);
     expect(answer).toMatchObject({ decision: true, code: "allowed", reason: ["p"], correlationId: "11" });
     expect(asked.written).toMatchObject([
       {
-        subject: { type: "Agent", id: "a" },
-        by: { uid: 1_000, pid: 7, token: "t1" },
+        subject: { type: "User", id: "1000" },
+        by: { uid: 1_000, pid: 7 },
         action: "tool.run",
-        resource: { properties: { reach: "file", deep: { yes: { $: "true" }, none: { $: "null" } } } },
-        context: { taint: ["web"] },
         decision: "allow",
-        policy: "d",
+        policy: { digest: "d", roles: ["readonly"], approved: "no", wanted: "OPEN" },
       },
     ]);
     expect(asked.denials).toEqual([]);
   });
 
   test("whose record does not hold is a denial", async () => {
-    const record = () => ({ seq: 3, durable: Promise.reject(new Error("EIO")) });
-    const answer = await parts({ record }).evaluate(CALLER, REQUEST);
-    expect(answer).toMatchObject({ decision: false, code: "log-unavailable", correlationId: "3" });
+    const durable = Promise.reject(new Error("EIO"));
+    const answer = await setUp({ durable }).evaluate(CALLER, REQUEST);
+    expect(answer).toMatchObject({ decision: false, code: "log-unavailable", correlationId: "11" });
   });
 
   test("waits for its record", async () => {
-    let hold: () => void = () => undefined;
-    const durable = new Promise<void>((resolve) => {
-      hold = resolve;
-    });
+    const { promise, resolve } = Promise.withResolvers<void>();
     let answered = false;
-    const asked = parts({ record: () => ({ seq: 1, durable }) }).evaluate(CALLER, REQUEST);
+    const asked = setUp({ durable: promise }).evaluate(CALLER, REQUEST);
     void asked.then(() => {
       answered = true;
     });
-    await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((done) => setImmediate(done));
     expect(answered).toBe(false);
-    hold();
+    resolve();
     expect((await asked).decision).toBe(true);
   });
 
-  const NO = { ok: false, code: "role-required", why: "no", wouldAllow: "x" } as const;
-  test.each<[string, Partial<DecideParts>, string]>([
-    [
-      "a limit",
-      { limit: () => ({ ...NO, code: "too-many-requests", retryAfterMs: 5 }) },
-      "too-many-requests",
-    ],
-    ["the token", { authorize: () => NO }, "role-required"],
-    ["LOCKDOWN", { situation: () => ({ ...SITUATION, wanted: "LOCKDOWN" }) }, "mode-ceiling"],
-    ["nothing confirmed", { situation: () => ({ ...SITUATION, applied: null }) }, "mode-ceiling"],
+  test.each<[string, Over, string]>([
+    ["LOCKDOWN", { state: { wanted: "LOCKDOWN" } }, "mode-ceiling"],
+    ["nothing confirmed", { state: { applied: null } }, "mode-ceiling"],
     ["policy", { policy: () => FORBID }, "policy-denied"],
-    ["a policy that cannot be evaluated", { policy: () => ({ ...PERMIT, errors: ["q"] }) }, "policy-error"],
-    ["policy that is not there", { policy: () => ({ ...PERMIT, code: "internal" }) }, "internal"],
     [
-      "a fault of ours",
-      {
-        leases: () => {
-          throw new Error("bug");
-        },
-      },
-      "internal",
+      "a policy that cannot be evaluated",
+      { policy: () => ({ ...FORBID, code: "policy-failed" }) },
+      "policy-failed",
     ],
-    ["a full disk", { room: () => "low" }, "log-unavailable"],
-    ["a stop", { stopping: () => true }, "stopping"],
-    ["uses that are gone", { consume: () => false }, "token-spent"],
+    ["a policy that contradicts itself", { policy: () => ({ ...FORBID, code: "allowed" }) }, "internal"],
+    ["a fault of ours", { parts: { leases: { live: never, used: never } } }, "internal"],
+    ["a full disk", { state: { room: "low" } }, "log-unavailable"],
+    ["a stop", { stopping: true }, "stopping"],
   ])("is a denial by %s, and nothing is recorded as allowed", async (_name, over, code) => {
-    const asked = parts(over);
+    const asked = setUp(over);
     expect(await asked.evaluate(CALLER, REQUEST)).toMatchObject({
       decision: false,
       code,
       correlationId: "21",
     });
     expect(asked.written).toEqual([]);
-    expect(asked.denials).toMatchObject([{ decision: "deny", code }]);
+    expect(asked.denials).toMatchObject([{ data: { decision: "deny", code } }]);
+    expect(asked.probe(CALLER, REQUEST) && code !== "log-unavailable").toBe(false);
   });
 
-  test("policy is not asked of what the mode forbids, and the rule is named", async () => {
-    let asked = 0;
-    const over = { situation: () => ({ ...SITUATION, wanted: "COLDROOM" as const }) };
-    const policy = () => {
-      asked += 1;
+  test("policy is not asked of what the mode forbids, nor where what is known of the resource forbids it", async () => {
+    const known = { ...REQUEST, resource: { ...REQUEST.resource, properties: { reach: "network" } } };
+    const policies = { ...setUp().all.policies, answer: never, withKnown: () => known };
+    const asked = setUp({ state: { wanted: "AIRGAP" }, parts: { policies } });
+    const answer = await asked.evaluate(CALLER, REQUEST);
+    expect(answer).toMatchObject({ code: "mode-ceiling", reason: ["mode.network-tools"], mode: "AIRGAP" });
+  });
+
+  test("on a full disk denials are told apart by action alone", async () => {
+    const asked = setUp({ state: { room: "low" } });
+    await asked.evaluate(CALLER, REQUEST);
+    expect(asked.denials).toMatchObject([{ digest: "tool.run" }]);
+  });
+
+  test("waits for the first load of the policies", async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const policies = { ...setUp().all.policies, settled: () => promise };
+    const asked = setUp({ parts: { policies } });
+    const answer = asked.evaluate(CALLER, REQUEST);
+    await new Promise((done) => setImmediate(done));
+    expect(asked.written).toEqual([]);
+    resolve();
+    expect((await answer).decision).toBe(true);
+  });
+});
+
+describe("for whom", () => {
+  test.each([
+    ["another user", { type: "User", id: "1001" }],
+    ["an agent", { type: "Agent", id: "1000" }],
+    ["root", { type: "User", id: "0" }],
+  ])("without a token nobody asks for %s", async (_name, subject) => {
+    const asked = setUp();
+    const request = { ...REQUEST, subject: { ...subject, properties: {} } };
+    expect(await asked.evaluate(CALLER, request)).toMatchObject({ decision: false, code: "token-needed" });
+    expect(asked.probe(CALLER, request)).toBe(false);
+  });
+
+  test.each([
+    ["in its own name", { type: "Service", id: "s" }, ["operator"]],
+    ["not in another's", { type: "Agent", id: "a" }, []],
+  ])("a token's role counts %s", async (_name, subject, roles) => {
+    const seen: (readonly string[])[] = [];
+    const policy: NonNullable<Over["policy"]> = (_request, principal) => {
+      seen.push(principal.roles);
       return PERMIT;
     };
-    const answer = await parts({ ...over, policy }).evaluate(CALLER, REQUEST);
-    expect(answer).toMatchObject({ code: "mode-ceiling", reason: ["mode.file-tools"], mode: "COLDROOM" });
-    expect(asked).toBe(0);
+    const token = { id: "t", principal: { type: "Service", id: "s" }, role: "operator" } as never;
+    const tokens = {
+      authorize: () => ({ ok: true, token }) as const,
+      useOf: () => ({ tokenId: "t" }),
+      rootOf: () => null,
+    };
+    const asked = setUp({ policy, parts: { tokens } });
+    const request = { ...REQUEST, subject: { ...subject, properties: {} } };
+    expect(await asked.evaluate({ ...CALLER, token: "t" }, request)).toMatchObject({ decision: true });
+    expect(seen).toEqual([roles]);
+    expect(asked.written).toMatchObject([{ tokenId: "t" }]);
+  });
+
+  test("a token that does not do says what would", async () => {
+    const no = { ok: false, code: "token-scope", why: "not that", wouldAllow: "this" } as const;
+    const tokens = { authorize: () => no, useOf: () => never(), rootOf: () => null };
+    const answer = await setUp({ parts: { tokens } }).evaluate({ ...CALLER, token: "t" }, REQUEST);
+    expect(answer).toMatchObject({ decision: false, code: "token-scope", wouldAllow: "this" });
   });
 });
 
 describe("what needs a person", () => {
-  const policy: DecideParts["policy"] = (_request, _principal, { approved }) =>
+  const policy: NonNullable<Over["policy"]> = (_request, _principal, { approved }) =>
     approved ? PERMIT : { ...FORBID, needsPerson: true };
 
   test("waits for one, and is allowed once after his word", async () => {
     const given = ["a1"];
     const approvals = {
-      ask: () => ({ id: "a1" }),
-      redeem: (_caller: Caller, digest: string) => (digest === digestOf(REQUEST) ? (given.pop() ?? "") : ""),
+      ask: () => ({ ok: true, id: "a1", state: "pending" }) as const,
+      redeem: () => given.pop() ?? null,
     };
-    const asked = parts({ policy, approvals });
+    const asked = setUp({ policy, parts: { approvals } });
     expect(await asked.evaluate(CALLER, REQUEST)).toMatchObject({
       decision: true,
       reason: ["p"],
       approval: "a1",
     });
+    expect(asked.written).toMatchObject([{ approval: "a1", policy: { approved: "yes" } }]);
     expect(await asked.evaluate(CALLER, REQUEST)).toMatchObject({
       decision: false,
       code: "approval-required",
@@ -167,51 +242,69 @@ describe("what needs a person", () => {
     });
   });
 
-  test.each<[string, Partial<DecideParts>]>([
-    ["on a full disk", { room: () => "low" }],
+  test("is denied as it was where no more may wait", async () => {
+    const full = { ok: false, code: "rate-limited", why: "", retryAfterMs: 7 } as never;
+    const approvals = { ask: () => full, redeem: () => null };
+    const answer = await setUp({ policy, parts: { approvals } }).evaluate(CALLER, REQUEST);
+    expect(answer).toMatchObject({
+      decision: false,
+      code: "policy-denied",
+      askPerson: false,
+      retryAfterMs: 7,
+    });
+  });
+
+  test.each<[string, Over]>([
+    ["on a full disk", { policy, state: { room: "low" } }],
     ["where his word would change nothing", { policy: () => ({ ...FORBID, needsPerson: true }) }],
-    [
-      "where a policy cannot be evaluated",
-      { policy: () => ({ ...FORBID, needsPerson: true, errors: ["q"] }) },
-    ],
-  ])("%s uses up no approval, and asks nobody", async (_name, over) => {
-    let touched = 0;
-    const touch =
-      <T>(value: T) =>
-      () => {
-        touched += 1;
-        return value;
-      };
-    const approvals = { ask: touch({ id: "a1" }), redeem: touch("a1") };
-    expect((await parts({ policy, approvals, ...over }).evaluate(CALLER, REQUEST)).decision).toBe(false);
-    expect(touched).toBe(0);
+    ["where a search looks", { policy }],
+  ])("%s no approval is used up, and nobody is asked", async (name, over) => {
+    const asked = setUp(over); // its approvals throw when they are touched
+    if (name === "where a search looks") expect(asked.probe(CALLER, REQUEST)).toBe(false);
+    else expect(await asked.evaluate(CALLER, REQUEST)).toMatchObject({ decision: false, code: /denied|log/ });
   });
 });
 
-describe("the digest of a question", () => {
-  const text = fc.stringMatching(/^[a-z]{0,4}$/);
-  const properties = fc.dictionary(
-    text,
-    fc.oneof(text, fc.integer(), fc.boolean(), fc.array(text, { maxLength: 3 })),
-  );
-
-  test("does not depend on the order of names", () => {
-    fc.assert(
-      fc.property(properties, (given) => {
-        const turned = Object.fromEntries(Object.entries(given).toReversed());
-        expect(digestOf({ ...REQUEST, context: given })).toBe(digestOf({ ...REQUEST, context: turned }));
-      }),
-    );
+describe("at the door of decide.sock", () => {
+  test("who is over his limit is denied, learns when, and is not decided about", async () => {
+    const asked = setUp({ policy: never });
+    const no = { ok: false, code: "rate-limited", why: "too many", retryAfterMs: 300 } as const;
+    const seen: unknown[] = [];
+    const limits = {
+      take: (what: unknown) => {
+        seen.push(what);
+        return no;
+      },
+    };
+    const answer = await limited(asked, limits, asked.all).evaluate(CALLER, REQUEST);
+    expect(answer).toMatchObject({
+      decision: false,
+      code: "rate-limited",
+      retryAfterMs: 300,
+      wouldAllow: "too many",
+    });
+    expect(seen).toEqual([{ uid: 1_000, token: null, tokenLabel: "", verb: "check", kind: "decision" }]);
+    expect(asked.denials).toHaveLength(1);
   });
 
-  test("differs when anything differs", () => {
-    fc.assert(
-      fc.property(properties, properties, (one, other) => {
-        fc.pre(
-          JSON.stringify(Object.entries(one).toSorted()) !== JSON.stringify(Object.entries(other).toSorted()),
-        );
-        expect(digestOf({ ...REQUEST, context: one })).not.toBe(digestOf({ ...REQUEST, context: other }));
-      }),
-    );
+  test("a token counts with its whole tree", async () => {
+    const seen: unknown[] = [];
+    const limits = {
+      take: (what: unknown) => {
+        seen.push(what);
+        return { ok: true } as const;
+      },
+    };
+    const root = { id: "root", label: "svc" } as never;
+    const tokens = {
+      authorize: () => {
+        throw new BoundaryError("internal", "x");
+      },
+      useOf: () => ({}),
+      rootOf: () => root,
+    };
+    const asked = setUp({ parts: { tokens } });
+    await limited(asked, limits, asked.all).evaluate({ ...CALLER, token: "t" }, REQUEST);
+    expect(seen).toMatchObject([{ token: "root", tokenLabel: "svc" }]);
   });
 });

@@ -6,7 +6,7 @@ import {
   STATUS_CODES,
 } from "node:http";
 import type { Socket } from "node:net";
-import type { Config } from "../core/config.ts";
+import type { SocketLimits } from "../core/config.ts";
 import { BoundaryError } from "../core/errors.ts";
 import type { HttpAnswer, HttpEndpoints, OpLog, Peer, SocketPlace } from "../ports.ts";
 import { createAdmission } from "../protocol/admission.ts";
@@ -17,7 +17,7 @@ import { descriptorOf } from "./socket-descriptor.ts";
 export type DecideOptions = {
   /** See claimSocketPath in socket-path.ts. */
   readonly place: SocketPlace;
-  readonly limits: Config["limits"];
+  readonly limits: SocketLimits;
   /** A connection without a request for so long is ended. Milliseconds. */
   readonly idleMs?: number;
   /** Who is behind an accepted descriptor; null refuses the connection. */

@@ -1,6 +1,6 @@
 import { IPCModule, type IpcServer, type IpcSocket } from "node-ipc";
 import { GuardedParser, IPCProtocolError } from "node-ipc/parsers";
-import type { Config } from "../core/config.ts";
+import type { SocketLimits } from "../core/config.ts";
 import { BoundaryError } from "../core/errors.ts";
 import type { Connection, OpLog, Peer, SocketPlace } from "../ports.ts";
 import { createAdmission } from "../protocol/admission.ts";
@@ -14,11 +14,6 @@ import { descriptorOf } from "./socket-descriptor.ts";
 export type Outcome =
   | { readonly ok: true; readonly data: object }
   | { readonly ok: false; readonly problem: Problem };
-
-type SocketLimits = Pick<
-  Config["limits"],
-  "maxConnections" | "maxConnectionsPerUid" | "maxPendingRequests" | "frameTimeoutMs"
->;
 
 export type ControlOptions = {
   /** See claimSocketPath in socket-path.ts. */

@@ -83,6 +83,10 @@ export const RECORD_KINDS = [
   "decision",
   /** The same denial again, counted: `first` is the number of the record that stands for it. */
   "decision.repeated",
+  /** Policies were taken up; a bad set was not; the compiled ones and Cedar differ. */
+  "policy.loaded",
+  "policy.refused",
+  "policy.disagreed",
   "request.refused",
   /** A caller gets nothing for a time; and what is counted, so that a restart does not forget it. docs/LIMITS.md. */
   "limit.blocked",

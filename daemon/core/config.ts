@@ -191,6 +191,16 @@ export const ConfigSchema = z.strictObject({
       rulesFile: AbsolutePath.optional(),
     })
     .prefault({}),
+  policy: z
+    .strictObject({
+      /** Cedar policies with their schema and cases; without it the shipped ones (policies/). */
+      directory: AbsolutePath.optional(),
+      /** Who and what is known, with groups, workspaces and attributes. */
+      entitiesFile: AbsolutePath.optional(),
+      /** One in so many answers is held against Cedar's own. */
+      refereeEvery: z.number().int().min(1).max(1_000_000).default(100),
+    })
+    .prefault({}),
   ceremony: z
     .strictObject({
       coolDownMs: Ms(0, 86_400_000, 30_000),
@@ -357,6 +367,11 @@ export const ConfigSchema = z.strictObject({
 });
 
 export type Config = z.infer<typeof ConfigSchema>;
+/** What bounds a socket: connections, and what each may have under way. */
+export type SocketLimits = Pick<
+  Config["limits"],
+  "maxConnections" | "maxConnectionsPerUid" | "maxPendingRequests" | "frameTimeoutMs"
+>;
 
 /** The configured exceptions, as the core takes them. */
 export function toLeaseTemplates(leases: Config["leases"]): readonly LeaseTemplate[] {

@@ -121,18 +121,6 @@ export const ERRORS = {
     "lasting",
     "see what would be allowed; a person can change the mode",
   ),
-  "policy-denied": about(
-    "auth",
-    "info",
-    "lasting",
-    "see what would be allowed; `boundaryctl policy explain` says why",
-  ),
-  "policy-error": about(
-    "security",
-    "error",
-    "lasting",
-    "a policy could not be evaluated: `boundaryctl policy check`; nothing is allowed meanwhile",
-  ),
   "approval-required": about(
     "auth",
     "info",
@@ -434,6 +422,57 @@ export const ERRORS = {
     "nobody answers, so it is denied: see that boundary-daemon runs",
   ),
   cancelled: about("protocol", "info", "lasting", "whoever asked waits no longer: ask again"),
+  // questions to policy
+  "policy-unavailable": about(
+    "config",
+    "critical",
+    "lasting",
+    "see `boundaryctl status` and `boundaryctl policy check`: there is no policy set that can be asked",
+  ),
+  "policy-denied": about(
+    "auth",
+    "info",
+    "lasting",
+    "see what would be allowed, or `boundaryctl policy explain`",
+  ),
+  "policy-failed": about(
+    "config",
+    "error",
+    "lasting",
+    "correct the policy that is named: it came to an error, and an error allows nothing",
+  ),
+  "policy-disagreed": about(
+    "security",
+    "critical",
+    "lasting",
+    "report it with the record policy.disagreed: Cedar and the compiled policies answered differently",
+  ),
+  "policy-trapped": about(
+    "config",
+    "error",
+    "lasting",
+    "simplify the policy: reading it took too long, or killed the reader",
+  ),
+  "action-unknown": about("protocol", "warning", "lasting", "see docs/POLICY.md for the actions"),
+  "resource-unknown": about(
+    "protocol",
+    "warning",
+    "lasting",
+    "see docs/POLICY.md for the types of resources",
+  ),
+  "principal-unknown": about("auth", "warning", "lasting", "ask as a user, or with a token"),
+  "property-invalid": about(
+    "protocol",
+    "warning",
+    "lasting",
+    "name what the message says, as policies/schema.cedarschema has it",
+  ),
+  "resource-mismatch": about(
+    "security",
+    "warning",
+    "lasting",
+    "say what the registry says of the resource, or nothing (policy.entitiesFile)",
+  ),
   // what the operating system says (core/errno.ts)
   interrupted: about("filesystem", "error", "transient", "try again"),
   busy: about("filesystem", "error", "transient", "try again in a moment"),

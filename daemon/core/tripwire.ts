@@ -54,6 +54,7 @@ export function sensorOf(
       return "clock";
     case "log.damaged":
     case "peer.probing":
+    case "policy.disagreed":
     case "sensor.blind":
     case "selftest.event":
       return "none";

@@ -2,8 +2,8 @@ import { z } from "zod";
 import type { AccessRequest, Properties, SearchQuery } from "../core/access.ts";
 import type { ErrorCode } from "../core/errors.ts";
 import { type Page, readPageToken } from "../core/search-page.ts";
+import { Id, PropertiesSchema, Type } from "./access-schema.ts";
 import { readExactJson } from "./exact-json.ts";
-import { propertyProblem, textProblem } from "./properties.ts";
 
 /**
  * Requests of the OpenID AuthZEN Authorization API 1.0, read. Fields that the specification does not know are ignored,
@@ -27,24 +27,6 @@ export type Evaluations =
   | { readonly kind: "many"; readonly items: readonly Read<AccessRequest>[]; readonly semantic: Semantic };
 
 export type Search = { readonly query: SearchQuery; readonly page: Page };
-
-const textUpTo = (most: number) =>
-  z.string().check((context) => {
-    const why = context.value === "" ? "empty" : textProblem(context.value, most);
-    if (why !== null) context.issues.push({ code: "custom", message: why, input: context.value });
-  });
-const Type = textUpTo(128);
-const Id = textUpTo(1_024);
-const PropertiesSchema = z
-  .custom<Properties>((value) => typeof value === "object" && value !== null && !Array.isArray(value), {
-    message: "not an object",
-    abort: true,
-  })
-  .check((context) => {
-    const why = propertyProblem(context.value);
-    if (why !== null) context.issues.push({ code: "custom", message: why, input: context.value });
-  })
-  .optional();
 
 const SubjectSchema = z.object({ type: Type, id: Id, properties: PropertiesSchema });
 const ActionSchema = z.object({ name: Type, properties: PropertiesSchema });

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { ACTIONS } from "../core/access.ts";
 import type { Assurance } from "../core/assurance.ts";
 import type { ErrorCode, ErrorFacts } from "../core/errors.ts";
 import type { Hold } from "../core/hold.ts";
@@ -7,6 +8,7 @@ import type { Outlook } from "../core/preflight.ts";
 import { redactText } from "../core/redact.ts";
 import { CEREMONY_PURPOSES } from "../core/state.ts";
 import type { SensorHealth } from "../ports.ts";
+import { Id, PropertiesSchema, Type } from "./access-schema.ts";
 import { LEASE_PARAMS, TOKEN_PARAMS } from "./grants.ts";
 
 /**
@@ -67,27 +69,12 @@ export type FlowClaim = z.infer<typeof FlowClaimSchema>;
 /** How long something may be tried before it goes back by itself. */
 const ConfirmMs = z.number().int().min(5_000).max(3_600_000);
 
-/** AuthZEN Authorization API 1.0 names. The subject is the peer, as the kernel says; a caller cannot name one. */
+/** AuthZEN Authorization API 1.0 names. Without a subject the caller is it: his token's principal, or his user. */
 export const CheckSchema = z.strictObject({
-  action: z.strictObject({ name: z.enum(["recall", "tool.run", "model.call", "io"]) }),
-  resource: z.strictObject({
-    type: z.string().min(1).max(64),
-    id: z.string().min(1).max(256),
-    properties: z
-      .strictObject({
-        /** recall: the memory class. */
-        class: z
-          .enum(["PUBLIC", "INTERNAL", "CONFIDENTIAL", "SECRET", "TOP_SECRET", "CROWN_JEWEL"])
-          .optional(),
-        /** tool.run: what the tool reaches. io: which device or channel. */
-        reach: z.enum(["none", "file", "network", "usb-storage", "usb-input"]).optional(),
-        /** model.call: where the model runs. */
-        location: z.enum(["local", "external"]).optional(),
-        /** The interface the traffic would take, for what TRUSTED allows over trusted interfaces only. */
-        interface: z.string().max(15).optional(),
-      })
-      .default({}),
-  }),
+  subject: z.strictObject({ type: Type, id: Id, properties: PropertiesSchema }).optional(),
+  action: z.strictObject({ name: z.enum(ACTIONS), properties: PropertiesSchema }),
+  resource: z.strictObject({ type: Type, id: Id, properties: PropertiesSchema }),
+  context: PropertiesSchema,
 });
 
 /** A port ("1-2"), an id ("0781:5581") or a hash, as `usb.list` shows them. */
@@ -168,6 +155,8 @@ export const PARAMS = {
     id: ApprovalId,
     forMs: z.number().int().min(0).max(60_000).default(30_000),
   }),
+  /** The policies are read anew, and taken up as a whole or not at all. */
+  "policy.reload": None,
   "key.show": None,
   /** Segments whose records are all older are removed, and leave tombstones. */
   "log.prune": z.strictObject({ keptDays: z.number().int().min(90).max(36_500).default(90) }),
@@ -261,18 +250,6 @@ export type Status = {
   } | null;
 };
 
-export type Decision = {
-  readonly decision: boolean;
-  /** Ids of the rules that decided. */
-  readonly reason: readonly string[];
-  readonly mode: Mode;
-  readonly assurance: Assurance;
-  readonly correlationId: string;
-  /** On a denial: what would be allowed instead, in words and as data. */
-  readonly wouldAllow: string;
-  readonly askPerson: boolean;
-};
-
 /** `what`: lines, plain, all of what is allowed by approving it. `until`: RFC 3339. `by`: who decided. `why`: how it ended. */
 export type ApprovalView = {
   readonly id: string;
@@ -348,6 +325,14 @@ export type CeremonyReply = {
   readonly changes: readonly string[];
   readonly moreChanges: number;
 };
+export type PolicyReloadReply = {
+  /** SHA-256 of the set that answers now. */
+  readonly digest: string;
+  readonly policies: number;
+  /** Whether it is another one than before. */
+  readonly changed: boolean;
+};
+
 export type TripwireList = {
   readonly tripwires: readonly {
     readonly id: string;

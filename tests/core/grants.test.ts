@@ -13,8 +13,7 @@ const DAY_MS = 86_400_000;
 
 function after(grants: Grants, ...records: readonly ReturnType<typeof recordOf>[]): Grants {
   return records.reduce((before, record) => {
-    const next =
-      record.kind === "decision" ? takeUses(before, record.data) : takeGrant(before, record);
+    const next = record.kind === "decision" ? takeUses(before, record.data) : takeGrant(before, record);
     if (typeof next === "string") throw new Error(`${record.kind}: ${next}`);
     return next;
   }, grants);
@@ -38,7 +37,8 @@ const leaseOf = (id: string, over: Partial<Lease> = {}): Lease => ({
   endedAtMs: null,
   ...over,
 });
-const asked = (lease: Lease, atMs = START_MS) => recordOf("lease.requested", { lease: leaseData(lease) }, atMs);
+const asked = (lease: Lease, atMs = START_MS) =>
+  recordOf("lease.requested", { lease: leaseData(lease) }, atMs);
 
 describe("tokens are a fold", () => {
   const root = tokenOf("root");
@@ -71,9 +71,11 @@ describe("tokens are a fold", () => {
     const soon = after(revoked, minted(other, START_MS + DAY_MS));
     expect(soon.tokens.size).toBe(4);
     const late = after(soon, minted(tokenOf("last", { expiresAtMs: 1e14 }), START_MS + DAY_MS + 3_600_001));
-    expect(shardValues(late.tokens).map(({ id }) => id).toSorted()).toEqual(
-      [tokenOf("last").id, other.id].toSorted(),
-    );
+    expect(
+      shardValues(late.tokens)
+        .map(({ id }) => id)
+        .toSorted(),
+    ).toEqual([tokenOf("last").id, other.id].toSorted());
     const alone = after(noGrants(), minted(other), minted(tokenOf("last", { expiresAtMs: 1e14 })));
     expect(late.tokenBytes).toBe(alone.tokenBytes);
   });
@@ -112,8 +114,10 @@ describe("leases are a fold", () => {
     const used = after(granted, recordOf("decision", { decision: "allow", leases: [lease.id] }));
     expect(state(used)?.uses).toBe(0);
     const suspended = after(granted, recordOf("lease.suspended", { id: lease.id }));
-    expect([state(suspended)?.suspended, state(after(suspended, recordOf("lease.resumed", { id: lease.id })))])
-      .toEqual([true, state(granted)]);
+    expect([
+      state(suspended)?.suspended,
+      state(after(suspended, recordOf("lease.resumed", { id: lease.id }))),
+    ]).toEqual([true, state(granted)]);
     const ended = after(granted, recordOf("lease.revoked", { id: lease.id }, START_MS + 9));
     expect(state(ended)).toMatchObject({ state: "revoked", endedAtMs: START_MS + 9 });
   });
@@ -156,7 +160,14 @@ const steps = fc.oneof(
   fc.tuple(fc.constant("token.used"), words),
   fc.tuple(fc.constant("asked"), words),
   fc.tuple(
-    fc.constantFrom("lease.granted", "lease.denied", "lease.revoked", "lease.ended", "lease.suspended", "lease.resumed"),
+    fc.constantFrom(
+      "lease.granted",
+      "lease.denied",
+      "lease.revoked",
+      "lease.ended",
+      "lease.suspended",
+      "lease.resumed",
+    ),
     words,
   ),
   fc.tuple(fc.constant("allowed"), words, words),
@@ -177,7 +188,10 @@ function historyOf(list: readonly (readonly (string | number)[])[]) {
     if (kind === "pass") nowMs += Number(first);
     else if (kind === "minted" || (kind === "narrowed" && parent)) {
       const terms = { expiresAtMs: nowMs + DAY_MS, uses: n % 2 === 0 ? n : null };
-      const token = kind === "minted" ? tokenOf(`${first}${n}`, terms) : childOf(parent ?? tokenOf(""), `${first}${n}`, terms);
+      const token =
+        kind === "minted"
+          ? tokenOf(`${first}${n}`, terms)
+          : childOf(parent ?? tokenOf(""), `${first}${n}`, terms);
       made.set(String(first), token);
       record = minted(token, nowMs);
     } else if (kind === "token.used") record = recordOf("token.used", { tokenId: id }, nowMs);

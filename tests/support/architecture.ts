@@ -56,6 +56,7 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/protocol/", why: "questions and decisions are words of the protocol" },
       { what: "daemon/audit/record.ts", only: "types", why: "a decision says what to record" },
       { what: "zod", why: "outside data is unknown until parsed" },
+      { what: "node:crypto", only: HASHING, why: "the digest of a set is a pure function of its files" },
     ],
   },
   {
@@ -138,6 +139,17 @@ export const TABLE: readonly Row[] = [
     ],
   },
   {
+    scope: "daemon/adapters/cedar-worker.ts",
+    may: [
+      { what: "daemon/ports.ts", only: "types", why: "the orders it takes" },
+      {
+        what: "@cedar-policy/cedar-wasm/nodejs",
+        why: "Cedar itself, in a thread of its own alone: a policy can kill it",
+      },
+      { what: "node:worker_threads", why: "it is a thread" },
+    ],
+  },
+  {
     scope: "daemon/adapters/",
     may: [
       { what: "daemon/core/", why: "an adapter speaks in the core's values" },
@@ -205,6 +217,13 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/protocol/", why: "it speaks the protocol" },
       { what: "daemon/audit/", why: "verify-log runs without a daemon" },
       { what: "daemon/core/", why: "modes and error codes" },
+      { what: "daemon/policy/", why: "policies are checked and explained without a daemon" },
+      { what: "daemon/policy-load.ts", why: "a set is made in one place" },
+      {
+        what: "daemon/adapters/cedar-thread.ts",
+        why: "policy text is read in a throw-away thread, here too",
+      },
+      { what: "daemon/adapters/policy-directory.ts", why: "a policy directory is read in one place" },
       { what: "yargs", why: "arguments" },
       { what: "tweetnacl", why: "a second opinion on signatures, where its 20 ms each are nothing" },
       { what: "zod", only: "types", why: "the schemas live in protocol" },

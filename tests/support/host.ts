@@ -7,6 +7,7 @@ import { emptyTail, openLog } from "../../daemon/audit/log.ts";
 import type { LogRecord } from "../../daemon/audit/record.ts";
 import { verifyLog } from "../../daemon/audit/verify.ts";
 import { createBaseline } from "../../daemon/baseline.ts";
+import { resolveRoles } from "../../daemon/core/accounts.ts";
 import { type Config, ConfigSchema } from "../../daemon/core/config.ts";
 import { type FileState, missingState } from "../../daemon/core/fingerprint.ts";
 import type { Flow } from "../../daemon/core/flow.ts";
@@ -19,6 +20,7 @@ import type { Start, StartHold } from "../../daemon/core/start.ts";
 import type { Person } from "../../daemon/core/state.ts";
 import type { Tripwire } from "../../daemon/core/tripwire.ts";
 import { createDaemon } from "../../daemon/daemon.ts";
+import { createEvaluator, type DecideParts } from "../../daemon/decide.ts";
 import { createDenials } from "../../daemon/denials.ts";
 import { createEnforcer } from "../../daemon/enforce.ts";
 import { createGrants } from "../../daemon/grants.ts";
@@ -108,6 +110,7 @@ type HostOptions = {
   /** The log cannot be written from the beginning. */
   readonly storeFails?: true;
   readonly usb?: DaemonParts["usb"];
+  readonly policies?: DecideParts["policies"];
   /** What an earlier run's log said of limits and approvals. */
   readonly before?: Pick<Fold, "limits" | "approvals">;
   readonly clock?: FakeClock;
@@ -136,6 +139,21 @@ export const trip = (id: string, on: SignalKind, over: Partial<Tripwire> = {}): 
 });
 
 /** The whole daemon on fakes: the real loop, log, baseline, enforcer and machine. */
+/** Policies that allow what the mode does. */
+const PERMISSIVE: DecideParts["policies"] = {
+  answer: () => ({
+    decision: "allow",
+    code: "allowed",
+    reasons: ["permissive"],
+    errors: [],
+    needsPerson: false,
+    advice: "",
+  }),
+  digest: () => "",
+  withKnown: (request) => request,
+  settled: () => Promise.resolve(),
+};
+
 export async function startHost(options: HostOptions = {}) {
   const { publicKey, privateKey } = generateKeyPairSync("ed25519");
   const raw = Buffer.from(publicKey.export({ format: "der", type: "spki" })).subarray(-32);
@@ -273,6 +291,18 @@ export async function startHost(options: HostOptions = {}) {
     clock,
     config,
   });
+  const evaluator = createEvaluator({
+    daemon,
+    trustedInterfaces: config.network.trustedInterfaces,
+    roles: resolveRoles(config, new Map(), new Map()).table,
+    ownUid: 0,
+    ...grants,
+    policies: options.policies ?? PERMISSIVE,
+    approvals,
+    denials,
+    wallMs: clock.wallMs,
+    opLog: quiet,
+  });
   damaged.tell = (detail) =>
     daemon.submit(signalOf("log.damaged", { log: "core", what: "write-failed", detail }));
   files.set("/etc/watched", fileState("/etc/watched", "one"));
@@ -285,6 +315,7 @@ export async function startHost(options: HostOptions = {}) {
   return {
     daemon,
     grants,
+    evaluator,
     limits,
     denials,
     approvals,
