@@ -15,11 +15,17 @@ const CONTEXT = {
   words: Array.from({ length: 40 }, (_, at) => `w${at}`),
   empty: [],
   rec: { a: { b: 1 }, s: "x" },
+  deep: nested(50),
   recs: [{ a: 1 }, { a: 2, b: [1] }],
   ip: { __extn: { fn: "ip", arg: "10.1.2.3" } },
   friend: { __entity: { type: "User", id: "bob" } },
   stranger: { __entity: { type: "User", id: "nobody" } },
 };
+/** Sets in sets: a new one each time, so that nothing is equal only by being the same. */
+function nested(depth: number): unknown {
+  return depth === 0 ? [1] : [nested(depth - 1)];
+}
+
 const ENTITIES = [
   {
     uid: { type: "User", id: "ann" },
@@ -87,6 +93,12 @@ const TABLES: Readonly<Record<string, readonly (readonly [text: string, expected
     ["[1, 2] == [2, 1, 1]", true],
     ["[1, [2]] == [[2], 1]", true],
     ["[1, 2] == [1, 2, 3]", false],
+    ["[[1, 2], {a: [3]}] == [{a: [3, 3]}, [2, 1], [1, 2]]", true],
+    ["[[1, 2], {a: [3]}] == [{a: [3, 4]}, [2, 1]]", false],
+    ["[[1]] == [1]", false],
+    // in time, which a look from both sides at each of the 50 levels would not be
+    ["context.deep == [context.deep]", false],
+    ["[context.deep] == [context.deep, context.deep]", true],
     ["{a: 1, b: [2]} == {b: [2], a: 1}", true],
     ["{a: 1} == {a: 1, b: 2}", false],
     ["{a: 1} == {b: 1}", false],

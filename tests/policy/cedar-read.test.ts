@@ -94,6 +94,13 @@ describe("a value", () => {
     expect(refusal(() => read({ a: 1 }, user))).toMatch(/^policy-invalid/);
   });
 
+  test("is compared in time however deep its sets are", () => {
+    const nested = (depth: number): unknown => (depth === 0 ? [1, 2] : [nested(depth - 1)]);
+    expect(equals(read(nested(60)), read(nested(60)))).toBe(true);
+    expect(equals(read(nested(60)), read(nested(59)))).toBe(false);
+    expect(equals(read([{ a: nested(60) }]), read([{ a: nested(60) }, { a: nested(60) }]))).toBe(true);
+  });
+
   test("keeps fields of any name", () => {
     const { fields } = readRecord(JSON.parse('{"__proto__": 1, "constructor": {"toString": 2}}'), "here");
     expect([...fields.keys()]).toEqual(["__proto__", "constructor"]);
