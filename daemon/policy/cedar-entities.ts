@@ -115,7 +115,7 @@ function closed(drafts: ReadonlyMap<string, Draft>, base: Entities | null): Read
       }
       const missing = draft.parents.filter((parent) => drafts.has(parent) && !done.has(parent));
       const cycle = missing.find((parent) => open.has(parent));
-      if (cycle !== undefined || missing.includes(key))
+      if (cycle !== undefined)
         throw new BoundaryError("entities-invalid", `${nameOf(draft.uid)} is its own ancestor`);
       if (missing.length > 0) {
         open.add(key);

@@ -15,8 +15,8 @@ import { type Parser, startParser } from "./parser.ts";
  * cedar-wasm only parses: the policies to JSON, the schema to JSON. With the schema, plainly written extension values
  * and entities are read as their types say, and the actions get their groups, as Cedar's own runner has it.
  * `shouldValidate` is a test of its own for each file: what we hold as validator has to say the same.
- * `validateRequest` asks Cedar's runner to hold the request against the schema before it is answered. All published
- * requests pass that; our answer does not depend on it, so such a request is answered like any other.
+ * `validateRequest` asks Cedar's runner to hold the request against the schema before it is answered. All generated
+ * requests pass that with cedar-wasm too (tried once); our answer does not depend on it, so such a request is answered like any other.
  */
 type Request = Case["requests"][number];
 type Loaded = { readonly compiled: Compiled; readonly entities: Entities; readonly schema: CedarSchema };
