@@ -1,8 +1,7 @@
-import type { Approval } from "../core/approval.ts";
 import { foldApprovals } from "../core/approval-memory.ts";
 import { type HoldMemory, NO_HOLD_MEMORY } from "../core/held.ts";
 import { HOLDS, type Hold } from "../core/hold.ts";
-import { foldLimits, type LimitMemory, NO_LIMITS } from "../core/limit-memory.ts";
+import { foldLimits } from "../core/limit-memory.ts";
 import { MODES, type Mode } from "../core/mode.ts";
 import type { Data, LogRecord, Value } from "./record.ts";
 
@@ -27,10 +26,10 @@ export type Fold = HoldMemory & {
   readonly started: number;
   /** The newest `usb.state`, as recorded; {} when there is none. core/usb-memory.ts reads it. */
   readonly usb: Data;
-  /** Blocks, and the newest counts. */
-  readonly limits: LimitMemory;
-  /** What waits for a person, was approved and not used, or was denied lately. */
-  readonly approvals: readonly Approval[];
+  /** The newest `limit.state`, with the blocks after it; {} when there is neither. core/limit-memory.ts reads it. */
+  readonly limits: Data;
+  /** What waits for a person, was approved and not used, or was denied lately. core/approval-memory.ts reads it. */
+  readonly approvals: readonly Data[];
   /** The last field that could not be read, "seq 12: epoch"; "" when all could. */
   readonly unreadable: string;
 };
@@ -52,7 +51,7 @@ export function emptyFold(): Fold {
     firedByTripwire: {},
     started: 0,
     usb: {},
-    limits: NO_LIMITS,
+    limits: {},
     approvals: [],
     unreadable: "",
     ...NO_HOLD_MEMORY,
@@ -91,7 +90,7 @@ export function fold(state: Fold, record: LogRecord): Fold {
       return { ...next, usb: record.data };
     case "limit.blocked":
     case "limit.state":
-      return withLimits(next, record);
+      return { ...next, limits: foldLimits(state.limits, record) };
     case "approval.requested":
     case "approval.approved":
     case "approval.denied":
@@ -162,11 +161,6 @@ function withBaseline(state: Fold, record: LogRecord): Fold {
   return typeof digest === "string"
     ? { ...state, baselineDigest: digest }
     : unreadable(state, record, "digest");
-}
-
-function withLimits(state: Fold, record: LogRecord): Fold {
-  const limits = foldLimits(state.limits, record);
-  return limits === null ? unreadable(state, record, "limits") : { ...state, limits };
 }
 
 function unreadable(state: Fold, record: LogRecord, field: string): Fold {
