@@ -201,7 +201,7 @@ const UNKNOWN_RATE = { requests: 1, windowMs: 60_000 } as const;
 
 /** Each rounded to younger than it is: so nothing counts for less long than it would have. */
 function groupsOf(tally: Tally, windowMs: number, nowMs: number): readonly number[] {
-  const counts = new Array<number>(AGE_GROUPS + 1).fill(0);
+  const counts = Array.from({ length: AGE_GROUPS + 1 }, () => 0);
   for (const { ageMs, count } of agesOf(tally, nowMs)) {
     const group = Math.min(AGE_GROUPS, Math.floor((ageMs * AGE_GROUPS) / windowMs));
     counts[group] = (counts[group] ?? 0) + count;

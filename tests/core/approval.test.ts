@@ -34,7 +34,7 @@ const yes = (over: object = {}) => ({ id: "q1", by: EVE, useMs: 300_000, require
 const asked = (): readonly Approval[] => ask([], question(), at(), BOUNDS).held;
 const approved = (): readonly Approval[] => approve(asked(), yes(), at(1_000)).held;
 const kinds = (records: readonly Entry[]) =>
-  records.map(({ kind, data }) => `${kind} ${data["why"] ?? ""}`.trim());
+  records.map(({ kind, data }) => [kind, data["why"] ?? []].flat().join(" "));
 
 describe("asking", () => {
   test("the same question of the same caller is asked once, whatever has been answered", () => {
@@ -310,10 +310,7 @@ describe("over restarts", () => {
       fc.property(fc.array(fc.tuple(kind, data), { maxLength: 8 }), (list) => {
         let memory = before.reduce((all, entry, seq) => fold(all, record(entry, seq, at())), emptyFold());
         for (const [what, held] of list)
-          memory = fold(
-            memory,
-            record({ kind: what as Entry["kind"], data: held }, memory.lastSeq + 1, at()),
-          );
+          memory = fold(memory, record({ kind: what, data: held }, memory.lastSeq + 1, at()));
         for (const one of readApprovals(memory.approvals))
           if (one.answer.kind === "approved") expect(one.id).toBe("q1");
         expect(memory.approvals.length).toBeLessThanOrEqual(16);

@@ -83,7 +83,7 @@ describe("limits over restarts", () => {
           const endMs = host.clock.monoMs + UID.blockMs;
           for (const [how, ms] of restarts) {
             host.clock.pass(ms);
-            host.restart(how as "clean" | "crash");
+            host.restart(how);
             expect(host.take().ok).toBe(host.clock.monoMs >= endMs);
             if (host.clock.monoMs >= endMs) return;
           }

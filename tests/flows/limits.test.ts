@@ -147,7 +147,10 @@ describe("denials", () => {
     on.daemon.tick();
     await settled();
     const decisions = on.records.filter(({ kind }) => kind === "decision");
-    expect(decisions.map(({ data }) => data["decision"])).toEqual(["deny", ...new Array(20).fill("allow")]);
+    expect(decisions.map(({ data }) => data["decision"])).toEqual([
+      "deny",
+      ...Array.from({ length: 20 }, () => "allow"),
+    ]);
     expect(on.last("decision.repeated")?.data).toMatchObject({
       caller: "uid 1000",
       count: 999,

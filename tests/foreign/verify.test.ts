@@ -171,7 +171,7 @@ describe.skipIf(PYTHON === null)(`verify.py ${NO_PYTHON}`, () => {
         ["limit.state", {}],
       ],
     ],
-    ["more blocks than are kept", new Array(60).fill(0).map((_, n) => ["limit.blocked", { n }])],
+    ["more blocks than are kept", Array.from({ length: 60 }, (_, n) => ["limit.blocked", { n }])],
     [
       "a question, answered",
       [
@@ -189,7 +189,7 @@ describe.skipIf(PYTHON === null)(`verify.py ${NO_PYTHON}`, () => {
       "answers to nothing, and ids of another type",
       [asked(3), ["approval.approved", { id: "z" }], ["approval.denied", {}], asked("a")],
     ],
-    ["more questions than are kept", new Array(20).fill(0).map((_, n) => asked(`q${n}`))],
+    ["more questions than are kept", Array.from({ length: 20 }, (_, n) => asked(`q${n}`))],
   ] as const)(
     "agrees on limits and approvals in a segment's snapshot, whole and pruned: %s",
     (_name, entries) => {
