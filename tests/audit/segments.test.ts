@@ -356,7 +356,7 @@ const entries = fc.constantFrom<Entry>(
   { kind: "approval.requested", data: { id: "q1", what: "again" } },
   { kind: "approval.requested", data: { id: "q2" } },
   { kind: "approval.requested", data: { id: 3 } },
-  { kind: "approval.approved", data: { id: "q1", by: "eve" } },
+  { kind: "approval.approved", data: { by: "eve", id: "q1" } },
   { kind: "approval.denied", data: { id: "q2" } },
   { kind: "approval.expired", data: { id: "q1" } },
   { kind: "approval.used", data: { id: "q2" } },
