@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { Entry } from "./audit/record.ts";
+import type { Data, Entry } from "./audit/record.ts";
 import type { AccessRequest } from "./core/access.ts";
 import { accessDigest, describeAccess } from "./core/access-text.ts";
 import {
@@ -16,6 +16,7 @@ import {
   redeem,
   settle,
 } from "./core/approval.ts";
+import { readApprovals } from "./core/approval-memory.ts";
 import type { ErrorCode } from "./core/errors.ts";
 import { type Clerk, momentNow } from "./limits.ts";
 import type { Clock } from "./ports.ts";
@@ -54,7 +55,7 @@ export type ApprovalParts = {
   };
   readonly requireTerminal: boolean;
   /** What the log says of the time before. */
-  readonly memory: readonly Approval[];
+  readonly memory: readonly Data[];
   readonly clock: Clock;
   readonly mode: () => { readonly epoch: number; readonly lockdown: boolean };
   /** Why nothing may be loosened now: a clock that moved, a disk that is full. */
@@ -68,7 +69,7 @@ const MAX_WAITING = 256;
 
 export function createApprovals(parts: ApprovalParts): Approvals {
   const { settings, clock, append } = parts;
-  let held = parts.memory;
+  let held = readApprovals(parts.memory);
   let recent: readonly ApprovalView[] = [];
   const waiting = new Map<() => void, string>();
   let stopped = false;
@@ -80,7 +81,10 @@ export function createApprovals(parts: ApprovalParts): Approvals {
   /** What was decided is so at once; an allow that follows from it has its own record behind this one. */
   function take<A>(next: Next<A>): { readonly answer: A; readonly durable: Promise<unknown> } {
     held = next.held;
-    recent = [...next.ended.map(viewOfEnd), ...recent].slice(0, MAX_RECENT);
+    recent = [...next.ended.filter(({ why }) => why !== "denied").map(viewOfEnd), ...recent].slice(
+      0,
+      MAX_RECENT,
+    );
     const receipts = next.records.map(append);
     const durable = Promise.all(receipts.map((receipt) => receipt.durable));
     durable.catch(() => undefined); // whoever waits hears of it

@@ -1,9 +1,9 @@
-import type { Entry } from "./audit/record.ts";
+import type { Data, Entry } from "./audit/record.ts";
 import type { Moment } from "./core/elapsed.ts";
 import type { ErrorCode } from "./core/errors.ts";
 import { createLimits, type Taken } from "./core/limit.ts";
 import { type Asked, chargesOf, type LimitSettings } from "./core/limit-charges.ts";
-import { blockedData, type LimitMemory, MAX_CARRIED, restoreLimits, stateData } from "./core/limit-memory.ts";
+import { blockedData, readLimits, restoreLimits, stateData } from "./core/limit-memory.ts";
 import type { Clock } from "./ports.ts";
 
 /** Whether a caller may ask at all: step 1 of every answer. docs/LIMITS.md. */
@@ -26,8 +26,8 @@ export type Clerk = {
 
 export type LimitParts = {
   readonly settings: LimitSettings;
-  /** What the log says of the time before. */
-  readonly memory: LimitMemory;
+  /** What the log says of the time before: the fold's `limits`. */
+  readonly memory: Data;
   readonly clock: Clock;
   /** Appends a record; what cannot be recorded limits all the same. */
   readonly append: (entry: Entry) => unknown;
@@ -37,16 +37,22 @@ export type LimitParts = {
 const MAX_KEYS = 4_096;
 /** So often what is counted is recorded while something is above half its limit: what a crash forgets at most. */
 const STATE_EVERY_MS = 10_000;
+/** What the log says cannot be read: so long only what tightens is let through, and services with a row of their own. */
+const UNREADABLE_MS = 300_000;
 
 export function createLimitDesk({ settings, memory, clock, append }: LimitParts): LimitDesk {
   const limits = createLimits(MAX_KEYS);
-  restoreLimits(limits, memory, momentNow(clock));
+  const before = readLimits(memory);
+  // closed by default: what is not known of anybody counts for all
+  if (before === null) limits.block({ kind: "overall", name: "all", leftMs: UNREADABLE_MS }, monoMs(clock));
+  else restoreLimits(limits, before, momentNow(clock));
   let statedMs = monoMs(clock);
   let stopped = false;
 
-  function recordState(nowMs: number): void {
-    statedMs = nowMs;
-    append({ kind: "limit.state", data: stateData(limits.carried(MAX_CARRIED, nowMs)) });
+  function recordState(): void {
+    const now = momentNow(clock);
+    statedMs = now.monoMs;
+    append({ kind: "limit.state", data: stateData(limits, now) });
   }
 
   return {
@@ -56,20 +62,21 @@ export function createLimitDesk({ settings, memory, clock, append }: LimitParts)
       if (taken.blockMs > 0 && !stopped)
         append({
           kind: "limit.blocked",
-          data: blockedData(taken.kind, taken.name, taken.blockMs, clock.wallMs()),
+          data: blockedData({ ...taken, leftMs: taken.blockMs }, momentNow(clock)),
         });
       return { ok: false, code: "rate-limited", retryAfterMs: taken.retryAfterMs, why: whyNot(taken) };
     },
     tick() {
       const nowMs = monoMs(clock);
       if (stopped) return;
-      if (nowMs - statedMs >= STATE_EVERY_MS && limits.wasHalfFull()) recordState(nowMs);
+      if (nowMs - statedMs >= STATE_EVERY_MS && limits.wasHalfFull()) recordState();
     },
     stop() {
       stopped = true; // the stop is the last record
       const nowMs = monoMs(clock);
-      // also when there is nothing: what an earlier record says is over
-      if (limits.carried(1, nowMs).length > 0 || memory.counts !== null) recordState(nowMs);
+      const isSomething = limits.carried(1, nowMs).length > 0 || limits.blocked(1, nowMs).length > 0;
+      // also when there is nothing any more: what an earlier record says is over
+      if (isSomething || Object.keys(memory).length > 0) recordState();
     },
   };
 }

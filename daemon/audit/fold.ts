@@ -1,10 +1,9 @@
-import type { Approval } from "../core/approval.ts";
 import { foldApprovals } from "../core/approval-memory.ts";
 import { takePart } from "../core/grant-parts.ts";
 import { GRANT_KINDS, type Grants, noGrants, takeGrant, takeUses } from "../core/grants.ts";
 import { type HoldMemory, NO_HOLD_MEMORY } from "../core/held.ts";
 import { HOLDS, type Hold } from "../core/hold.ts";
-import { foldLimits, type LimitMemory, NO_LIMITS } from "../core/limit-memory.ts";
+import { foldLimits } from "../core/limit-memory.ts";
 import { MODES, type Mode } from "../core/mode.ts";
 import type { Data, LogRecord, Value } from "./record.ts";
 
@@ -31,10 +30,10 @@ export type Fold = HoldMemory & {
   readonly usb: Data;
   /** Capability tokens and leases. */
   readonly grants: Grants;
-  /** Blocks, and the newest counts. */
-  readonly limits: LimitMemory;
-  /** What waits for a person, was approved and not used, or was denied lately. */
-  readonly approvals: readonly Approval[];
+  /** The newest `limit.state`, with the blocks after it; {} when there is neither. core/limit-memory.ts reads it. */
+  readonly limits: Data;
+  /** What waits for a person, was approved and not used, or was denied lately. core/approval-memory.ts reads it. */
+  readonly approvals: readonly Data[];
   /** The last field that could not be read, "seq 12: epoch"; "" when all could. */
   readonly unreadable: string;
 };
@@ -57,7 +56,7 @@ export function emptyFold(): Fold {
     started: 0,
     usb: {},
     grants: noGrants(),
-    limits: NO_LIMITS,
+    limits: {},
     approvals: [],
     unreadable: "",
     ...NO_HOLD_MEMORY,
@@ -100,7 +99,7 @@ export function fold(state: Fold, record: LogRecord): Fold {
       return withGrants(next, record, takePart(next.grants, record.data));
     case "limit.blocked":
     case "limit.state":
-      return withLimits(next, record);
+      return { ...next, limits: foldLimits(state.limits, record) };
     case "approval.requested":
     case "approval.approved":
     case "approval.denied":
@@ -177,11 +176,6 @@ function withBaseline(state: Fold, record: LogRecord): Fold {
 function withGrants(state: Fold, record: LogRecord, grants: Grants | string): Fold {
   if (typeof grants === "string") return unreadable(state, record, grants);
   return grants === state.grants ? state : { ...state, grants };
-}
-
-function withLimits(state: Fold, record: LogRecord): Fold {
-  const limits = foldLimits(state.limits, record);
-  return limits === null ? unreadable(state, record, "limits") : { ...state, limits };
 }
 
 function unreadable(state: Fold, record: LogRecord, field: string): Fold {

@@ -1,9 +1,7 @@
-import { readApprovals, renderApprovals } from "../core/approval-memory.ts";
 import { grantsSummary, readGrantsSummary } from "../core/grant-parts.ts";
 import { noGrants } from "../core/grants.ts";
 import { NO_HOLD_MEMORY } from "../core/held.ts";
 import { HOLDS } from "../core/hold.ts";
-import { NO_LIMITS, readLimits, renderLimits } from "../core/limit-memory.ts";
 import { MODES } from "../core/mode.ts";
 import { emptyFold, type Fold } from "./fold.ts";
 import { readLine } from "./line.ts";
@@ -37,8 +35,8 @@ function renderFold(fold: Fold): Data {
     ...(releasedBoot === "" ? {} : { releasedBoot }),
     ...(Object.keys(usb).length === 0 ? {} : { usb }),
     ...(summary === null ? {} : { grants: summary }),
-    ...(limits.blocks.length === 0 && limits.counts === null ? {} : { limits: renderLimits(limits) }),
-    ...(approvals.length === 0 ? {} : { approvals: renderApprovals(approvals) }),
+    ...(Object.keys(limits).length === 0 ? {} : { limits }),
+    ...(approvals.length === 0 ? {} : { approvals }),
   };
 }
 
@@ -72,11 +70,10 @@ function readFold(value: Value | undefined): Fold | null {
   if (!areTexts(baselineDigest, unreadable) || !areNumbers(epoch, lastSeq, started)) return null;
   if (!isData(firedByTripwire) || !areNumbers(...Object.values(firedByTripwire))) return null;
   const grants = value["grants"] === undefined ? noGrants() : readGrantsSummary(value["grants"]);
-  const limits = value["limits"] === undefined ? NO_LIMITS : readLimits(value["limits"]);
-  const approvals = value["approvals"] === undefined ? [] : readApprovals(value["approvals"]);
-  if (grants === null || limits === null || approvals === null) return null;
-  const held = { ...NO_HOLD_MEMORY, usb: {}, ...value, limits, approvals };
-  if (!isData(held.usb)) return null;
+  if (grants === null) return null;
+  const held = { ...NO_HOLD_MEMORY, usb: {}, limits: {}, approvals: [] as Value, ...value };
+  if (!isData(held.usb) || !isData(held.limits)) return null;
+  if (!Array.isArray(held.approvals) || !held.approvals.every(isData)) return null;
   if (!areTexts(held.parameterBoot, held.releasedBoot) || !HOLDS.some((each) => each === held.hold))
     return null;
   const fold = { ...(held as unknown as Omit<Fold, "wanted" | "grants">), wanted: mode, grants };

@@ -47,7 +47,8 @@ export type Bounds = { readonly lifeMs: number; readonly maxPending: number; rea
 export type Ended = {
   readonly approval: Approval;
   readonly how: "used" | "expired" | "denied";
-  readonly why: "" | "timeout" | "unused" | "tightened" | "lockdown";
+  /** "denied": the time is over in which the same question is not asked again. */
+  readonly why: "" | "timeout" | "unused" | "tightened" | "lockdown" | "denied";
 };
 
 export type Next<A> = {
@@ -70,7 +71,7 @@ export function settle(held: readonly Approval[], now: Instant): Next<null> {
   const ended = held.flatMap((one) => endOf(one, now));
   const gone = new Set(ended.map(({ approval }) => approval));
   return {
-    held: held.filter((one) => !gone.has(one) && !isForgotten(one, now)),
+    held: held.filter((one) => !gone.has(one)),
     records: ended.map(endRecord),
     ended,
     answer: null,
@@ -134,7 +135,7 @@ export function approve(
   const approval: Approval = { ...found, answer };
   const record: Entry = {
     kind: "approval.approved",
-    data: { ...decidedData(said.id, said.by), useMs: said.useMs, epoch, wallMs, monoMs: at.monoMs },
+    data: { ...decidedData(said.id, said.by), useMs: said.useMs, epoch, ...at },
   };
   return {
     ...before,
@@ -159,10 +160,7 @@ export function deny(
   const approval: Approval = { ...found, what: "", answer: { kind: "denied", by: said.by.name } };
   return {
     held: before.held.map((one) => (one === found ? approval : one)),
-    records: [
-      ...before.records,
-      { kind: "approval.denied", data: { ...decidedData(said.id, said.by), why: "person" } },
-    ],
+    records: [...before.records, { kind: "approval.denied", data: decidedData(said.id, said.by) }],
     ended: [...before.ended, { approval: found, how: "denied", why: "" }],
     answer: { ok: true, approval },
   };
@@ -229,19 +227,16 @@ function obstacleTo(
 
 function endOf(one: Approval, now: Instant): readonly Ended[] {
   const { answer } = one;
-  if (answer.kind === "denied") return [];
+  if (answer.kind === "denied")
+    // moving the wall clock does not shorten that
+    return elapsedMs(one.asked, now) >= one.lifeMs ? [{ approval: one, how: "expired", why: "denied" }] : [];
   if (answer.kind === "pending") {
-    if (now.lockdown) return [{ approval: one, how: "denied", why: "lockdown" }];
+    if (now.lockdown) return [{ approval: one, how: "expired", why: "lockdown" }];
     return isOver(one.asked, one.lifeMs, now) ? [{ approval: one, how: "expired", why: "timeout" }] : [];
   }
   if (now.lockdown) return [{ approval: one, how: "expired", why: "lockdown" }];
   if (answer.epoch !== now.epoch) return [{ approval: one, how: "expired", why: "tightened" }];
   return isOver(answer.at, answer.useMs, now) ? [{ approval: one, how: "expired", why: "unused" }] : [];
-}
-
-/** What was denied is remembered as long as it would have waited; moving the wall clock does not shorten that. */
-export function isForgotten({ answer, asked, lifeMs }: Approval, now: Moment): boolean {
-  return answer.kind === "denied" && elapsedMs(asked, now) >= lifeMs;
 }
 
 function tooMany(open: readonly Approval[], now: Moment, why: string): No {
@@ -254,8 +249,7 @@ function no(code: ErrorCode, why: string): No {
 }
 
 function requestedRecord({ id, digest, by, what, asked, lifeMs }: Approval): Entry {
-  const { wallMs, monoMs } = asked;
-  return { kind: "approval.requested", data: { id, digest, ...by, what, wallMs, monoMs, lifeMs } };
+  return { kind: "approval.requested", data: { id, digest, ...by, what, ...asked, lifeMs } };
 }
 
 function decidedData(id: string, { name, uid, tokenId, terminal }: Decider): Data {
@@ -263,7 +257,7 @@ function decidedData(id: string, { name, uid, tokenId, terminal }: Decider): Dat
 }
 
 function endRecord({ approval: { id }, how, why }: Ended): Entry {
-  if (how === "used") return { kind: "approval.used", data: { id } };
-  if (how === "expired") return { kind: "approval.expired", data: { id, why } };
-  return { kind: "approval.denied", data: { id, by: "", uid: -1, tokenId: "", terminal: "", why } };
+  return how === "used"
+    ? { kind: "approval.used", data: { id } }
+    : { kind: "approval.expired", data: { id, why } };
 }

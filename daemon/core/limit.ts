@@ -32,6 +32,8 @@ export type Carried = {
   readonly counts: readonly number[];
 };
 
+export type Blocked = { readonly kind: LimitKind; readonly name: string; readonly leftMs: number };
+
 /**
  * The limits. Times are milliseconds of a clock that never goes back. Every call is constant work, and what is held is
  * bounded: `maxKeys` keys of each kind. A key whose window has passed makes room for another; while none has, further
@@ -40,8 +42,10 @@ export type Carried = {
 export type Limits = {
   /** All of the charges, or none: what is refused is not counted anywhere. */
   take(charges: readonly Charge[], nowMs: number): Taken;
-  /** Blocks a key until then: what a restart found in the log. */
-  block(kind: LimitKind, name: string, untilMs: number, nowMs: number): void;
+  /** Blocks a key for what is left: what a restart found in the log. */
+  block(blocked: Blocked, nowMs: number): void;
+  /** The blocks under way, the longest first, as many as asked for. */
+  blocked(most: number, nowMs: number): readonly Blocked[];
   /** Counts again what was counted before a restart, so long ago. */
   carry(carried: Carried, agoMs: number, nowMs: number): void;
   /** What counts now: the fullest keys, as many as asked for. */
@@ -132,11 +136,21 @@ export function createLimits(maxKeys: number): Limits {
     return { ok: true };
   }
 
-  function block(kind: LimitKind, name: string, untilMs: number, nowMs: number): void {
-    if (untilMs <= nowMs) return;
+  function block({ kind, name, leftMs }: Blocked, nowMs: number): void {
+    if (leftMs <= 0) return;
     const table = tableOf(kind);
     const held = hold(table, nameIn(table, name, nowMs), table.get(name) ?? UNKNOWN_RATE, nowMs);
-    held.blockedUntilMs = Math.max(held.blockedUntilMs, untilMs);
+    held.blockedUntilMs = Math.max(held.blockedUntilMs, nowMs + leftMs);
+  }
+
+  function blocked(most: number, nowMs: number): readonly Blocked[] {
+    const all = [...tables].flatMap(([kind, table]) =>
+      [...table].map(([name, held]) => ({ kind, name, leftMs: held.blockedUntilMs - nowMs })),
+    );
+    return all
+      .filter(({ leftMs }) => leftMs > 0)
+      .toSorted((a, b) => b.leftMs - a.leftMs)
+      .slice(0, most);
   }
 
   function carry({ kind, name, windowMs, counts }: Carried, agoMs: number, nowMs: number): void {
@@ -170,6 +184,7 @@ export function createLimits(maxKeys: number): Limits {
   return {
     take,
     block,
+    blocked,
     carry,
     carried,
     wasHalfFull() {
@@ -186,7 +201,7 @@ const UNKNOWN_RATE = { requests: 1, windowMs: 60_000 } as const;
 
 /** Each rounded to younger than it is: so nothing counts for less long than it would have. */
 function groupsOf(tally: Tally, windowMs: number, nowMs: number): readonly number[] {
-  const counts = new Array<number>(AGE_GROUPS + 1).fill(0);
+  const counts = Array.from({ length: AGE_GROUPS + 1 }, () => 0);
   for (const { ageMs, count } of agesOf(tally, nowMs)) {
     const group = Math.min(AGE_GROUPS, Math.floor((ageMs * AGE_GROUPS) / windowMs));
     counts[group] = (counts[group] ?? 0) + count;

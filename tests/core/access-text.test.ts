@@ -96,8 +96,8 @@ describe("describeAccess", () => {
   test("a secret is not shown", () => {
     const told = describeAccess({
       ...REQUEST,
-      context: { password: "hunter2", url: "https://u:s3cr3tpass@h/" },
+      context: { password: "hunter2", url: "https://u:example_password@h/" },
     });
-    expect(told).not.toMatch(/hunter2|s3cr3tpass/);
+    expect(told).not.toMatch(/hunter2|example_password/);
   });
 });

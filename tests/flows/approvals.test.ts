@@ -117,7 +117,7 @@ describe("approvals", () => {
     expect(on.approvals.show(granted)).toMatchObject({ state: "expired", why: "tightened" });
     expect(on.approvals.show(open)).toMatchObject({ state: "pending" });
     on.signal("file.changed", { path: "/etc/watched", change: "modified" });
-    expect(on.approvals.show(open)).toMatchObject({ state: "denied", why: "lockdown" });
+    expect(on.approvals.show(open)).toMatchObject({ state: "expired", why: "lockdown" });
     expect(on.approvals.ask(AGENT, REQUEST)).toMatchObject({ ok: false, code: "approval-lockdown" });
     await on.checkInvariants();
   });

@@ -1,5 +1,4 @@
 import { describe, expect, test } from "vitest";
-import { emptyFold } from "../../daemon/audit/fold.ts";
 import type { Reply } from "../../daemon/requests.ts";
 import { FakeClock, settled, startHost, trip } from "../support/host.ts";
 import { askAs } from "../support/office.ts";
@@ -148,7 +147,10 @@ describe("denials", () => {
     on.daemon.tick();
     await settled();
     const decisions = on.records.filter(({ kind }) => kind === "decision");
-    expect(decisions.map(({ data }) => data["decision"])).toEqual(["deny", ...new Array(20).fill("allow")]);
+    expect(decisions.map(({ data }) => data["decision"])).toEqual([
+      "deny",
+      ...Array.from({ length: 20 }, () => "allow"),
+    ]);
     expect(on.last("decision.repeated")?.data).toMatchObject({
       caller: "uid 1000",
       count: 999,
@@ -205,7 +207,6 @@ describe("denials", () => {
     await list(on);
     await list(on);
     await settled();
-    expect(on.log.fold().limits.blocks).toMatchObject([{ kind: "uid", name: "1000" }]);
-    expect(emptyFold().limits.blocks).toEqual([]);
+    expect(on.log.fold().limits["blocks"]).toMatchObject([{ kind: "uid", name: "1000" }]);
   });
 });

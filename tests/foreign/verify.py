@@ -12,7 +12,7 @@ import argparse, base64, contextlib, copy, datetime, hashlib, json, os, re, sys,
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-MAX_LINE, MAX_BATCH, MAX_DEPTH, MAX_TRIPWIRES = 65_535, 4 * 1024 * 1024, 32, 1024
+MAX_LINE, MAX_BATCH, MAX_DEPTH, MAX_TRIPWIRES, MAX_BLOCKS, MAX_APPROVALS = 65_535, 4 * 1024 * 1024, 32, 1024, 48, 16
 MODES = ("OPEN", "RESTRICTED", "TRUSTED", "AIRGAP", "COLDROOM", "LOCKDOWN")
 QUIET = ("seal", "log.alive", "log.snapshot", "log.rotated", "log.segment")
 FIELDS = ["at", "boot", "data", "kind", "mono", "prev", "seq", "v"]
@@ -150,8 +150,24 @@ def fold_record(fold, record):
     elif kind == "baseline.set": fold["baselineDigest"] = name
     if kind == "hold.changed": bad = fold_hold(fold, record, data.get("to"), data.get("lasts"), data.get("base", fold.get("hold", "enforcing")))
     if bad: set_hold(fold, hold="enforcing", releasedBoot="")
-    if kind == "usb.state": fold.pop("usb", 0); fold.update({"usb": data} if data else {})  # left out where it says nothing
+    if kind in ("usb.state", "limit.state"): keep(fold, kind.split(".")[0].replace("limit", "limits"), data)
+    if kind == "limit.blocked":
+        blocks = fold.get("limits", {}).get("blocks")
+        keep(fold, "limits", {**fold.get("limits", {}), "blocks": ((blocks if type(blocks) is list else []) + [data])[-MAX_BLOCKS:]})
+    if kind.startswith("approval.") and isinstance(data.get("id"), str): keep(fold, "approvals", fold_approvals(fold.get("approvals", []), kind[9:], data))
     if bad: fold["wanted"], fold["unreadable"] = "LOCKDOWN", f"seq {record['seq']}: {bad[0]}"
+
+def keep(fold, name, value):
+    """A field that a snapshot leaves out where it says nothing."""
+    fold.pop(name, 0)
+    fold.update({name: value} if value else {})
+
+def fold_approvals(held, what, data):
+    found = [one for one in held if one.get("id") == data["id"]]
+    others = [one for one in held if one.get("id") != data["id"]]
+    if what == "requested": return (others + [data])[-MAX_APPROVALS:]
+    if what in ("approved", "denied"): return others + [{**found[0], what: data}] if found else held
+    return others if what in ("expired", "used") else held
 
 class Walk:
     """What is known of the log up to a line: the tree, what of it is proven, the key in force and the one certified."""
@@ -223,9 +239,10 @@ class Walk:
             with otherwise("snapshot-lies"):
                 fold = self.fold = copy.deepcopy(says["fold"])
                 held = {name: fold[name] for name in NEW_HOLD if name in fold}
-                usb = {"usb": {}} if "usb" in fold else {}
-                types = [{name: type(of[name]) for name in of} for of in (fold, {**NEW_FOLD, **{name: "" for name in held}, **usb})]
+                more = {name: empty for name, empty in (("usb", {}), ("limits", {}), ("approvals", [])) if name in fold}
+                types = [{name: type(of[name]) for name in of} for of in (fold, {**NEW_FOLD, **{name: "" for name in held}, **more})]
                 known = fold["wanted"] in ("", *MODES) and fold["stop"] in ("none", "running", "clean")
+                known = known and all(fold[name] for name in more) and all(type(one) is dict for one in fold.get("approvals", []))
                 known = known and held.get("hold", "shadow") in ("shadow", "released") and "" not in held.values()
                 numbers = all(type(count) is int for count in fold["firedByTripwire"].values())
             need(types[0] == types[1] and known and numbers, "snapshot-lies", "it does not say what came before")
