@@ -184,7 +184,7 @@ function rowsOf(what: string, ours: Rounds, rival: string, theirs: Rounds, aim?:
     const judged = clients === 50 ? aim : undefined;
     return [
       {
-        what: `${title}`,
+        what: title,
         value: Math.round(mine.perSecond),
         unit: "/s",
         rival: `${rival} (${Math.round(other.perSecond)}/s)`,

@@ -21,7 +21,7 @@ const BEARER = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i;
 
 /**
  * What is answered on decide.sock: path, method, token, form of the body, and then the question itself. The metadata is
- * for anybody who can connect; for everything else a live token has to be shown.
+ * for anybody who can connect; for everything else a token has to be shown.
  */
 export function createEndpoints({
   service,
@@ -128,7 +128,7 @@ export function createEndpoints({
 function unidentified(shown: boolean): HttpAnswer {
   const challenge = 'Bearer realm="boundary-daemon"';
   return shown
-    ? refusal("token-required", "this is no live token", {
+    ? refusal("token-required", "nobody knows this token", {
         "WWW-Authenticate": `${challenge}, error="invalid_token"`,
       })
     : refusal("token-required", "no token was shown", { "WWW-Authenticate": challenge });

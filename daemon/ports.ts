@@ -223,8 +223,8 @@ export type SocketPlace = { readonly bindPath: string; publish(): void; withdraw
 /** What decide.sock needs of the daemon. */
 export interface DecisionService {
   /**
-   * The id of the live token with this text (in constant time); null when there is none. `text`: what came after
-   * "Bearer "; null when nothing did.
+   * The id of the token with this text (in constant time); null when there is none, which is 401. Whether it is live
+   * is the evaluator's to say, and the search's. `text`: what came after "Bearer "; null when nothing did.
    */
   identify(text: string | null, peer: Peer): string | null;
   readonly evaluator: Evaluator;

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { AccessRequest, Evaluation } from "../daemon/core/access.ts";
 import { createEndpoints } from "../daemon/decide-endpoints.ts";
@@ -79,6 +80,48 @@ describe("before the body", () => {
     { target: "https://pdp.example.com:8443/access/v1/evaluation" },
   ])("%o is as good", async (head) => {
     expect((await answerOf(fixtureService(), head)).status).toBe(200);
+  });
+
+  test("whatever headers come, there is an answer; only the token itself opens", async () => {
+    const text = fc.oneof(
+      fc.constant(null),
+      fc.string({ unit: "binary", maxLength: 60 }),
+      fc.string({ maxLength: 60 }).map((rest) => `Bearer ${rest}`),
+      fc.constantFrom(
+        `Bearer ${TOKEN}`,
+        `Bearer ${TOKEN}=`,
+        `Bearer ${TOKEN.slice(0, -1)}`,
+        `Bearer ${"a".repeat(8_000)} `,
+      ),
+    );
+    const path = fc.constantFrom(
+      "/access/v1/evaluation",
+      "/access/v1/evaluations",
+      "/access/v1/search/action",
+      "/",
+      "//",
+      "",
+    );
+    await fc.assert(
+      fc.asyncProperty(
+        text,
+        text,
+        text,
+        path,
+        async (authorization, contentType, contentEncoding, target) => {
+          const heads = { authorization, contentEncoding, target };
+          const told = [
+            await answerOf(fixtureService(), { ...heads, contentType }),
+            await answerOf(fixtureService(), { ...heads, contentType: "application/json" }),
+          ];
+          for (const { status } of told) {
+            expect([200, 400, 401, 404, 415]).toContain(status);
+            if (authorization !== `Bearer ${TOKEN}`) expect([401, 404]).toContain(status);
+          }
+        },
+      ),
+      { numRuns: 400 },
+    );
   });
 
   test("the service hears who showed what, also when it is nothing", async () => {

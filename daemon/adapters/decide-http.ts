@@ -125,7 +125,13 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
         if (reading.over) return;
         reading.over = true;
         if (body === null) send(request, response, { requestId, answer: TOO_LARGE, last: true });
-        else void next(body).then((answer) => send(request, response, { requestId, answer, last: false }));
+        else
+          next(body)
+            .then((answer) => send(request, response, { requestId, answer, last: false }))
+            .catch((error: unknown) => {
+              log.error({ err: error }, "an answer could not be sent");
+              request.socket.destroy();
+            });
       });
     } else if (next !== null) send(request, response, { requestId, answer: next, last: refused !== null });
   }

@@ -28,7 +28,6 @@ const STATUS: { readonly [code in ErrorCode]?: number } = {
   "request-timeout": 408,
   "body-too-large": 413,
   "content-coding": 415,
-  "too-many-requests": 429,
   "headers-too-large": 431,
   internal: 500,
   "too-many-connections": 503,
@@ -36,7 +35,7 @@ const STATUS: { readonly [code in ErrorCode]?: number } = {
 };
 
 /** A limit was met: the answer to a single question, or to a search, is 429 then. */
-const LIMITS: ReadonlySet<ErrorCode | "allowed"> = new Set<ErrorCode>(["too-many-requests"]);
+const LIMITS: ReadonlySet<string> = new Set(["too-many-requests", "rate-limited"]);
 
 /** Problem details (RFC 9457) with the status of the code. `why` says what happened this time. */
 export function refusal(
@@ -44,7 +43,7 @@ export function refusal(
   why: string,
   headers: Readonly<Record<string, string>> = {},
 ): HttpAnswer {
-  const status = STATUS[code] ?? 400;
+  const status = statusOf(code);
   const waits = status === 429 || status === 503 ? { "Retry-After": "1" } : {};
   return {
     status,
@@ -72,7 +71,7 @@ export function decisionOf({ decision, ...context }: Evaluation): object {
 
 /** The decision on an item that was not asked: it could not be read, or asking it failed. */
 export function itemRefusal({ code, why }: Omit<Unread, "ok">): object {
-  const status = STATUS[code] ?? 400;
+  const status = statusOf(code);
   const message = problem(code, why).detail;
   return {
     decision: false,
@@ -117,6 +116,10 @@ function entityOf(query: SearchQuery, id: string): object {
     case "action":
       return { name: id };
   }
+}
+
+function statusOf(code: ErrorCode): number {
+  return LIMITS.has(code) ? 429 : (STATUS[code] ?? 400);
 }
 
 const JSON_TYPE = { "Content-Type": "application/json" } as const;

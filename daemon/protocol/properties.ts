@@ -12,22 +12,16 @@ export const PROPERTY_LIMITS = {
  * is Unicode: no lone surrogates. No name is "__proto__".
  */
 export function propertyProblem(value: unknown, depth: number = PROPERTY_LIMITS.depth): string | null {
-  switch (typeof value) {
-    case "boolean":
-      return null;
-    case "string":
-      return textProblem(value, PROPERTY_LIMITS.textCharacters);
-    case "number":
-      return Number.isSafeInteger(value) && !Object.is(value, -0)
-        ? null
-        : "a number is an integer in plain digits, at most 2^53 - 1 either way";
-    case "object":
-      if (value === null) return null;
-      if (depth === 0) return `nested more than ${PROPERTY_LIMITS.depth} levels`;
-      return Array.isArray(value) ? listProblem(value, depth) : recordProblem(value, depth);
-    default:
-      return "no JSON value";
+  if (value === null || typeof value === "boolean") return null;
+  if (typeof value === "string") return textProblem(value, PROPERTY_LIMITS.textCharacters);
+  if (typeof value === "number") {
+    return Number.isSafeInteger(value) && !Object.is(value, -0)
+      ? null
+      : "a number is an integer in plain digits, at most 2^53 - 1 either way";
   }
+  if (typeof value !== "object") return "no JSON value";
+  if (depth === 0) return `nested more than ${PROPERTY_LIMITS.depth} levels`;
+  return Array.isArray(value) ? listProblem(value, depth) : recordProblem(value, depth);
 }
 
 /** Why a text cannot be one of a question, or null. `most`: UTF-16 code units. */
@@ -46,8 +40,7 @@ function recordProblem(record: object, depth: number): string | null {
   if (entries.length > PROPERTY_LIMITS.entries) return `more than ${PROPERTY_LIMITS.entries} entries`;
   return firstProblem(entries, ([name, each]) => {
     if (name === "__proto__" || name === "") return "no such name";
-    const why = textProblem(name, PROPERTY_LIMITS.nameCharacters) ?? propertyProblem(each, depth - 1);
-    return why;
+    return textProblem(name, PROPERTY_LIMITS.nameCharacters) ?? propertyProblem(each, depth - 1);
   });
 }
 

@@ -230,7 +230,7 @@ describe("evaluations", () => {
   });
 
   test("a hundred, and no more", () => {
-    const many = (count: number) => ({ ...question, evaluations: Array(count).fill({}) });
+    const many = (count: number) => ({ ...question, evaluations: Array.from({ length: count }, () => ({})) });
     expect(itemsOf(many(MAX_EVALUATIONS))).toHaveLength(MAX_EVALUATIONS);
     expect(codeOf(readEvaluations(bytes(many(MAX_EVALUATIONS + 1))))).toBe("request-invalid");
   });

@@ -17,13 +17,20 @@ let settled = 0;
 function open(): Promise<void> {
   return new Promise((resolve) => {
     const socket = connect({ path });
+    let full = false; // the kernel's queue of connections
     const settle = (): void => {
       settled++;
       resolve();
     };
-    socket.on("error", () => undefined);
+    socket.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "EAGAIN") full = true;
+    });
     socket.on("data", () => undefined);
     socket.once("close", () => {
+      if (full) {
+        setTimeout(() => void open().then(resolve), 50);
+        return;
+      }
       if (!held.delete(socket)) refused++;
       settle();
     });
