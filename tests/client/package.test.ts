@@ -1,5 +1,13 @@
 import { spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -59,10 +67,14 @@ describe("boundary-daemon/client", () => {
     expect(JSON.parse(ran.stdout)).toEqual([false, "daemon-unreachable", "no-daemon", true]);
   });
 
-  test("has types that a strict program can use", () => {
+  test("has types that a strict program can use, and so can the one in docs/CLIENT.md", () => {
+    const page = readFileSync(join(ROOT, "docs/CLIENT.md"), "utf8");
+    const [, example = ""] = /```ts\n(.*?)```/s.exec(page) ?? [];
+    expect(example).toContain("connect(");
     writeFileSync(join(place, "use.mts"), SOURCE);
+    writeFileSync(join(place, "example.mts"), example);
     const strict = ["--strict", "--noEmit", "--module", "nodenext", "--target", "es2024", "--types", "node"];
-    const checked = run(join(BIN, "tsc"), ...strict, "--ignoreConfig", "use.mts");
+    const checked = run(join(BIN, "tsc"), ...strict, "--ignoreConfig", "use.mts", "example.mts");
     expect(checked.stdout).toBe("");
     expect(checked.status).toBe(0);
     writeFileSync(join(place, "wrong.mts"), SOURCE.replace('"tool.run"', "7"));
