@@ -29,7 +29,7 @@ export function shippedFiles(): readonly RawFile[] {
 let warm: CedarThread | null = null;
 
 /** Cedar's thread as it was left: starting one takes longer than all else. A load that kills it gets a new one. */
-function openWarm(): CedarThread {
+export function openWarm(): CedarThread {
   const thread = warm ?? openCedarThread();
   warm = thread;
   const ask: CedarThread["ask"] = async (order) => {
