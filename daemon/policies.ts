@@ -1,19 +1,12 @@
 import { createHash } from "node:crypto";
 import type { Entry } from "./audit/record.ts";
 import type { AccessRequest } from "./core/access.ts";
-import { renderProblems } from "./core/config-parse.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { answerRequest, type PolicyAnswer, refusal } from "./policy/answer.ts";
 import type { AskedSituation, Principal } from "./policy/entities.ts";
-import { MAX_FILES, type RawFile, renderFileProblem } from "./policy/policy-files.ts";
+import { type RawFile, renderFileProblem } from "./policy/policy-files.ts";
 import type { PolicySet } from "./policy/policy-set.ts";
-import {
-  createRegistry,
-  EMPTY_REGISTRY_TEXT,
-  parseRegistry,
-  type Registry,
-  withKnown,
-} from "./policy/registry.ts";
+import { type Registry, withKnown } from "./policy/registry.ts";
 import { loadPolicies } from "./policy-load.ts";
 import { createReferee, type Dispute, type RefereeState } from "./policy-referee.ts";
 import type { CedarThread, OpLog } from "./ports.ts";
@@ -180,29 +173,16 @@ type Made =
   | { readonly problems: readonly string[] };
 
 async function make({ files: read, entities: readEntities, openCedar }: PoliciesParts): Promise<Made> {
-  let files: readonly RawFile[];
-  let entities: ReturnType<PoliciesParts["entities"]>;
   try {
-    files = read();
-    entities = readEntities();
+    const files = read();
+    const entities = readEntities();
+    const loaded = await loadPolicies(files, entities, openCedar);
+    if (!loaded.ok) return { problems: loaded.problems.map(renderFileProblem) };
+    const digest = entities === null ? "" : createHash("sha256").update(entities.text).digest("hex");
+    return { set: loaded.set, registry: loaded.registry, entities: digest, files: files.length };
   } catch (error) {
     return { problems: [renderErrorChain(error)] };
   }
-  const loaded = await loadPolicies(files, openCedar);
-  if (!loaded.ok) return { problems: loaded.problems.map(renderFileProblem) };
-  const parsed = entities === null ? null : parseRegistry(entities.text);
-  if (entities !== null && parsed !== null && !parsed.ok)
-    return { problems: renderProblems(entities.path, parsed.problems).split("\n") };
-  const made = createRegistry(loaded.set.shapes, parsed?.ok ? parsed.value : EMPTY_REGISTRY_TEXT);
-  if ("problems" in made)
-    return { problems: made.problems.map((problem) => `${entities?.path ?? ""}: ${problem}`) };
-  const digest = entities === null ? "" : createHash("sha256").update(entities.text).digest("hex");
-  return {
-    set: loaded.set,
-    registry: made.registry,
-    entities: digest,
-    files: Math.min(files.length, MAX_FILES),
-  };
 }
 
 function clip(text: string): string {

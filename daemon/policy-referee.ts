@@ -1,8 +1,8 @@
 import { type Backoff, jitteredMs } from "./core/backoff.ts";
 import type { CedarQuestion, Ruling } from "./policy/cedar-question.ts";
 import type { PolicySet } from "./policy/policy-set.ts";
+import { policyTexts } from "./policy/read-policies.ts";
 import { disagreement, readJudged } from "./policy/referee.ts";
-import { policyTexts } from "./policy-load.ts";
 import type { CedarThread } from "./ports.ts";
 
 export type RefereeState = {
@@ -68,7 +68,7 @@ export function createReferee(parts: {
   async function judge(batch: readonly Held[], set: PolicySet): Promise<void> {
     const cedar = await threadFor(set);
     const questions = JSON.stringify(batch.map(({ question }) => question));
-    const theirs = readJudged(await cedar.ask({ kind: "judge", questions }), batch.length);
+    const theirs = readJudged(JSON.parse(await cedar.ask({ kind: "judge", questions })), batch.length);
     judged += batch.length;
     for (const [index, { question, ruling }] of batch.entries()) {
       const said = theirs[index];

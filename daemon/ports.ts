@@ -333,13 +333,17 @@ export type CanaryFile = {
   touch(): void;
 };
 
-/** What is asked of Cedar itself. The schema and the policies are text; questions are JSON text. */
+/** What is asked of Cedar's thread. */
 export type CedarOrder =
-  /** Each statement by itself, then all against the schema. */
-  | { readonly kind: "parse"; readonly schema: string; readonly statements: readonly string[] }
+  /** The files of a policy directory, and the registry's: everything up to the cases. */
+  | {
+      readonly kind: "read";
+      readonly files: readonly { readonly name: string; readonly bytes: Uint8Array }[];
+      readonly entities: { readonly path: string; readonly text: string } | null;
+    }
   /** What the questions that follow are about; policies by id. */
   | { readonly kind: "load"; readonly schema: string; readonly policies: Readonly<Record<string, string>> }
-  /** A list of questions; the answers in their order. */
+  /** A list of questions, as JSON text; the answers in their order. */
   | { readonly kind: "judge"; readonly questions: string };
 
 /** Cedar itself, in a thread that dies of what it is given and takes nothing with it. One order at a time. */

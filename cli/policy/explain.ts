@@ -7,7 +7,7 @@ import { dataOr, withDaemon } from "../ask.ts";
 import { type Common, define } from "../command.ts";
 import { type ExitCode, usageError } from "../exit.ts";
 import { plain, printJson, printLines } from "../output.ts";
-import { goodSet, policyDirectory, readTextFile, registryOf } from "./policy-sets.ts";
+import { goodSet, policyDirectory, readTextFile } from "./policy-sets.ts";
 
 const MAX_REQUEST_BYTES = 65_536;
 type Situation = Asked["situation"];
@@ -81,8 +81,7 @@ export const explain = define({
     const request = readRequest(args.request);
     const frame = args.mode === undefined ? await daemonFrame(args) : frameOf(args);
     if ("code" in frame) return frame.code;
-    const { set } = await goodSet(policyDirectory(args.dir));
-    const registry = registryOf(set, args.entities);
+    const { set, registry } = await goodSet(policyDirectory(args.dir), args.entities);
     const { type, id } = request.subject;
     const known = registry.principal(type, id);
     const explanation = explainQuestion(set, registry, {

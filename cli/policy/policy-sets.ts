@@ -1,22 +1,18 @@
 import { fileURLToPath } from "node:url";
 import { openCedarThread } from "../../daemon/adapters/cedar-thread.ts";
 import { readPolicyDirectory } from "../../daemon/adapters/policy-directory.ts";
-import { MAX_CONFIG_BYTES, renderProblems } from "../../daemon/core/config-parse.ts";
+import { MAX_CONFIG_BYTES } from "../../daemon/core/config-parse.ts";
 import { BoundaryError } from "../../daemon/core/errors.ts";
 import { decodeUtf8 } from "../../daemon/core/json.ts";
 import {
+  type Draft,
+  draftOf,
   isPolicyFile,
   MAX_FILES,
   MAX_POLICY_BYTES,
+  type RawFile,
   renderFileProblem,
 } from "../../daemon/policy/policy-files.ts";
-import type { PolicySet } from "../../daemon/policy/policy-set.ts";
-import {
-  createRegistry,
-  EMPTY_REGISTRY_TEXT,
-  parseRegistry,
-  type Registry,
-} from "../../daemon/policy/registry.ts";
 import { type Loaded, loadPolicies } from "../../daemon/policy-load.ts";
 import { usageError } from "../exit.ts";
 import { readSmallFile } from "../read-file.ts";
@@ -30,35 +26,34 @@ export function policyDirectory(given: string | undefined): string {
 
 /** Loads a directory as the daemon would, whoever owns it. Throws BoundaryError("config-unreadable"). */
 export function loadDirectory(directory: string): Promise<Loaded> {
-  const files = readPolicyDirectory(directory, {
+  return loadPolicies(filesOf(directory), null, openCedarThread);
+}
+
+/**
+ * A directory that loads, with a registry's file or an empty one. Throws BoundaryError("policy-invalid") with every
+ * fault where it does not, and a usage error where there is no such file.
+ */
+export async function goodSet(
+  directory: string,
+  entities?: string,
+): Promise<Extract<Loaded, { ok: true }> & { readonly cases: Draft["cases"] }> {
+  const files = filesOf(directory);
+  const registry =
+    entities === undefined ? null : { path: entities, text: readTextFile(entities, MAX_CONFIG_BYTES) };
+  const loaded = await loadPolicies(files, registry, openCedarThread);
+  const drafted = draftOf(files);
+  if (loaded.ok && "draft" in drafted) return { ...loaded, cases: drafted.draft.cases };
+  const problems = loaded.ok ? [] : loaded.problems.map(renderFileProblem);
+  throw new BoundaryError("policy-invalid", `${directory}: ${problems.join("\n")}`);
+}
+
+function filesOf(directory: string): readonly RawFile[] {
+  return readPolicyDirectory(directory, {
     wanted: isPolicyFile,
     maxBytes: MAX_POLICY_BYTES,
     maxFiles: MAX_FILES,
     owner: null,
   });
-  return loadPolicies(files, openCedarThread);
-}
-
-/** A directory that loads. Throws BoundaryError("policy-invalid") with every fault where it does not. */
-export async function goodSet(directory: string): Promise<Extract<Loaded, { ok: true }>> {
-  const loaded = await loadDirectory(directory);
-  if (loaded.ok) return loaded;
-  throw new BoundaryError(
-    "policy-invalid",
-    `${directory}: ${loaded.problems.map(renderFileProblem).join("\n")}`,
-  );
-}
-
-/** The registry of a file; an empty one without it. Throws BoundaryError: "argument-invalid", "config-invalid". */
-export function registryOf(set: PolicySet, file: string | undefined): Registry {
-  const text = file === undefined ? null : readTextFile(file, MAX_CONFIG_BYTES);
-  const parsed = text === null ? null : parseRegistry(text);
-  if (parsed !== null && !parsed.ok)
-    throw new BoundaryError("config-invalid", renderProblems(file ?? "", parsed.problems));
-  const made = createRegistry(set.shapes, parsed?.ok ? parsed.value : EMPTY_REGISTRY_TEXT);
-  if ("problems" in made)
-    throw new BoundaryError("config-invalid", `${file ?? ""}: ${made.problems.join("\n")}`);
-  return made.registry;
 }
 
 /** A small text file, UTF-8. Throws a usage error where there is none. */

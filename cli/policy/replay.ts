@@ -6,7 +6,7 @@ import { usageError } from "../exit.ts";
 import { knownLog, logArguments } from "../log-arguments.ts";
 import { readLogFiles } from "../log-files.ts";
 import { plain, printJson, printLines } from "../output.ts";
-import { goodSet, registryOf } from "./policy-sets.ts";
+import { goodSet } from "./policy-sets.ts";
 
 /** `boundaryctl policy replay CANDIDATE`: exit code 0 where nothing flips, 1 where something does or the log is broken. */
 export const replay = define({
@@ -32,8 +32,7 @@ export const replay = define({
       }),
   run: async (args) => {
     const since = args.since === undefined ? 0 : sinceOf(args.since, Date.now());
-    const { set } = await goodSet(args.candidate);
-    const registry = registryOf(set, args.entities);
+    const { set, registry } = await goodSet(args.candidate, args.entities);
     const { directory, known } = knownLog(args);
     const found: Flip[] = [];
     let unasked = 0;

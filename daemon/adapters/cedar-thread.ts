@@ -4,7 +4,8 @@ import type { CedarOrder, CedarThread } from "../ports.ts";
 
 /** The same file beside this one: .ts in development, .js when built. */
 const THREAD = new URL(`./cedar-worker${import.meta.url.slice(-3)}`, import.meta.url);
-const DEADLINE_MS = 10_000;
+/** A host under load is slow, and nothing waits for it. */
+const DEADLINE_MS = 60_000;
 const LIMITS = { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 16, stackSizeMb: 4 };
 
 type Reply = { readonly ok: boolean; readonly text: string };

@@ -10,6 +10,7 @@ import {
   statefulIsAuthorized,
   validate,
 } from "@cedar-policy/cedar-wasm/nodejs";
+import { type Cedar, readPolicies } from "../policy/read-policies.ts";
 import type { CedarOrder } from "../ports.ts";
 
 /**
@@ -31,7 +32,7 @@ function faultOf(error: DetailedError): Fault {
   };
 }
 
-function parse({ schema, statements }: Extract<CedarOrder, { kind: "parse" }>): object {
+function parse(schema: string, statements: readonly string[]): object {
   const read = schemaToJsonWithResolvedTypes(schema);
   if (read.type === "failure")
     return { schema: { faults: read.errors.map(faultOf) }, policies: [], validation: [] };
@@ -66,22 +67,17 @@ function validation(schema: string, statements: readonly string[]): readonly (Fa
   ];
 }
 
-function load({ schema, policies }: Extract<CedarOrder, { kind: "load" }>): object {
+function load(schema: string, policies: Readonly<Record<string, string>>): void {
   for (const done of [
     preparseSchema(SCHEMA, schema),
     preparsePolicySet(SET, { staticPolicies: { ...policies } }),
   ])
     if (done.type === "failure") throw new Error(done.errors.map(({ message }) => message).join("; "));
-  return {};
 }
 
-function judge({ questions }: Extract<CedarOrder, { kind: "judge" }>): object {
-  return (JSON.parse(questions) as readonly StatefulAuthorizationCall[]).map(judgeOne);
-}
-
-function judgeOne(question: StatefulAuthorizationCall): object {
+function judge(question: object): object {
   const answer = statefulIsAuthorized({
-    ...question,
+    ...(question as StatefulAuthorizationCall),
     preparsedPolicySetId: SET,
     preparsedSchemaName: SCHEMA,
     validateRequest: true,
@@ -95,14 +91,17 @@ function judgeOne(question: StatefulAuthorizationCall): object {
   };
 }
 
+const CEDAR: Cedar = { parse, load, judge: (questions) => questions.map(judge) };
+
 function execute(order: CedarOrder): object {
   switch (order.kind) {
-    case "parse":
-      return parse(order);
+    case "read":
+      return readPolicies(order.files, order.entities, CEDAR);
     case "load":
-      return load(order);
+      load(order.schema, order.policies);
+      return {};
     case "judge":
-      return judge(order);
+      return (JSON.parse(order.questions) as readonly object[]).map(judge);
   }
 }
 

@@ -9,7 +9,7 @@ const MAX_NAMES = 10_000;
 export type PolicyFile = { readonly name: string; readonly bytes: Uint8Array };
 
 /**
- * The files of a directory that `wanted` picks by name, each a regular file (no link) of at most `maxBytes`. With
+ * The files of a directory that `wanted` picks by name, regular files (no links) of at most `maxBytes` together. With
  * `owner`, directory and files have to belong to root or to him and be writable by nobody else: who can write a policy
  * decides. Throws BoundaryError("config-unreadable"), "not-found" among its causes.
  */
@@ -34,7 +34,12 @@ export function readPolicyDirectory(
     if (names.length > MAX_NAMES) throw new Error(`more than ${MAX_NAMES} names`);
     const picked = names.filter((name) => options.wanted(name, names)).toSorted();
     if (picked.length > options.maxFiles) throw new Error(`more than ${options.maxFiles} files of policies`);
-    return picked.map((name) => ({ name, bytes: readChecked(join(directory, name), options) }));
+    let left = options.maxBytes;
+    return picked.map((name) => {
+      const bytes = readChecked(join(directory, name), { maxBytes: left, owner: options.owner });
+      left -= bytes.byteLength;
+      return { name, bytes };
+    });
   } catch (cause) {
     throw new BoundaryError("config-unreadable", `reading the policies in ${directory}`, { cause });
   }

@@ -60,13 +60,16 @@ export function parseYaml<S extends z.ZodType>(text: string, schema: S): Parsed<
   return refuse(result.error.issues.flatMap((issue) => locate(doc, lines, issue)));
 }
 
-/** Where something stands in YAML that was read before: line and column of the nearest node of its path. */
-export function placeInYaml(
+/** Where things stand in YAML that was read before: line and column of the nearest node of a path. Parsed once, at the first. */
+export function createYamlPlaces(
   text: string,
-  path: readonly (string | number)[],
-): { readonly line: number; readonly column: number } {
+): (path: readonly (string | number)[]) => { readonly line: number; readonly column: number } {
   const lines = new LineCounter();
-  return position(parseDocument(text, { lineCounter: lines }), lines, path, null);
+  let doc: Document | null = null;
+  return (path) => {
+    doc ??= parseDocument(text, { lineCounter: lines });
+    return position(doc, lines, path, null);
+  };
 }
 
 function refuse(problems: readonly Problem[]): { ok: false; problems: readonly Problem[] } {

@@ -101,7 +101,8 @@ function statementsOf(
       file,
       text: text.slice(one.at, one.end),
       offset: one.at,
-      ...positionOf(text, one.at),
+      line: one.line,
+      column: one.column,
     })),
   };
 }

@@ -22,12 +22,21 @@ export type PolicyNote = {
 /** Policies that can be asked. Nothing in it is changed; a reload makes another one. */
 export type PolicySet = {
   readonly compiled: Compiled;
+  /** SHA-256 over the files, hex. */
   readonly digest: string;
   readonly shapes: Shapes;
   readonly notes: ReadonlyMap<string, PolicyNote>;
-  /** By name: policies, schema and cases. */
-  readonly texts: ReadonlyMap<string, string>;
+  /** The schema's text. */
   readonly schema: string;
+};
+
+/** What a set is built of: plain data, so that one thread can read what another one asks. */
+export type SetParts = {
+  readonly digest: string;
+  readonly schema: string;
+  /** Cedar's JSON forms. */
+  readonly schemaJson: unknown;
+  readonly policies: readonly { readonly id: string; readonly json: unknown; readonly note: PolicyNote }[];
 };
 
 const Fault = z.object({
@@ -61,7 +70,9 @@ const Annotations = z.strictObject({
   description: z.string().max(2_000).optional(),
 });
 
-type Made = { readonly set: PolicySet } | { readonly problems: readonly FileProblem[] };
+type Made =
+  | { readonly parts: SetParts; readonly set: PolicySet }
+  | { readonly problems: readonly FileProblem[] };
 
 /** Compiles what Cedar has read and validated, or says what is wrong, and where. Cases are not run yet. */
 export function makeSet(draft: Draft, answer: unknown): Made {
@@ -69,13 +80,9 @@ export function makeSet(draft: Draft, answer: unknown): Made {
   if (!read.success) return { problems: [at("", "what Cedar said of the policies cannot be read")] };
   const { schema, policies, validation } = read.data;
   if ("faults" in schema) return { problems: schema.faults.map((fault) => ofSchema(draft, fault)) };
-  const shaped = readShapes(schema.json);
-  if ("problems" in shaped)
-    return { problems: shaped.problems.map((problem) => at(draft.schema.file, problem)) };
   const problems: FileProblem[] = [];
   if (policies.length !== draft.statements.length) problems.push(at("", "Cedar has not read all policies"));
-  const notes = new Map<string, PolicyNote>();
-  const json = new Map<string, unknown>();
+  const found = new Map<string, SetParts["policies"][number]>();
   for (const [index, statement] of draft.statements.entries()) {
     const policy = policies[index];
     if (policy === undefined) continue;
@@ -85,26 +92,70 @@ export function makeSet(draft: Draft, answer: unknown): Made {
     }
     const noted = noteOf(statement, policy.json);
     if ("problem" in noted) problems.push(whole(statement, noted.problem));
-    else if (notes.has(noted.id)) problems.push(whole(statement, `the @id ${noted.id} is used twice`));
-    else {
-      notes.set(noted.id, noted.note);
-      json.set(noted.id, policy.json);
-    }
+    else if (found.has(noted.id)) problems.push(whole(statement, `the @id ${noted.id} is used twice`));
+    else found.set(noted.id, { ...noted, json: policy.json });
   }
   for (const fault of validation) {
     const statement = draft.statements[fault.policy];
     problems.push(statement ? ofStatement(draft, statement, fault) : at("", fault.message));
   }
   if (problems.length > 0) return { problems };
+  const parts = {
+    digest: draft.digest,
+    schema: draft.schema.text,
+    schemaJson: schema.json,
+    policies: [...found.values()],
+  };
+  const built = buildSet(parts);
+  return "set" in built
+    ? { parts, set: built.set }
+    : { problems: built.problems.map((problem) => at(draft.schema.file, problem)) };
+}
+
+/** Builds a set of its parts, or says why none can be built. */
+export function buildSet(
+  parts: SetParts,
+): { readonly set: PolicySet } | { readonly problems: readonly string[] } {
+  const shaped = readShapes(parts.schemaJson);
+  if ("problems" in shaped) return shaped;
   try {
-    const compiled = compilePolicies({ staticPolicies: Object.fromEntries(json) });
-    const { digest, texts } = draft;
-    return { set: { compiled, digest, shapes: shaped.shapes, notes, texts, schema: draft.schema.text } };
+    const { digest, schema, policies } = parts;
+    const compiled = compilePolicies({
+      staticPolicies: Object.fromEntries(policies.map(({ id, json }) => [id, json])),
+    });
+    const notes = new Map(policies.map(({ id, note }) => [id, note]));
+    return { set: { compiled, digest, shapes: shaped.shapes, notes, schema } };
   } catch (error) {
     // a policy so deep that our compiler's stack does not bear it is refused like any other that it cannot compile
     if (!(error instanceof BoundaryError || error instanceof RangeError)) throw error;
-    return { problems: [at("", `compiling: ${renderErrorChain(error)}`)] };
+    return { problems: [`compiling: ${renderErrorChain(error)}`] };
   }
+}
+
+const PartsSchema = z.strictObject({
+  digest: z.string(),
+  schema: z.string(),
+  schemaJson: z.unknown(),
+  policies: z.array(
+    z.strictObject({
+      id: z.string(),
+      json: z.unknown(),
+      note: z.strictObject({
+        effect: z.enum(["permit", "forbid"]),
+        needsPerson: z.boolean(),
+        advice: z.string(),
+        file: z.string(),
+        line: z.number(),
+        actions: z.array(z.string()).nullable(),
+        text: z.string(),
+      }),
+    }),
+  ),
+});
+
+/** Parts as another thread sent them; null when they are none. */
+export function readParts(json: unknown): SetParts | null {
+  return PartsSchema.safeParse(json).data ?? null;
 }
 
 function noteOf(

@@ -4,18 +4,27 @@
  * its errors can be placed. Nothing is skipped: the statements and the blanks between them are the whole text.
  */
 export type Outline = {
-  readonly statements: readonly Statement[];
+  readonly statements: readonly Span[];
   /** Where it is too deep, and why; null when it is not. */
   readonly fault: { readonly at: number; readonly problem: string } | null;
 };
 
 /** A statement with its ";", as offsets of UTF-16 code units. `at` is its first character that is no blank or comment. */
-export type Statement = { readonly start: number; readonly end: number; readonly at: number };
+export type Span = {
+  readonly start: number;
+  readonly end: number;
+  readonly at: number;
+  /** Of `at`, from 1. */
+  readonly line: number;
+  readonly column: number;
+};
 
 /** Brackets within brackets. 150 nested parentheses kill an instance. */
 export const MAX_NESTING = 64;
 /** Operators in one policy: a chain of them is a tree as deep. 5,000 kill an instance. */
 export const MAX_OPERATORS = 400;
+/** Policies in one file. */
+const MAX_STATEMENTS = 4_096;
 
 const BLANK = /[\s]/;
 const OPERATORS = /^(?:&&|\|\||[-+*.<>=!]|(?:if|in|is|has|like)\b)/;
@@ -23,11 +32,12 @@ const WORD = /[A-Za-z0-9_]/;
 
 /** Finds statements (up to a ";" outside brackets, strings and comments) and counts nesting. Linear; never throws. */
 export function outline(text: string): Outline {
-  const statements: Statement[] = [];
+  const statements: Span[] = [];
   let depth = 0;
   let operators = 0;
   let start = 0;
   let first = -1;
+  const place = createPlaces(text);
   const refuse = (at: number, problem: string): Outline => ({ statements, fault: { at, problem } });
   for (let at = 0; at < text.length; at++) {
     const character = text.charAt(at);
@@ -43,7 +53,8 @@ export function outline(text: string): Outline {
       if (depth > MAX_NESTING) return refuse(at, `nested deeper than ${MAX_NESTING}`);
     } else if (")]}".includes(character)) depth = Math.max(0, depth - 1);
     else if (character === ";" && depth === 0) {
-      statements.push({ start, end: at + 1, at: first });
+      if (statements.length >= MAX_STATEMENTS) return refuse(at, `more than ${MAX_STATEMENTS} policies`);
+      statements.push({ start, end: at + 1, at: first, ...place(first) });
       start = at + 1;
       first = -1;
       operators = 0;
@@ -77,6 +88,21 @@ export function positionOf(text: string, offset: number): { readonly line: numbe
   const before = text.slice(0, Math.max(0, offset));
   const lineStart = before.lastIndexOf("\n") + 1;
   return { line: before.split("\n").length, column: before.length - lineStart + 1 };
+}
+
+/** Places of offsets that only grow: each line end is looked at once, however many places are asked for. */
+function createPlaces(text: string): (offset: number) => { readonly line: number; readonly column: number } {
+  let line = 1;
+  let lineStart = 0;
+  let lineEnd = text.indexOf("\n");
+  return (offset) => {
+    while (lineEnd !== -1 && lineEnd < offset) {
+      line++;
+      lineStart = lineEnd + 1;
+      lineEnd = text.indexOf("\n", lineStart);
+    }
+    return { line, column: offset - lineStart + 1 };
+  };
 }
 
 /** The offset in UTF-16 code units of one in UTF-8 bytes, which is how Cedar counts. */

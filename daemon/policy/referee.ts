@@ -17,13 +17,7 @@ const RulingsSchema = z.array(
 export type Judged = Ruling | { readonly refused: string };
 
 /** Reads a referee's answers, sorted within. Throws "policy-invalid" where they are not as many, or no answers. */
-export function readJudged(text: string, count: number): readonly Judged[] {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new BoundaryError("policy-invalid", "reading a referee's answers", { cause });
-  }
+export function readJudged(value: unknown, count: number): readonly Judged[] {
   const read = RulingsSchema.safeParse(value);
   if (!read.success || read.data.length !== count)
     throw new BoundaryError("policy-invalid", "reading a referee's answers: they are none");

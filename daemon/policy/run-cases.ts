@@ -1,4 +1,4 @@
-import { placeInYaml } from "../core/config-parse.ts";
+import { createYamlPlaces } from "../core/config-parse.ts";
 import { answerRequest, type PolicyAnswer } from "./answer.ts";
 import type { CedarQuestion, Ruling } from "./cedar-question.ts";
 import { type Case, questionOf } from "./policy-cases.ts";
@@ -28,9 +28,10 @@ export function runCases(
   const runs: CaseRun[] = [];
   const problems: FileProblem[] = [];
   for (const { file, text, registry, cases: list } of cases) {
+    const placeOf = createYamlPlaces(text);
     const made = createRegistry(set.shapes, registry);
     if ("problems" in made) {
-      const place = placeInYaml(text, ["registry"]);
+      const place = placeOf(["registry"]);
       problems.push(...made.problems.map((problem) => ({ file, ...place, at: "registry", problem })));
       continue;
     }
@@ -38,8 +39,8 @@ export function runCases(
       const { request, principal, situation } = questionOf(wanted);
       const { answer, asked } = answerRequest(set, made.registry, request, principal, situation);
       const fault = faultOf(wanted, answer);
-      // looked up only where it is told: it reads the file anew
-      const place = fault === "" ? { line: 1, column: 1 } : placeInYaml(text, ["cases", index]);
+      // looked up only where it is told: it reads the file anew, once
+      const place = fault === "" ? { line: 1, column: 1 } : placeOf(["cases", index]);
       runs.push({ file, ...place, index, wanted, answer, asked, fault });
       if (fault !== "") problems.push({ file, ...place, at: `cases[${index}]`, problem: fault });
     }

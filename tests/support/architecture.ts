@@ -141,6 +141,7 @@ export const TABLE: readonly Row[] = [
   {
     scope: "daemon/adapters/cedar-worker.ts",
     may: [
+      { what: "daemon/policy/", why: "policy files are read where they can do no harm" },
       { what: "daemon/ports.ts", only: "types", why: "the orders it takes" },
       {
         what: "@cedar-policy/cedar-wasm/nodejs",

@@ -4,6 +4,7 @@ import { readPolicyDirectory } from "../../daemon/adapters/policy-directory.ts";
 import type { AccessRequest, Json } from "../../daemon/core/access.ts";
 import type { AskedSituation, Principal } from "../../daemon/policy/entities.ts";
 import { isPolicyFile, type RawFile, renderFileProblem } from "../../daemon/policy/policy-files.ts";
+import type { RegistryFile } from "../../daemon/policy/read-policies.ts";
 import {
   createRegistry,
   EMPTY_REGISTRY_TEXT,
@@ -12,6 +13,7 @@ import {
 } from "../../daemon/policy/registry.ts";
 import type { Shapes } from "../../daemon/policy/schema-shapes.ts";
 import { type Loaded, loadPolicies } from "../../daemon/policy-load.ts";
+import type { CedarThread } from "../../daemon/ports.ts";
 
 const SHIPPED = join(import.meta.dirname, "../../policies");
 
@@ -24,9 +26,30 @@ export function shippedFiles(): readonly RawFile[] {
   });
 }
 
+let warm: CedarThread | null = null;
+
+/** Cedar's thread as it was left: starting one takes longer than all else. A load that kills it gets a new one. */
+export function openWarm(): CedarThread {
+  const thread = warm ?? openCedarThread();
+  warm = thread;
+  const ask: CedarThread["ask"] = async (order) => {
+    try {
+      return await thread.ask(order);
+    } catch (error) {
+      warm = null;
+      throw error;
+    }
+  };
+  return { ask, end: () => undefined };
+}
+
 /** Loads with Cedar itself. */
-export function load(files: readonly RawFile[]): Promise<Loaded> {
-  return loadPolicies(files, openCedarThread);
+export function load(
+  files: readonly RawFile[],
+  entities: RegistryFile | null = null,
+  open: () => CedarThread = openWarm,
+): Promise<Loaded> {
+  return loadPolicies(files, entities, open);
 }
 
 export async function loadGood(files: readonly RawFile[]): Promise<Extract<Loaded, { ok: true }>> {
