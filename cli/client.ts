@@ -166,8 +166,11 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "usb.generate": { text: "string" },
 };
 
-/** Connects to a control socket. Throws BoundaryError "no-daemon", or "role-required" when we may not connect. */
-export async function connectControl(path: string): Promise<Client> {
+/**
+ * Connects to a control socket. Everything is asked as the holder of `token`, where there is one. Throws BoundaryError
+ * "no-daemon", or "role-required" when we may not connect.
+ */
+export async function connectControl(path: string, token?: string): Promise<Client> {
   const socket = await retry(() => open(path), CONNECT_AGAIN, {
     nowMs: () => performance.now(),
     random: Math.random,
@@ -234,7 +237,7 @@ export async function connectControl(path: string): Promise<Client> {
         const doing = `reading the reply to ${verb}: its ${wrong} is missing or wrong`;
         fail(new BoundaryError("reply-invalid", doing));
       });
-      socket.write(renderFrame("request", { id, verb, params }));
+      socket.write(renderFrame("request", { id, verb, params, ...(token === undefined ? {} : { token }) }));
     });
   }
 

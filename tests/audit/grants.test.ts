@@ -77,7 +77,13 @@ function logOnFiles() {
       took: () => undefined,
     },
   });
-  return { log, seen, directory: temp.path, note: () => head.notes.at(-1) ?? null, key: () => keys[made]?.vkey ?? "" };
+  return {
+    log,
+    seen,
+    directory: temp.path,
+    note: () => head.notes.at(-1) ?? null,
+    key: () => keys[made]?.vkey ?? "",
+  };
 }
 
 async function recover(directory: string, head: string | null, current: string) {
@@ -100,7 +106,9 @@ async function recover(directory: string, head: string | null, current: string) 
 }
 
 describe("tokens in a log", () => {
-  test("at the limit fit into snapshots, and a start takes them up from there", { timeout: 120_000 }, async () => {
+  test("at the limit fit into snapshots, and a start takes them up from there", {
+    timeout: 120_000,
+  }, async () => {
     const host = logOnFiles();
     const { tokens } = TOKEN_BOUNDS;
     const all = Array.from({ length: tokens }, (_, n) => typical(n));
@@ -113,7 +121,10 @@ describe("tokens in a log", () => {
       }),
     );
     await host.log.rotate();
-    await writeAll(host.log, Array.from({ length: 30_000 }, (_, n) => decision(`${n}`)));
+    await writeAll(
+      host.log,
+      Array.from({ length: 30_000 }, (_, n) => decision(`${n}`)),
+    );
     await host.log.close();
     const [first] = host.seen.filter(({ kind }) => kind === "log.segment");
     const snapshots = host.seen.filter(({ kind }) => kind === "log.snapshot").length;
@@ -156,7 +167,10 @@ describe("tokens in a log", () => {
     const store = fakeStore();
     const { log } = fakeLog({ store, signer: genesis, origin: ORIGIN });
     await writeAll(log, [mint(typical(1))]);
-    await writeAll(log, Array.from({ length: 4_200 }, (_, n) => decision(`${n}`)));
+    await writeAll(
+      log,
+      Array.from({ length: 4_200 }, (_, n) => decision(`${n}`)),
+    );
     await log.close();
     const records = store.text().split("\n").slice(0, -1).map(recordOf);
     const at = records.findIndex(({ kind }) => kind === "token.state");
@@ -189,7 +203,10 @@ describe("tokens in a log", () => {
         took: () => undefined,
       },
     });
-    await writeAll(log, Array.from({ length: 8_000 }, (_, n) => mint(typical(n))));
+    await writeAll(
+      log,
+      Array.from({ length: 8_000 }, (_, n) => mint(typical(n))),
+    );
     store.behave = "hang";
     void log.rotate();
     await new Promise((resolve) => setImmediate(resolve)); // the next segment's beginning waits behind the write

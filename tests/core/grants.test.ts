@@ -11,10 +11,9 @@ import { childOf, recordOf, START_MS, tokenOf } from "../support/tokens.ts";
 
 const DAY_MS = 86_400_000;
 
-function after(grants: Grants, ...records: readonly ReturnType<typeof recordOf>[]): Grants {
+function folded(grants: Grants, ...records: readonly ReturnType<typeof recordOf>[]): Grants {
   return records.reduce((before, record) => {
-    const next =
-      record.kind === "decision" ? takeUses(before, record.data) : takeGrant(before, record);
+    const next = record.kind === "decision" ? takeUses(before, record.data) : takeGrant(before, record);
     if (typeof next === "string") throw new Error(`${record.kind}: ${next}`);
     return next;
   }, grants);
@@ -38,13 +37,14 @@ const leaseOf = (id: string, over: Partial<Lease> = {}): Lease => ({
   endedAtMs: null,
   ...over,
 });
-const asked = (lease: Lease, atMs = START_MS) => recordOf("lease.requested", { lease: leaseData(lease) }, atMs);
+const asked = (lease: Lease, atMs = START_MS) =>
+  recordOf("lease.requested", { lease: leaseData(lease) }, atMs);
 
 describe("tokens are a fold", () => {
   const root = tokenOf("root");
   const middle = childOf(root, "middle", { uses: 2 });
   const leaf = childOf(middle, "leaf", { uses: 2 });
-  const three = after(noGrants(), minted(root), minted(middle), minted(leaf));
+  const three = folded(noGrants(), minted(root), minted(middle), minted(leaf));
 
   test("a tree knows how many are below each", () => {
     const below = [root, middle, leaf].map(({ id }) => shardGet(three.tokens, id)?.below);
@@ -53,36 +53,38 @@ describe("tokens are a fold", () => {
 
   test("a use is one of every ancestor's that are counted, by a verb or by an allowed answer", () => {
     const uses = (grants: Grants) => [root, middle, leaf].map(({ id }) => shardGet(grants.tokens, id)?.uses);
-    const verb = after(three, recordOf("token.used", { tokenId: leaf.id, verb: "status" }));
+    const verb = folded(three, recordOf("token.used", { tokenId: leaf.id, verb: "status" }));
     expect(uses(verb)).toEqual([null, 1, 1]);
     const answer = (decision: string) =>
       recordOf("decision", { decision, tokenId: middle.id, uses: 1, reason: [] });
-    expect(uses(after(verb, answer("deny")))).toEqual([null, 1, 1]);
-    expect(uses(after(verb, answer("allow")))).toEqual([null, 0, 1]);
-    expect(uses(after(verb, answer("allow"), answer("allow")))).toEqual([null, 0, 1]);
+    expect(uses(folded(verb, answer("deny")))).toEqual([null, 1, 1]);
+    expect(uses(folded(verb, answer("allow")))).toEqual([null, 0, 1]);
+    expect(uses(folded(verb, answer("allow"), answer("allow")))).toEqual([null, 0, 1]);
     expect([isCounted(three.tokens, leaf.id), isCounted(three.tokens, root.id)]).toEqual([true, false]);
     // one whose uses are not counted is named, and nothing is taken away
-    expect(after(three, recordOf("decision", { decision: "allow", tokenId: leaf.id }))).toBe(three);
+    expect(folded(three, recordOf("decision", { decision: "allow", tokenId: leaf.id }))).toBe(three);
   });
 
   test("what is over leaves a day later, and all that grew from it", () => {
-    const revoked = after(three, recordOf("token.revoked", { id: root.id }, START_MS + 10));
+    const revoked = folded(three, recordOf("token.revoked", { id: root.id }, START_MS + 10));
     const other = tokenOf("other", { expiresAtMs: START_MS + 30 * DAY_MS });
-    const soon = after(revoked, minted(other, START_MS + DAY_MS));
+    const soon = folded(revoked, minted(other, START_MS + DAY_MS));
     expect(soon.tokens.size).toBe(4);
-    const late = after(soon, minted(tokenOf("last", { expiresAtMs: 1e14 }), START_MS + DAY_MS + 3_600_001));
-    expect(shardValues(late.tokens).map(({ id }) => id).toSorted()).toEqual(
-      [tokenOf("last").id, other.id].toSorted(),
-    );
-    const alone = after(noGrants(), minted(other), minted(tokenOf("last", { expiresAtMs: 1e14 })));
+    const late = folded(soon, minted(tokenOf("last", { expiresAtMs: 1e14 }), START_MS + DAY_MS + 3_600_001));
+    expect(
+      shardValues(late.tokens)
+        .map(({ id }) => id)
+        .toSorted(),
+    ).toEqual([tokenOf("last").id, other.id].toSorted());
+    const alone = folded(noGrants(), minted(other), minted(tokenOf("last", { expiresAtMs: 1e14 })));
     expect(late.tokenBytes).toBe(alone.tokenBytes);
   });
 
   test("a child that has left is not counted below its parent any more", () => {
     const old = tokenOf("old", { expiresAtMs: START_MS + 30 * DAY_MS });
     const brief = childOf(old, "brief", { expiresAtMs: START_MS + 10 });
-    const two = after(noGrants(), minted(old), minted(brief));
-    const later = after(two, minted(tokenOf("new", { expiresAtMs: 1e14 }), START_MS + 2 * DAY_MS));
+    const two = folded(noGrants(), minted(old), minted(brief));
+    const later = folded(two, minted(tokenOf("new", { expiresAtMs: 1e14 }), START_MS + 2 * DAY_MS));
     expect([later.tokens.size, shardGet(later.tokens, old.id)?.below]).toEqual([2, 0]);
   });
 
@@ -102,27 +104,29 @@ describe("leases are a fold", () => {
   test("from the request on to the end", () => {
     const lease = leaseOf("a", { uses: 1 });
     const state = (grants: Grants) => shardGet(grants.leases, lease.id);
-    const pending = after(noGrants(), asked(lease));
+    const pending = folded(noGrants(), asked(lease));
     expect(state(pending)).toEqual(lease);
-    const granted = after(pending, recordOf("lease.granted", { id: lease.id }, START_MS + 5));
+    const granted = folded(pending, recordOf("lease.granted", { id: lease.id }, START_MS + 5));
     expect(state(granted)).toMatchObject({
       state: "granted",
       start: { wallMs: START_MS + 5, monoMs: 5, boot: "b" },
     });
-    const used = after(granted, recordOf("decision", { decision: "allow", leases: [lease.id] }));
+    const used = folded(granted, recordOf("decision", { decision: "allow", leases: [lease.id] }));
     expect(state(used)?.uses).toBe(0);
-    const suspended = after(granted, recordOf("lease.suspended", { id: lease.id }));
-    expect([state(suspended)?.suspended, state(after(suspended, recordOf("lease.resumed", { id: lease.id })))])
-      .toEqual([true, state(granted)]);
-    const ended = after(granted, recordOf("lease.revoked", { id: lease.id }, START_MS + 9));
+    const suspended = folded(granted, recordOf("lease.suspended", { id: lease.id }));
+    expect([
+      state(suspended)?.suspended,
+      state(folded(suspended, recordOf("lease.resumed", { id: lease.id }))),
+    ]).toEqual([true, state(granted)]);
+    const ended = folded(granted, recordOf("lease.revoked", { id: lease.id }, START_MS + 9));
     expect(state(ended)).toMatchObject({ state: "revoked", endedAtMs: START_MS + 9 });
   });
 
   test("what is over makes room for what is asked for", () => {
     let grants = noGrants();
-    for (let n = 0; n < LEASE_BOUNDS.leases; n++) grants = after(grants, asked(leaseOf(`a${n}b`)));
-    grants = after(grants, recordOf("lease.denied", { id: leaseOf("a7b").id }));
-    grants = after(grants, asked(leaseOf("c"), START_MS + 1));
+    for (let n = 0; n < LEASE_BOUNDS.leases; n++) grants = folded(grants, asked(leaseOf(`a${n}b`)));
+    grants = folded(grants, recordOf("lease.denied", { id: leaseOf("a7b").id }));
+    grants = folded(grants, asked(leaseOf("c"), START_MS + 1));
     expect([grants.leases.size, shardGet(grants.leases, leaseOf("a7b").id)]).toEqual([
       LEASE_BOUNDS.leases,
       undefined,
@@ -156,7 +160,14 @@ const steps = fc.oneof(
   fc.tuple(fc.constant("token.used"), words),
   fc.tuple(fc.constant("asked"), words),
   fc.tuple(
-    fc.constantFrom("lease.granted", "lease.denied", "lease.revoked", "lease.ended", "lease.suspended", "lease.resumed"),
+    fc.constantFrom(
+      "lease.granted",
+      "lease.denied",
+      "lease.revoked",
+      "lease.ended",
+      "lease.suspended",
+      "lease.resumed",
+    ),
     words,
   ),
   fc.tuple(fc.constant("allowed"), words, words),
@@ -177,7 +188,10 @@ function historyOf(list: readonly (readonly (string | number)[])[]) {
     if (kind === "pass") nowMs += Number(first);
     else if (kind === "minted" || (kind === "narrowed" && parent)) {
       const terms = { expiresAtMs: nowMs + DAY_MS, uses: n % 2 === 0 ? n : null };
-      const token = kind === "minted" ? tokenOf(`${first}${n}`, terms) : childOf(parent ?? tokenOf(""), `${first}${n}`, terms);
+      const token =
+        kind === "minted"
+          ? tokenOf(`${first}${n}`, terms)
+          : childOf(parent ?? tokenOf(""), `${first}${n}`, terms);
       made.set(String(first), token);
       record = minted(token, nowMs);
     } else if (kind === "token.used") record = recordOf("token.used", { tokenId: id }, nowMs);
@@ -188,7 +202,7 @@ function historyOf(list: readonly (readonly (string | number)[])[]) {
     else if (String(kind).startsWith("token.")) record = recordOf(String(kind), { id }, nowMs);
     else if (String(kind).startsWith("lease.")) record = recordOf(String(kind), { id: leaseId }, nowMs);
     if (record === null) return [];
-    grants = after(grants, record);
+    grants = folded(grants, record);
     return [record];
   });
 }
@@ -213,11 +227,11 @@ describe("a restart changes nothing", () => {
     fc.assert(
       fc.property(fc.array(steps, { maxLength: 40 }), fc.nat(40), (list, cut) => {
         const history = historyOf(list);
-        const whole = after(noGrants(), ...history);
-        const before = after(noGrants(), ...history.slice(0, cut));
+        const whole = folded(noGrants(), ...history);
+        const before = folded(noGrants(), ...history.slice(0, cut));
         for (const part of grantsParts(before)) expect(takePart(before, part)).toBe(before);
         expect(restarted(before)).toEqual(before);
-        expect(after(restarted(before), ...history.slice(cut))).toEqual(whole);
+        expect(folded(restarted(before), ...history.slice(cut))).toEqual(whole);
       }),
       { numRuns: 300 },
     );
@@ -225,7 +239,7 @@ describe("a restart changes nothing", () => {
 
   test("what a snapshot's records say otherwise than it promises is not taken", () => {
     const [one, two] = [tokenOf("one", { uses: 1 }), tokenOf("two")];
-    const grants = after(noGrants(), minted(one), minted(two));
+    const grants = folded(noGrants(), minted(one), minted(two));
     const [part] = grantsParts(grants);
     const promised = readGrantsSummary(grantsSummary(grants) ?? {});
     if (promised === null || part === undefined) throw new Error("no summary");
@@ -246,7 +260,7 @@ describe("a restart changes nothing", () => {
   });
 
   test("a summary that is none is refused", () => {
-    const good = grantsSummary(after(noGrants(), minted(tokenOf("one")))) ?? {};
+    const good = grantsSummary(folded(noGrants(), minted(tokenOf("one")))) ?? {};
     for (const name of Object.keys(good)) {
       const { [name]: _gone, ...rest } = good;
       expect(readGrantsSummary(rest), name).toBeNull();
@@ -260,7 +274,7 @@ describe("a restart changes nothing", () => {
 describe("nothing grows without limit", () => {
   test("depth, tokens below one, tokens in all, and their bytes", () => {
     const root = tokenOf("root");
-    const one = after(noGrants(), minted(root));
+    const one = folded(noGrants(), minted(root));
     expect(noRoomFor(one, tokenOf("x"))).toBeNull();
     expect(noRoomFor(one, childOf(root, "x", { depth: TOKEN_BOUNDS.depth + 1 }))).toMatch(/8 narrowings/);
     const crowded = putToken(one, { ...root, below: TOKEN_BOUNDS.below });

@@ -7,15 +7,7 @@ import { MODES } from "../../daemon/core/mode.ts";
 import { isSubjectPattern, parsePrincipal, patternCovers } from "../../daemon/core/principal.ts";
 import { type Terms, type Token, widerTerms } from "../../daemon/core/token.ts";
 import { sameTree, scopeOf, standingOf, type Tokens } from "../../daemon/core/token-standing.ts";
-import {
-  ALL_TERMS,
-  childOf,
-  principals,
-  resources,
-  START_MS,
-  terms,
-  tokenOf,
-} from "../support/tokens.ts";
+import { ALL_TERMS, childOf, principals, resources, START_MS, terms, tokenOf } from "../support/tokens.ts";
 
 const tokensOf = (...list: readonly Token[]): Tokens => list.reduce(putToken, noGrants()).tokens;
 const showing = { uid: 1000, privilege: "OPEN", nowMs: START_MS } as const;
@@ -38,10 +30,11 @@ const may = (tokens: Tokens, id: string, question: Question): boolean =>
 
 /** Narrowed by taking the parent's terms wherever the wish is wider: what is left is a child. */
 function narrowedBy(parent: Terms, wish: Terms): Terms {
-  const child = Object.keys(wish).reduce((so, name) => {
-    const next = { ...so, [name]: wish[name as keyof Terms] };
-    return widerTerms(parent, next).length === 0 ? next : so;
-  }, parent);
+  let child = parent;
+  for (const name of Object.keys(wish)) {
+    const next = { ...child, [name]: wish[name as keyof Terms] };
+    if (widerTerms(parent, next).length === 0) child = next;
+  }
   return child;
 }
 
@@ -88,7 +81,11 @@ describe("narrowing only narrows", () => {
     ["role", { role: "readonly" }, { role: "operator" }],
     ["actions", { actions: ["recall"] }, { actions: "all" }],
     ["actions", { actions: ["recall"] }, { actions: ["recall", "tool.run"] }],
-    ["resources", { resources: [{ type: "memory", id: "a*" }] }, { resources: [{ type: "memory", id: "*" }] }],
+    [
+      "resources",
+      { resources: [{ type: "memory", id: "a*" }] },
+      { resources: [{ type: "memory", id: "*" }] },
+    ],
     ["resources", { resources: [{ type: "memory", id: "a*" }] }, { resources: [{ type: "tool", id: "a" }] }],
     ["subjects", { subjects: ["Agent::a*"] }, { subjects: ["Agent::*"] }],
     ["maxMode", { maxMode: "TRUSTED" }, { maxMode: "AIRGAP" }],
@@ -120,7 +117,9 @@ describe("every ancestor is looked at", () => {
     const leaf = childOf(middle, "leaf");
     const at = { ...showing, privilege: code === "token-suspended" ? "RESTRICTED" : "OPEN" } as const;
     for (const bad of [root, middle, leaf]) {
-      const tokens = tokensOf(...[root, middle, leaf].map((each) => (each === bad ? { ...each, ...change } : each)));
+      const tokens = tokensOf(
+        ...[root, middle, leaf].map((each) => (each === bad ? { ...each, ...change } : each)),
+      );
       expect(standingOf(tokens, leaf.id, at)).toMatchObject({ ok: false, code });
     }
     expect(standingOf(tokensOf(root, middle, leaf), leaf.id, at)).toMatchObject({ ok: true });
@@ -174,10 +173,20 @@ describe("in a record", () => {
 
 test("a principal is a type and an id, and nothing else", () => {
   expect(parsePrincipal("Agent::build-7")).toEqual({ type: "Agent", id: "build-7" });
-  for (const bad of ["Agent", "Agent::", "agent::a", "Agent::a::b", "Agent::a b", "Agent::*", "__proto__::a", ""])
+  for (const bad of [
+    "Agent",
+    "Agent::",
+    "agent::a",
+    "Agent::a::b",
+    "Agent::a b",
+    "Agent::*",
+    "__proto__::a",
+    "",
+  ])
     expect(parsePrincipal(bad), bad).toBeNull();
   for (const good of ["Agent::*", "User::a*", "Service::a"]) expect(isSubjectPattern(good)).toBe(true);
-  for (const bad of ["*", "Agent::**", "Agent::a*b", "Role::*"]) expect(isSubjectPattern(bad), bad).toBe(false);
+  for (const bad of ["*", "Agent::**", "Agent::a*b", "Role::*"])
+    expect(isSubjectPattern(bad), bad).toBe(false);
 });
 
 test("a pattern covers what it begins, and a word itself alone", () => {

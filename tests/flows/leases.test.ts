@@ -9,14 +9,23 @@ import { settled, startHost } from "../support/host.ts";
 import { codeOf, dataOf, officeOf, ROLES_CONFIG, UIDS } from "../support/office.ts";
 
 const TEMPLATES = [
-  { name: "deploy", actions: ["network.connect"], resources: ["host::build-*"], maxMode: "TRUSTED", maxMs: 60_000 },
+  {
+    name: "deploy",
+    actions: ["network.connect"],
+    resources: ["host::build-*"],
+    maxMode: "TRUSTED",
+    maxMs: 60_000,
+  },
   { name: "look", needs: "policy", maxMode: "AIRGAP", maxMs: 60_000, maxUses: 2 },
 ];
 const ask = { action: { name: "network.connect", properties: {} } };
 const onBuild = { ...ask, resource: { type: "host", id: "build-1", properties: {} } };
 
 async function started(config: object = {}, terminal: string | null = "pts/0") {
-  const host = await startHost({ mode: "OPEN", config: { roles: ROLES_CONFIG, leases: TEMPLATES, ...config } });
+  const host = await startHost({
+    mode: "OPEN",
+    config: { roles: ROLES_CONFIG, leases: TEMPLATES, ...config },
+  });
   const office = officeOf(host, { terminal });
   const lease = async (...question: Parameters<typeof office.ask>) =>
     dataOf<LeaseReply>(await office.ask(...question)).lease;
@@ -104,9 +113,13 @@ describe("a lease that a person approves", () => {
     // others neither see nor end it
     const seen = dataOf<LeaseList>(await request(UIDS.none, "lease.list", {}, child.text));
     expect(seen.leases).toEqual([]);
-    expect(codeOf(await request(UIDS.none, "lease.revoke", { id: asked.id }, child.text))).toBe("role-required");
+    expect(codeOf(await request(UIDS.none, "lease.revoke", { id: asked.id }, child.text))).toBe(
+      "role-required",
+    );
     expect(dataOf<LeaseList>(await request(UIDS.none, "lease.list", {}, agent.text)).leases).toHaveLength(1);
-    expect(await lease(UIDS.none, "lease.revoke", { id: asked.id }, agent.text)).toMatchObject({ state: "revoked" });
+    expect(await lease(UIDS.none, "lease.revoke", { id: asked.id }, agent.text)).toMatchObject({
+      state: "revoked",
+    });
     expect(live(UIDS.none, agent.token.id)).toEqual([]);
   });
 
@@ -176,7 +189,11 @@ describe("the mode", () => {
 describe("a lease that policy grants", () => {
   test("is live at once, for as many allowed answers as the template says", async () => {
     const { host, lease, live, caller } = await started();
-    const given = await lease(UIDS.readonly, "lease.request", { template: "look", reason: "x", forMs: 10_000 });
+    const given = await lease(UIDS.readonly, "lease.request", {
+      template: "look",
+      reason: "x",
+      forMs: 10_000,
+    });
     expect(given).toMatchObject({ state: "live", uses: 2, forMs: 10_000 });
     for (const left of [1, 0]) {
       const leases = host.grants.leases.used(caller, "OPEN", onBuild);
@@ -203,8 +220,12 @@ describe("a lease that policy grants", () => {
 
   test("of a template that nobody knows is refused", async () => {
     const { ask: request } = await started();
-    expect(codeOf(await request(UIDS.readonly, "lease.request", { template: "no", reason: "x" }))).toBe("lease-unknown");
-    expect(codeOf(await request(UIDS.operator, "lease.approve", { id: "0".repeat(16) }))).toBe("lease-unknown");
+    expect(codeOf(await request(UIDS.readonly, "lease.request", { template: "no", reason: "x" }))).toBe(
+      "lease-unknown",
+    );
+    expect(codeOf(await request(UIDS.operator, "lease.approve", { id: "0".repeat(16) }))).toBe(
+      "lease-unknown",
+    );
   });
 });
 

@@ -5,7 +5,10 @@ import { settled, startHost } from "../support/host.ts";
 import { codeOf, dataOf, officeOf, ROLES_CONFIG, UIDS } from "../support/office.ts";
 
 const HOUR_MS = 3_600_000;
-const CHECK = { action: { name: "recall" }, resource: { type: "memory", id: "note-1", properties: { class: "PUBLIC" } } };
+const CHECK = {
+  action: { name: "recall" },
+  resource: { type: "memory", id: "note-1", properties: { class: "PUBLIC" } },
+};
 
 async function started(mode: "OPEN" | "RESTRICTED" | "LOCKDOWN" = "OPEN", config: object = {}) {
   const host = await startHost({ mode, config: { roles: ROLES_CONFIG, ...config } });
@@ -119,7 +122,9 @@ describe("minting and narrowing", () => {
   test("what looks like a secret is not put into a token", async () => {
     const { ask, admin } = await bootstrapped();
     const label = `AKIA${"IOSFODNN7EXAMPLE"}`;
-    expect(codeOf(await ask(0, "token.mint", { principal: "Agent::a", label }, admin))).toBe("request-invalid");
+    expect(codeOf(await ask(0, "token.mint", { principal: "Agent::a", label }, admin))).toBe(
+      "request-invalid",
+    );
   });
 });
 
@@ -130,8 +135,12 @@ describe("the end of a token", () => {
     const two = await make(0, "token.mint", { principal: "Agent::two" }, admin);
     const child = await make(UIDS.none, "token.narrow", {}, one.text);
     const grandchild = await make(UIDS.none, "token.narrow", {}, child.text);
-    expect(codeOf(await ask(UIDS.none, "token.revoke", { id: one.token.id }, two.text))).toBe("role-required");
-    expect(codeOf(await ask(UIDS.none, "token.revoke", { id: one.token.id }, child.text))).toBe("role-required");
+    expect(codeOf(await ask(UIDS.none, "token.revoke", { id: one.token.id }, two.text))).toBe(
+      "role-required",
+    );
+    expect(codeOf(await ask(UIDS.none, "token.revoke", { id: one.token.id }, child.text))).toBe(
+      "role-required",
+    );
     expect(codeOf(await ask(UIDS.none, "token.show", { id: one.token.id }, two.text))).toBe("role-required");
     const shown = dataOf<TokenReply>(await ask(UIDS.none, "token.show", {}, grandchild.text));
     expect(shown.token.id).toBe(grandchild.token.id);
@@ -152,7 +161,12 @@ describe("the end of a token", () => {
 
   test("a revocation whose record cannot be taken stands all the same", async () => {
     const { ask, make, admin, host } = await bootstrapped();
-    const { token, text } = await make(0, "token.mint", { principal: "Agent::a", maxMode: "LOCKDOWN" }, admin);
+    const { token, text } = await make(
+      0,
+      "token.mint",
+      { principal: "Agent::a", maxMode: "LOCKDOWN" },
+      admin,
+    );
     await host.log.close();
     expect(codeOf(await ask(UIDS.operator, "token.revoke", { id: token.id }))).toBe("log-unavailable");
     expect(host.grants.tokens.standing(token.id, { uid: 5, privilege: "OPEN" })).toMatchObject({
@@ -227,7 +241,10 @@ describe("uses", () => {
     const wish = { principal: "Agent::a", actions: ["recall"], uses: 1 };
     const { text, token } = await make(0, "token.mint", wish, admin);
     const secret = { ...CHECK, resource: { ...CHECK.resource, properties: { class: "SECRET" } } };
-    const tool = { action: { name: "tool.run" }, resource: { type: "tool", id: "x", properties: { reach: "none" } } };
+    const tool = {
+      action: { name: "tool.run" },
+      resource: { type: "tool", id: "x", properties: { reach: "none" } },
+    };
     expect(dataOf(await ask(UIDS.none, "check", secret, text))).toMatchObject({ decision: false });
     expect(dataOf(await ask(UIDS.none, "check", tool, text))).toMatchObject({
       decision: false,
@@ -247,7 +264,14 @@ describe("what it takes to be believed", () => {
     const { tokens } = host.grants;
     expect(tokens.identify(admin)).toMatch(/^[0-9a-f]{16}$/);
     const other = admin.endsWith("A") ? "B" : "A";
-    for (const wrong of ["", "bd_", admin.slice(0, -1), `${admin.slice(0, -1)}${other}`, `${admin} `, admin.toUpperCase()])
+    for (const wrong of [
+      "",
+      "bd_",
+      admin.slice(0, -1),
+      `${admin.slice(0, -1)}${other}`,
+      `${admin} `,
+      admin.toUpperCase(),
+    ])
       expect(tokens.identify(wrong)).toBeNull();
     const digest = host.last("token.minted")?.data["grant"] as { digest: string };
     expect(tokens.identify(digest.digest)).toBeNull();

@@ -42,7 +42,14 @@ export function tokenOf(word: string, terms: Partial<Token> = {}): Token {
 }
 
 export function childOf(parent: Token, word: string, terms: Partial<Token> = {}): Token {
-  return tokenOf(word, { ...parent, ...idOf(word), parent: parent.id, depth: parent.depth + 1, below: 0, ...terms });
+  return tokenOf(word, {
+    ...parent,
+    ...idOf(word),
+    parent: parent.id,
+    depth: parent.depth + 1,
+    below: 0,
+    ...terms,
+  });
 }
 
 function idOf(word: string): Pick<Token, "id" | "digest"> {
@@ -62,7 +69,11 @@ export const recordOf = (kind: string, data: LogRecord["data"], atMs = START_MS)
 });
 
 const ids = fc.constantFrom("a", "ab", "abc", "b", "x/y");
-const patterns = fc.oneof(ids, ids.map((id) => `${id}*`), fc.constant("*"));
+const patterns = fc.oneof(
+  ids,
+  ids.map((id) => `${id}*`),
+  fc.constant("*"),
+);
 const types = fc.constantFrom(...PRINCIPAL_TYPES);
 const resourceTypes = fc.constantFrom("memory", "tool");
 
@@ -81,7 +92,10 @@ export const terms: fc.Arbitrary<Terms> = fc.record({
     fc.constant("all" as const),
     fc.array(fc.record({ type: resourceTypes, id: patterns }), { maxLength: 3 }),
   ),
-  subjects: fc.array(fc.tuple(types, patterns).map(([type, id]) => `${type}::${id}`), { maxLength: 3 }),
+  subjects: fc.array(
+    fc.tuple(types, patterns).map(([type, id]) => `${type}::${id}`),
+    { maxLength: 3 },
+  ),
   maxMode: fc.constantFrom(...MODES),
   expiresAtMs: fc.integer({ min: START_MS, max: START_MS + 10 }),
   uses: fc.option(fc.integer({ min: 0, max: 3 })),
