@@ -1,10 +1,10 @@
 import { BoundaryError } from "../core/errors.ts";
-import { grantsParts } from "../core/grant-parts.ts";
 import type { Clock, HeadStore, LogStore, Signer } from "../ports.ts";
 import { type Batch, chunkOf, createBatch, putLine } from "./batch.ts";
 import { makeWellFormed, renderCanonical } from "./canonical.ts";
 import { renderCheckpoint, signNote } from "./checkpoint.ts";
 import { emptyFold, type Fold, fold as foldOf } from "./fold.ts";
+import { grantsParts } from "./grant-parts.ts";
 import { renderLine } from "./line.ts";
 import {
   append as appendLeaf,
