@@ -230,14 +230,14 @@ export function createLeases(parts: LeaseParts): Leases {
       if (bytes > MAX_LIST_BYTES) break;
       shown.push(view);
     }
-    const known = parts.templates.map(({ name, needs, maxMode, maxMs, maxUses }) => ({
+    const offered = parts.templates.map(({ name, needs, maxMode, maxMs, maxUses }) => ({
       name,
       needs,
       maxMode,
       maxMs,
       maxUses,
     }));
-    return { leases: shown, more: rest.length - shown.length, templates: known };
+    return { leases: shown, more: rest.length - shown.length, templates: offered };
   }
 
   function suspendedBy(mode: Mode): readonly string[] {

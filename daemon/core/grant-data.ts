@@ -77,7 +77,14 @@ export function leaseData(lease: Lease): Data {
   const { id, template, by, reason, forMs, maxMode, askedAtMs, state, start, uses, suspended, endedAtMs } =
     lease;
   return {
-    ...{ id, template, by: makerData(by), reason, forMs, maxMode, asked: askedAtMs, state },
+    id,
+    template,
+    by: makerData(by),
+    reason,
+    forMs,
+    maxMode,
+    asked: askedAtMs,
+    state,
     ...(start === null ? {} : { start: { wall: start.wallMs, mono: start.monoMs, boot: start.boot } }),
     ...(uses === null ? {} : { uses }),
     ...(suspended ? { suspended: 1 } : {}),

@@ -11,7 +11,7 @@ import {
   readLogFrom,
 } from "../../daemon/adapters/log-file.ts";
 import type { AuditLog } from "../../daemon/audit/log.ts";
-import { MAX_BATCH_BYTES, MAX_UNSEALED_BYTES } from "../../daemon/audit/log.ts";
+import { MAX_BATCH_BYTES, MAX_STATE_BYTES } from "../../daemon/audit/log.ts";
 import { beginOf } from "../../daemon/audit/parts.ts";
 import { type Entry, MAX_RECORD_BYTES } from "../../daemon/audit/record.ts";
 import { recoverLog } from "../../daemon/audit/recover.ts";
@@ -230,7 +230,7 @@ describe("tokens in a log", () => {
     await log.drain();
     const largest = Math.max(...second.chunks.map(({ length }) => length));
     expect(largest).toBeGreaterThan(MAX_BATCH_BYTES + 1_000_000);
-    expect(largest).toBeLessThan(MAX_UNSEALED_BYTES);
+    expect(largest).toBeLessThan(MAX_BATCH_BYTES + MAX_STATE_BYTES);
     async function* read() {
       yield { file: "00000000000000000000.jsonl", bytes: Buffer.concat(store.chunks) };
       yield { file: `${String(begins).padStart(20, "0")}.jsonl`, bytes: Buffer.concat(second.chunks) };

@@ -45,7 +45,7 @@ describe("narrowing only narrows", () => {
       fc.array(terms, { minLength: 2, maxLength: 5 }),
       fc.array(questions, { minLength: 20, maxLength: 60 }),
       (wishes, asked) => {
-        const line: Token[] = [tokenOf("0", { ...ALL_TERMS, ...(wishes[0] ?? {}) })];
+        const line: Token[] = [tokenOf("0", { ...ALL_TERMS, ...wishes[0] })];
         for (const [at, wish] of wishes.slice(1).entries()) {
           const parent = line.at(-1) ?? tokenOf("0");
           line.push(childOf(parent, `${at + 1}`, narrowedBy(parent, wish)));

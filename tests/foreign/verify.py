@@ -12,9 +12,10 @@ import argparse, base64, contextlib, copy, datetime, hashlib, json, os, re, sys,
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-MAX_LINE, MAX_BATCH, MAX_DEPTH, MAX_TRIPWIRES = 65_535, 15 * 512 * 1024, 32, 1024
+MAX_LINE, MAX_BATCH, MAX_DEPTH, MAX_TRIPWIRES = 65_535, 4 * 1024 * 1024, 32, 1024
 MODES = ("OPEN", "RESTRICTED", "TRUSTED", "AIRGAP", "COLDROOM", "LOCKDOWN")
 QUIET = ("seal", "log.alive", "log.snapshot", "log.rotated", "log.segment", "token.state")
+MAX_STATE = 7 * 512 * 1024  # of a batch, beside the rest: records that go with a snapshot
 FIELDS = ["at", "boot", "data", "kind", "mono", "prev", "seq", "v"]
 FORMS = {"boot": r"[0-9a-z-]{1,64}", "kind": r"[0-9a-z.-]{1,64}", "mono": r"0|[1-9][0-9]{0,19}", "prev": "[0-9a-f]{64}",
          "at": r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z"}
@@ -288,6 +289,7 @@ class Walk:
         self.grants = Grants()
         self.tree, self.proven, self.prev, self.before = Tree(), 0, "0" * 64, None
         self.fold, self.kept_from, self.graves, self.said = copy.deepcopy(NEW_FOLD), 0, [], []  # said: log.pruned, no seal yet
+        self.state = 0  # of the unsealed bytes
         self.unsealed, self.hole, self.hole_sealed, self.doubt = 0, None, False, False  # bytes; the fault where zeros begin
     def compare(self):
         """The heads of this size, with the tree's root. The key in force is still the one of the line before."""
@@ -305,7 +307,9 @@ class Walk:
             self.hole = fault  # zeros, as a power cut leaves them in the last batch
         sealing = not self.hole and record["kind"] == "seal"
         self.unsealed = 0 if sealing else self.unsealed + len(line) + 1
-        need(self.unsealed <= MAX_BATCH, "sealing-off", "more than 4 MiB without a seal")
+        self.state = 0 if sealing else self.state + (len(line) + 1 if not self.hole and record["kind"] == "token.state" else 0)
+        room = MAX_BATCH + (MAX_STATE if self.hole else min(self.state, MAX_STATE))
+        need(self.unsealed <= room, "sealing-off", "more than a batch without a seal")
         if self.hole:  # what follows is torn with it, but for what comes behind the seal of that batch
             need(not self.hole_sealed, *self.hole.args)
             self.hole_sealed = b'"kind":"seal","mono":"' in line

@@ -54,8 +54,21 @@ describe("boundaryctl token", () => {
     expect(existsSync(file("second"))).toBe(false);
 
     const minted = await ctl([
-      ...["token", "mint", "Agent::build", "--actions", "recall,tool.run", "--resources", "memory::note-*"],
-      ...["--for", "30d", "--subjects", "Agent::build-*", "--token-file", admin, "--out", agent],
+      "token",
+      "mint",
+      "Agent::build",
+      "--actions",
+      "recall,tool.run",
+      "--resources",
+      "memory::note-*",
+      "--for",
+      "30d",
+      "--subjects",
+      "Agent::build-*",
+      "--token-file",
+      admin,
+      "--out",
+      agent,
     ]);
     expect(minted).toMatchObject({ code: 0, stderr: "" });
     expect(minted.stdout).toContain(
