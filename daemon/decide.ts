@@ -311,7 +311,7 @@ function dataOf(
 ): Data {
   return {
     subject: { type: subject.type, id: subject.id },
-    by: { uid, pid, ...(token === null ? {} : { token }) },
+    by: { uid, pid, ...(token === null ? {} : { tokenId: token }) },
     action: action.name,
     resource: { type: resource.type, id: resource.id },
     decision: decision ? "allow" : "deny",

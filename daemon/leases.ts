@@ -198,7 +198,13 @@ export function createLeases(parts: LeaseParts): Leases {
   function viewOf(lease: Lease): LeaseView {
     const { id, template, by, reason, forMs, maxMode, askedAtMs, start, uses } = lease;
     return {
-      ...{ id, template, by, reason, forMs, maxMode, uses },
+      id,
+      template,
+      by,
+      reason,
+      forMs,
+      maxMode,
+      uses,
       state: stateOf(lease),
       asked: new Date(askedAtMs).toISOString(),
       until: start === null ? "" : new Date(start.wallMs + forMs).toISOString(),
@@ -224,10 +230,14 @@ export function createLeases(parts: LeaseParts): Leases {
       if (bytes > MAX_LIST_BYTES) break;
       shown.push(view);
     }
-    const known = parts.templates.map(({ name, needs, maxMode, maxMs, maxUses }) => ({
-      ...{ name, needs, maxMode, maxMs, maxUses },
+    const offered = parts.templates.map(({ name, needs, maxMode, maxMs, maxUses }) => ({
+      name,
+      needs,
+      maxMode,
+      maxMs,
+      maxUses,
     }));
-    return { leases: shown, more: rest.length - shown.length, templates: known };
+    return { leases: shown, more: rest.length - shown.length, templates: offered };
   }
 
   function suspendedBy(mode: Mode): readonly string[] {
@@ -269,7 +279,12 @@ export function createLeases(parts: LeaseParts): Leases {
         .filter(({ uses }) => uses !== null)
         .map(({ id }) => id)
         .toSorted(),
-    ...{ request, approve, revoke, list, suspendedBy, tick },
+    request,
+    approve,
+    revoke,
+    list,
+    suspendedBy,
+    tick,
     deny: async (by, id, reason) => end("lease.denied", pending(id), by, reason),
     isOf: (id, caller) => isOf(known(id), caller),
   };

@@ -170,7 +170,16 @@ export function createTokens(parts: TokenParts): Tokens {
   function viewOf(token: Token): TokenView {
     const { id, parent, role, actions, resources, subjects, maxMode, uses, uid, label, below } = token;
     return {
-      ...{ id, parent, role, actions, subjects, maxMode, uses, uid, label, below },
+      id,
+      parent,
+      role,
+      actions,
+      subjects,
+      maxMode,
+      uses,
+      uid,
+      label,
+      below,
       principal: `${token.principal.type}::${token.principal.id}`,
       resources: resources === "all" ? "all" : resources.map((each) => `${each.type}::${each.id}`),
       expires: new Date(token.expiresAtMs).toISOString(),
@@ -237,7 +246,14 @@ export function createTokens(parts: TokenParts): Tokens {
     const untilMs = nowMs() + (forMs ?? HOUR_MS);
     const { principal, role, actions, resources, subjects, maxMode, uses, uid, label } = parent;
     const terms: Terms = {
-      ...{ principal, role, actions, resources, maxMode, uses, uid, label },
+      principal,
+      role,
+      actions,
+      resources,
+      maxMode,
+      uses,
+      uid,
+      label,
       // whom a child stands for must not be passed on to its children unless it was said so
       subjects: wish.principal === undefined ? subjects : [],
       ...defined(wished),
@@ -287,7 +303,17 @@ export function createTokens(parts: TokenParts): Tokens {
   }
 
   return {
-    ...{ identify, standing, authorize, useOf, consume, bootstrap, mint, narrow, revoke, list, tick },
+    identify,
+    standing,
+    authorize,
+    useOf,
+    consume,
+    bootstrap,
+    mint,
+    narrow,
+    revoke,
+    list,
+    tick,
     show: (id) => viewOf(known(id)),
     rootOf: (id) => rootOf(grants().tokens, id),
     isOwn: (id, ancestor) => descendsFrom(grants().tokens, id, ancestor),

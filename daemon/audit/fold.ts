@@ -1,10 +1,10 @@
 import { foldApprovals } from "../core/approval-memory.ts";
-import { takePart } from "../core/grant-parts.ts";
 import { GRANT_KINDS, type Grants, noGrants, takeGrant, takeUses } from "../core/grants.ts";
 import { type HoldMemory, NO_HOLD_MEMORY } from "../core/held.ts";
 import { HOLDS, type Hold } from "../core/hold.ts";
 import { foldLimits } from "../core/limit-memory.ts";
 import { MODES, type Mode } from "../core/mode.ts";
+import { takePart } from "./grant-parts.ts";
 import type { Data, LogRecord, Value } from "./record.ts";
 
 /** What a log says of the daemon: the state that a start goes on from. */

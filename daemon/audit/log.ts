@@ -1,10 +1,10 @@
 import { BoundaryError } from "../core/errors.ts";
-import { grantsParts } from "../core/grant-parts.ts";
 import type { Clock, HeadStore, LogStore, Signer } from "../ports.ts";
 import { type Batch, chunkOf, createBatch, putLine } from "./batch.ts";
 import { makeWellFormed, renderCanonical } from "./canonical.ts";
 import { renderCheckpoint, signNote } from "./checkpoint.ts";
 import { emptyFold, type Fold, fold as foldOf } from "./fold.ts";
+import { grantsParts } from "./grant-parts.ts";
 import { renderLine } from "./line.ts";
 import {
   append as appendLeaf,
@@ -135,9 +135,9 @@ export type LogParts = {
 /** The most that waits for the disk. */
 export const MAX_BATCH_BYTES = 4 * 1024 * 1024;
 /** The tokens and leases that go with a snapshot, at their bounds (core/token.ts, core/lease.ts), are within this. */
-const MAX_STATE_BYTES = 3.5 * 1024 * 1024;
+export const MAX_STATE_BYTES = 3.5 * 1024 * 1024;
 /** The most that a crash can leave on disk without its seal. */
-export const MAX_UNSEALED_BYTES = MAX_BATCH_BYTES + MAX_STATE_BYTES;
+const MAX_UNSEALED_BYTES = MAX_BATCH_BYTES + MAX_STATE_BYTES;
 /** Room kept in every batch for its end: a snapshot, the next key, the seal. */
 const END_BYTES = 72 * 1024;
 /** A snapshot after so many records: some 20 ms of a start. */

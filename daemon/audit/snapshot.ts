@@ -1,9 +1,9 @@
-import { grantsSummary, readGrantsSummary } from "../core/grant-parts.ts";
 import { noGrants } from "../core/grants.ts";
 import { NO_HOLD_MEMORY } from "../core/held.ts";
 import { HOLDS } from "../core/hold.ts";
 import { MODES } from "../core/mode.ts";
 import { emptyFold, type Fold } from "./fold.ts";
+import { grantsSummary, readGrantsSummary } from "./grant-parts.ts";
 import { readLine } from "./line.ts";
 import { type Frontier, isFrontier } from "./merkle.ts";
 import type { Data, LogRecord, Value } from "./record.ts";
@@ -16,7 +16,7 @@ export type Snapshot = { readonly fold: Fold; readonly frontier: Frontier };
 
 /**
  * As it stands in a record. Without `usb` where there is none: so older logs, which know nothing of it, stay what they are.
- * Of tokens and leases it says how many there are; the records right after it (core/grant-parts.ts) have them.
+ * Of tokens and leases it says how many there are; the records right after it (audit/grant-parts.ts) have them.
  */
 export function renderSnapshot(snapshot: Snapshot): Data {
   const { fold, frontier } = snapshot;

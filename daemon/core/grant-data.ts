@@ -10,7 +10,7 @@ import { type Maker, type ResourcePattern, type Token, tokenIdOf } from "./token
  * "token", which the log redacts whole.
  */
 export function tokenData(token: Token): Data {
-  const { id, digest, parent, depth, madeAtMs, by, revokedAtMs, below, warned } = token;
+  const { id, digest, parent, depth, madeAtMs, by, revokedAtMs, warned } = token;
   const { principal, role, actions, resources, subjects, maxMode, expiresAtMs, uses, uid, label } = token;
   return {
     id,
@@ -29,7 +29,6 @@ export function tokenData(token: Token): Data {
     made: madeAtMs,
     by: makerData(by),
     ...(revokedAtMs === null ? {} : { revoked: revokedAtMs }),
-    ...(below === 0 ? {} : { below }),
     ...(warned ? { warned: 1 } : {}),
   };
 }
@@ -38,7 +37,7 @@ export function tokenData(token: Token): Data {
 export function readToken(data: Value | undefined): Token | null {
   if (!isData(data)) return null;
   const { id, digest, parent = "", depth = 0, actions, resources, subjects = [], maxMode, label = "" } = data;
-  const { expires, uses, uid, made, revoked, below = 0, warned = 0 } = data;
+  const { expires, uses, uid, made, revoked, warned = 0 } = data;
   const principal = typeof data["principal"] === "string" ? parsePrincipal(data["principal"]) : null;
   const role = ROLES.find((each) => each === data["role"]);
   const mode = MODES.find((each) => each === maxMode);
@@ -47,13 +46,22 @@ export function readToken(data: Value | undefined): Token | null {
   if (principal === null || role === undefined || mode === undefined || by === null || patterns === null)
     return null;
   if (!isHex(digest, 64) || id !== tokenIdOf(digest) || (parent !== "" && !isHex(parent, 16))) return null;
-  if (!isCount(depth) || !isCount(expires) || !isCount(made) || !isCount(below) || !isCount(warned))
-    return null;
+  if (!isCount(depth) || !isCount(expires) || !isCount(made) || !isCount(warned)) return null;
   if (!isOptionalCount(uses) || !isOptionalCount(uid) || !isOptionalCount(revoked)) return null;
   if (!areTexts(subjects) || !(actions === undefined || areTexts(actions)) || typeof label !== "string")
     return null;
   return {
-    ...{ id, digest, parent, depth, principal, role, subjects, maxMode: mode, label, by, below },
+    id,
+    digest,
+    parent,
+    depth,
+    principal,
+    role,
+    subjects,
+    maxMode: mode,
+    label,
+    by,
+    below: 0,
     actions: actions ?? "all",
     resources: patterns,
     expiresAtMs: expires,
@@ -69,7 +77,14 @@ export function leaseData(lease: Lease): Data {
   const { id, template, by, reason, forMs, maxMode, askedAtMs, state, start, uses, suspended, endedAtMs } =
     lease;
   return {
-    ...{ id, template, by: makerData(by), reason, forMs, maxMode, asked: askedAtMs, state },
+    id,
+    template,
+    by: makerData(by),
+    reason,
+    forMs,
+    maxMode,
+    asked: askedAtMs,
+    state,
     ...(start === null ? {} : { start: { wall: start.wallMs, mono: start.monoMs, boot: start.boot } }),
     ...(uses === null ? {} : { uses }),
     ...(suspended ? { suspended: 1 } : {}),
@@ -90,7 +105,15 @@ export function readLease(data: Value | undefined): Lease | null {
   if (!isCount(forMs) || !isCount(asked) || !isCount(suspended)) return null;
   if (!isOptionalCount(uses) || !isOptionalCount(ended)) return null;
   return {
-    ...{ id, template, by, reason, forMs, maxMode, askedAtMs: asked, state, start: from },
+    id,
+    template,
+    by,
+    reason,
+    forMs,
+    maxMode,
+    askedAtMs: asked,
+    state,
+    start: from,
     uses: uses ?? null,
     suspended: suspended === 1,
     endedAtMs: ended ?? null,

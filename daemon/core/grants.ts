@@ -15,11 +15,11 @@ export type Grants = {
   readonly clearedAtMs: number;
   /** Of all tokens, as records hold them. */
   readonly tokenBytes: number;
-  /** What a snapshot says of them, while the records after it that have them are still to come. core/grant-parts.ts */
+  /** What a snapshot says of them, while the records after it that have them are still to come. audit/grant-parts.ts */
   readonly awaited: Awaited | null;
 };
 
-export type Awaited = { readonly summary: Data; readonly parts: number; readonly next: number };
+export type Awaited = { readonly summary: Data; readonly tokens: number; readonly leases: number };
 
 export function noGrants(): Grants {
   return {
@@ -192,6 +192,16 @@ function endOf({ endedAtMs, start, forMs, askedAtMs }: Lease): number {
   return endedAtMs ?? (start === null ? askedAtMs + PENDING_LIFE_MS : start.wallMs + forMs);
 }
 
+/** Whether there never was a token or lease. */
+export function isEmpty({ bootstrapped, leases, clearedAtMs }: Grants): boolean {
+  return !bootstrapped && leases.size === 0 && clearedAtMs === 0;
+}
+
+/** With what follows from the tokens themselves. */
+export function recounted(grants: Grants): Grants {
+  return { ...grants, ...counted(grants.tokens) };
+}
+
 /** How many are below each, and how large all are. */
 function counted(tokens: Tokens): Pick<Grants, "tokens" | "tokenBytes"> {
   const below = new Map<string, number>();
@@ -213,6 +223,6 @@ function wallOf(record: LogRecord): number {
 }
 
 function momentOf(record: LogRecord): NonNullable<Lease["start"]> {
-  const mono = Math.floor(Number(record.mono) / 1e6);
-  return { wallMs: wallOf(record), monoMs: Number.isFinite(mono) ? mono : 0, boot: record.boot };
+  const monoMs = /^[0-9]{1,20}$/.test(record.mono) ? Number(BigInt(record.mono) / 1_000_000n) : 0;
+  return { wallMs: wallOf(record), monoMs, boot: record.boot };
 }

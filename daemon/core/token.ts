@@ -22,7 +22,7 @@ export type Token = Terms & {
   readonly by: Maker;
   /** CLOCK_REALTIME, ms; null while it is not. */
   readonly revokedAtMs: number | null;
-  /** How many tokens that grew from it the log knows: children, their children, and so on. */
+  /** How many tokens that grew from it the log knows: children, their children, and so on. Follows from the others. */
   readonly below: number;
   /** That it ends soon has been said. */
   readonly warned: boolean;

@@ -30,10 +30,11 @@ const may = (tokens: Tokens, id: string, question: Question): boolean =>
 
 /** Narrowed by taking the parent's terms wherever the wish is wider: what is left is a child. */
 function narrowedBy(parent: Terms, wish: Terms): Terms {
-  const child = Object.keys(wish).reduce((so, name) => {
-    const next = { ...so, [name]: wish[name as keyof Terms] };
-    return widerTerms(parent, next).length === 0 ? next : so;
-  }, parent);
+  let child = parent;
+  for (const name of Object.keys(wish)) {
+    const next = { ...child, [name]: wish[name as keyof Terms] };
+    if (widerTerms(parent, next).length === 0) child = next;
+  }
   return child;
 }
 
@@ -44,7 +45,7 @@ describe("narrowing only narrows", () => {
       fc.array(terms, { minLength: 2, maxLength: 5 }),
       fc.array(questions, { minLength: 20, maxLength: 60 }),
       (wishes, asked) => {
-        const line: Token[] = [tokenOf("0", { ...ALL_TERMS, ...(wishes[0] ?? {}) })];
+        const line: Token[] = [tokenOf("0", { ...ALL_TERMS, ...wishes[0] })];
         for (const [at, wish] of wishes.slice(1).entries()) {
           const parent = line.at(-1) ?? tokenOf("0");
           line.push(childOf(parent, `${at + 1}`, narrowedBy(parent, wish)));

@@ -121,7 +121,7 @@ describe("minting and narrowing", () => {
 
   test("what looks like a secret is not put into a token", async () => {
     const { ask, admin } = await bootstrapped();
-    const label = `AKIA${"IOSFODNN7EXAMPLE"}`;
+    const label = ["AKIA", "IOSFODNN7EXAMPLE"].join("");
     expect(codeOf(await ask(0, "token.mint", { principal: "Agent::a", label }, admin))).toBe(
       "request-invalid",
     );
