@@ -84,7 +84,7 @@ describe("approvals", () => {
     const id = askedBy(on);
     const waiting = askAs(on, 1000, "approvals.wait", { id, forMs: 60_000 });
     expect(await code(on, 1001, "approvals.approve", id)).toBe("approved");
-    expect(await waiting).toMatchObject({ ok: true, data: { id, state: "approved", by: "1001" } });
+    expect(await waiting).toMatchObject({ ok: true, data: { id, state: "approved", by: "user1001" } });
     expect(await code(on, 1002, "approvals.wait", id)).toBe("approval-unknown");
     expect(await askAs(on, 1002, "approvals.mine")).toMatchObject({ data: { approvals: [] } });
     expect(await askAs(on, 1000, "approvals.mine")).toMatchObject({ data: { approvals: [{ id }] } });

@@ -44,6 +44,13 @@ const NEEDS: Readonly<Record<string, readonly [user: Role | "never", token: Role
   "lease.approve": ["operator", "operator"],
   "lease.deny": ["operator", "operator"],
   "lease.revoke": ["operator", "none"],
+  "approvals.list": ["operator", "operator"],
+  "approvals.show": ["operator", "operator"],
+  "approvals.approve": ["operator", "operator"],
+  "approvals.deny": ["operator", "operator"],
+  "approvals.mine": ["readonly", "none"],
+  "approvals.wait": ["readonly", "none"],
+  "policy.reload": ["admin", "admin"],
   "key.show": ["readonly", "readonly"],
   "log.prune": ["admin", "admin"],
   "audit.head": ["admin", "admin"],
@@ -105,8 +112,11 @@ test("the table has every verb", () => {
 // Parameters that no verb takes: whoever may ask at all is told so ("request-invalid"), and nothing happens.
 const NO_PARAMS = { "no verb takes this": 1 };
 
+const NONE = { requests: 0 };
+const NO_LIMITS = { token: NONE, uid: NONE, overall: NONE, loosening: NONE };
+
 test.each(MODES)("%s: verb × role × token state", { timeout: 60_000 }, async (mode) => {
-  const host = await startHost({ mode, config: { roles: ROLES_CONFIG } });
+  const host = await startHost({ mode, config: { roles: ROLES_CONFIG, limits: NO_LIMITS } });
   const { ask } = officeOf(host);
   const wrong: string[] = [];
   let asked = 0;
