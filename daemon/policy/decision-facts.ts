@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Data } from "../audit/record.ts";
-import type { AccessRequest, Json } from "../core/access.ts";
+import type { AccessRequest } from "../core/access.ts";
 import { parseStrictJson } from "../core/json.ts";
 import { MODES } from "../core/mode.ts";
 import type { PolicyAnswer } from "./answer.ts";
@@ -93,9 +93,9 @@ export function readDecisionFacts(data: unknown): RecordedDecision | null {
     by,
     request: {
       subject: { type, id, properties: {} },
-      action: { ...action, properties: action.properties as Record<string, Json> },
-      resource: { ...resource, properties: resource.properties as Record<string, Json> },
-      context: context as Record<string, Json>,
+      action,
+      resource,
+      context,
     },
     principal: { type, id, roles },
     situation: {

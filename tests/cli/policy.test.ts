@@ -71,7 +71,7 @@ describe("without a daemon", () => {
       code: 1,
       stderr: expect.stringContaining("config-unreadable"),
     });
-  });
+  }, 60_000);
 
   test("test: each case, and what none of them proves", async () => {
     const ran = await policy("test", candidate);
@@ -81,7 +81,7 @@ describe("without a daemon", () => {
     );
     const json = JSON.parse((await policy("test", SHIPPED, "--json")).stdout);
     expect([json.ok, json.unproven, json.cases.length > 100]).toEqual([true, [], true]);
-  });
+  }, 60_000);
 
   test("explain: 0 or 1, and what would change it", async () => {
     const denied = await policy("explain", asked, "--mode", "open");
@@ -97,7 +97,7 @@ describe("without a daemon", () => {
     expect(await policy("explain", asked, "--runtime-dir", join(base, "no-daemon"))).toMatchObject({
       code: 3,
     });
-  });
+  }, 60_000);
 
   test("diff: 0 alike, 1 not", async () => {
     expect(await policy("diff", SHIPPED, SHIPPED)).toMatchObject({ code: 0, stdout: "no difference\n" });
@@ -106,7 +106,7 @@ describe("without a daemon", () => {
     expect(ran.stdout).toMatch(
       /flips {4}memory\.cases\.yaml \d+: User::1000 recall memory::n: allow by memory\.recall; then deny by memory\.observed/,
     );
-  });
+  }, 60_000);
 
   test("replay: each decision of the signed log that a candidate flips", async () => {
     const { set } = await loadGood(shippedFiles());
