@@ -5,6 +5,7 @@ import { openBaselineFile } from "./adapters/baseline-file.ts";
 import { openCanaryFile, sendCanary } from "./adapters/canary.ts";
 import { createClock } from "./adapters/clock.ts";
 import { createClockSensor } from "./adapters/clock-watch.ts";
+import { type DecideSocket, listenDecide } from "./adapters/decide-http.ts";
 import { createDirectoryWatch } from "./adapters/directory-watch.ts";
 import { hasUsbMark } from "./adapters/enforced-mark.ts";
 import { freeBytes } from "./adapters/file-reserve.ts";
@@ -28,11 +29,13 @@ import { createKeyboardChallenge } from "./adapters/usb-challenge.ts";
 import { createUsbGate } from "./adapters/usb-gate.ts";
 import { openUsbRulesFile } from "./adapters/usb-rules-file.ts";
 import { createUsbSensor } from "./adapters/usb-watch.ts";
+import { createApprovals } from "./approvals.ts";
 import { openLog } from "./audit/log.ts";
 import type { Entry } from "./audit/record.ts";
 import { createAuditStream } from "./audit-stream.ts";
 import { createBaseline } from "./baseline.ts";
 import { close, holdFacts, lastHold, readSetupOrClose, SOCKETS } from "./compose/close.ts";
+import { openDecisions } from "./compose/decide.ts";
 import { EXIT } from "./compose/exit.ts";
 import { opLog } from "./compose/journal.ts";
 import { closeKernel, type Host, heldAs, openKernel, rememberEnforcement } from "./compose/kernel.ts";
@@ -50,6 +53,7 @@ import { clockWhileStopped } from "./core/clock-drift.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { sameFlow } from "./core/flow-text.ts";
 import type { Hold } from "./core/hold.ts";
+import { probingTripwires } from "./core/probing.ts";
 import { redactText } from "./core/redact.ts";
 import { heldSoFar, holdIn, startIn } from "./core/start.ts";
 import { fullDisk } from "./core/steps.ts";
@@ -57,8 +61,12 @@ import { usbObstacles } from "./core/switches.ts";
 import { watchedPaths } from "./core/tripwire.ts";
 import { readUsbMemory } from "./core/usb-memory.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
+import { createEndpoints } from "./decide-endpoints.ts";
+import { createDenials } from "./denials.ts";
 import type { Enforcer } from "./enforce.ts";
 import { createFeed } from "./feed.ts";
+import { createGrants } from "./grants.ts";
+import { createLimitDesk } from "./limits.ts";
 import { networkProbes } from "./network-probe.ts";
 import { openHistory } from "./open-log.ts";
 import { HELP, parseCommand } from "./options.ts";
@@ -133,15 +141,19 @@ async function run(setup: Setup): Promise<void> {
 
 async function start(setup: Setup, host: Host): Promise<void> {
   const { options, config } = setup;
-  const tripwires = [...setup.tripwires, SELFTEST_TRIPWIRE];
+  const tripwires = [...setup.tripwires, ...probingTripwires(config.limits.probing), SELFTEST_TRIPWIRE];
   const { clock, enforcer } = host;
   const startedAtMs = clock.wallMs();
   process.umask(0o077);
   const roles = readRoles(config);
-  prepareRuntimeDir(options.runtimeDir, roles.group === null ? 0o700 : 0o755);
+  prepareRuntimeDir(options.runtimeDir, 0o755);
   const place = await claimSocketPath(`${options.runtimeDir}/control.sock`, {
     mode: roles.group === null ? 0o600 : 0o660,
     group: roles.group,
+  });
+  const decidePlace = await claimSocketPath(`${options.runtimeDir}/decide.sock`, {
+    mode: 0o666,
+    group: null,
   });
   prepareLogDirectory(options.logDir);
   prepareStateDirectory(options.stateDir);
@@ -288,6 +300,27 @@ async function start(setup: Setup, host: Host): Promise<void> {
     everyMs: config.selftest.everyMs,
     deadlineMs: PROBE_DEADLINE_MS,
   });
+  const append = (entry: Entry) => daemon.record(entry);
+  const limits = createLimitDesk({ settings: config.limits, memory: opened.fold.limits, clock, append });
+  const denials = createDenials({
+    probing: config.limits.probing,
+    repeatWindowMs: config.sensors.repeatWindowMs,
+    clock,
+    append,
+    submit: (signal) => daemon.submit(signal),
+  });
+  const approvals = createApprovals({
+    settings: config.approvals,
+    requireTerminal: config.ceremony.requireTerminal,
+    memory: opened.fold.approvals,
+    clock,
+    mode: () => {
+      const { epoch, wanted, applied } = daemon.state();
+      return { epoch, lockdown: wanted === "LOCKDOWN" || applied === "LOCKDOWN" };
+    },
+    obstacle: () => obstacle(),
+    append,
+  });
   const daemon = createDaemon(
     {
       config,
@@ -305,6 +338,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       usb,
       baseline,
       sensors,
+      clerks: [limits, denials, approvals],
       notifier,
       exists: (flow) => SOCKETS.flows().some((each) => sameFlow(each, flow)),
       heldAs: (held) => {
@@ -323,17 +357,19 @@ async function start(setup: Setup, host: Host): Promise<void> {
       seenNs: clock.monoNs(),
     });
   let control: ControlSocket | null = null;
+  let decisions: DecideSocket | null = null;
   const ticking = setInterval(() => {
     daemon.tick();
     stream.tick();
+    if (!daemon.stopping()) grants.tick();
   }, config.enforcement.heartbeatMs);
   endWith(daemon, enforcer, {
     ticks: () => clearInterval(ticking),
     // the core log is closed by then; a disk that does not answer keeps nobody
     audit: () => Promise.race([stream.close(), alarm(STREAM_STOP_MS)]),
-    control: async () => {
+    control: () => {
       policies.stop();
-      await control?.stop();
+      return Promise.all([control?.stop(), decisions?.stop()]);
     },
   });
 
@@ -355,7 +391,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   process.on("SIGHUP", () => {
     if (control !== null) loadPolicies("SIGHUP"); // before that, the first load is still to come
   });
-  const usbObstacle = () => {
+  const obstacle = () => {
     const { frozen } = daemon.state();
     if (frozen) return { code: "clock-frozen", why: `nothing is allowed: ${frozen.why}` } as const;
     return fullDisk(daemon.state());
@@ -370,7 +406,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       if (!daemon.stopping()) daemon.record(entry);
     },
     submit: (signal) => daemon.submit(signal),
-    obstacle: usbObstacle,
+    obstacle,
     opLog,
   });
   const usbPeople = createUsbPeople({
@@ -380,8 +416,29 @@ async function start(setup: Setup, host: Host): Promise<void> {
     append: beforeStop,
     wallMs: clock.wallMs,
     mode: () => daemon.state().wanted,
-    obstacle: usbObstacle,
+    obstacle,
     requireTerminal: config.ceremony.requireTerminal,
+  });
+  const grants = createGrants({
+    fold: log.fold,
+    lastAt: opened.fold.lastAt,
+    record: beforeStop,
+    state: daemon.state,
+    clock,
+    config,
+  });
+  const { evaluator, service } = openDecisions({
+    daemon,
+    trustedInterfaces: config.network.trustedInterfaces,
+    roles: roles.table,
+    ownUid: process.getuid?.() ?? 0,
+    ...grants,
+    limits,
+    policies,
+    approvals,
+    denials,
+    wallMs: clock.wallMs,
+    opLog,
   });
   const ended = new Set<string>(); // segments that are known to be immutable
   const office = {
@@ -394,11 +451,17 @@ async function start(setup: Setup, host: Host): Promise<void> {
     ownUid: process.getuid?.() ?? 0,
     facts: createPeerFacts(),
     opLog,
+    limits,
+    denials,
+    approvals,
     audit: stream,
     selftest,
     sockets: SOCKETS,
     wouldBlock: () => enforcer.wouldBlock(),
     usb: usbPeople,
+    tokens: grants.tokens,
+    leases: grants.leases,
+    evaluator,
     policies,
     usbOutlook: usbPeople.outlook,
     prune: oneAtATime((keptDays: number, by: number) =>
@@ -461,6 +524,13 @@ async function start(setup: Setup, host: Host): Promise<void> {
     limits: config.limits,
     peerOf,
     onRequest: (connection, request, reply) => void answer(office, connection, request).then(reply),
+    log: opLog,
+  });
+  decisions = await listenDecide({
+    place: decidePlace,
+    limits: config.limits,
+    peerOf,
+    endpoints: createEndpoints({ service, identifier: config.decide.identifier, opLog }),
     log: opLog,
   });
   notifier.ready();

@@ -1,3 +1,4 @@
+import type { Caller, Evaluator, Found, SearchQuery } from "./core/access.ts";
 import type { FileState } from "./core/fingerprint.ts";
 import type { Flow } from "./core/flow.ts";
 import type { HostNetwork } from "./core/preflight.ts";
@@ -215,6 +216,45 @@ export type Peer = {
   /** All groups at the time of connect, gid included. */
   readonly groups: readonly number[];
 };
+
+/** Where a socket goes. It is bound beside its place and published when its group and mode are right. */
+export type SocketPlace = { readonly bindPath: string; publish(): void; withdraw(): void };
+
+/** What decide.sock needs of the daemon. */
+export interface DecisionService {
+  /**
+   * The id of the token with this text (in constant time); null when there is none, which is 401. Whether it is live
+   * is the evaluator's to say, and the search's. `text`: what came after "Bearer "; null when nothing did.
+   */
+  identify(text: string | null, peer: Peer): string | null;
+  readonly evaluator: Evaluator;
+  /** At most `limit` of those after `after`. Decides without deciding: nothing found is a promise. */
+  search(
+    caller: Caller,
+    query: SearchQuery,
+    page: { readonly after: string | null; readonly limit: number },
+  ): Promise<Found>;
+}
+
+/** Of a request over HTTP, what comes before its body. Each header: null when it is not there. */
+export type HttpHead = {
+  readonly method: string;
+  /** As it was sent. */
+  readonly target: string;
+  readonly authorization: string | null;
+  readonly contentType: string | null;
+  readonly contentEncoding: string | null;
+};
+export type HttpAnswer = {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: object;
+};
+/** What is asked over HTTP. An answer without the body, or what gives one with it; neither throws or rejects. */
+export type HttpEndpoints = (
+  head: HttpHead,
+  peer: Peer,
+) => HttpAnswer | ((body: Buffer) => Promise<HttpAnswer>);
 
 /** One connection of the control socket, seen from the loop's side. */
 export interface Connection {

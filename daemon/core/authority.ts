@@ -1,34 +1,14 @@
-import type { Assurance } from "./assurance.ts";
+import { ACTIONS, type AccessRequest, type Properties, type Situation } from "./access.ts";
 import { looserOf, MODES, type Mode, rank, stricterOf } from "./mode.ts";
-import { leastModeOf, type MemoryClass, type Posture, posture } from "./posture.ts";
+import { leastModeOf, MEMORY_CLASSES, type MemoryClass, type Posture, posture } from "./posture.ts";
 
-/** The state a decision is taken on: that of this instant. */
-export type View = {
-  readonly wanted: Mode;
-  readonly applied: Mode | null;
-  readonly assurance: Assurance;
-  readonly trustedInterfaces: readonly string[];
-};
-
-/** What is asked. The subject is the peer and does not matter to a mode's ceilings. */
-export type Question = {
-  readonly action: { readonly name: "recall" | "tool.run" | "model.call" | "io" };
-  readonly resource: { readonly properties: Properties };
-};
-
-type Properties = {
-  readonly class?: MemoryClass | undefined;
-  readonly reach?: "none" | "file" | "network" | "usb-storage" | "usb-input" | undefined;
-  readonly location?: "local" | "external" | undefined;
-  readonly interface?: string | undefined;
-};
-
-export type Verdict = {
-  readonly decision: boolean;
-  readonly reason: readonly string[];
-  readonly mode: Mode;
-  readonly assurance: Assurance;
-  readonly wouldAllow: string;
+/** What the mode says of a question. `rule` is stable: docs/POLICY.md lists them. */
+export type Ceiling = {
+  readonly allow: boolean;
+  readonly rule: string;
+  /** On a denial: what would be allowed instead, in words. */
+  readonly instead: string;
+  /** Whether a person could change it, by changing the mode. */
   readonly askPerson: boolean;
 };
 
@@ -37,55 +17,72 @@ const OBSERVED_SUFFICES_UP_TO: MemoryClass = "SECRET";
 /** These need no isolation: any mode but LOCKDOWN grants them, whatever the assurance. */
 const NEEDS_NO_ISOLATION: readonly MemoryClass[] = ["PUBLIC", "INTERNAL"];
 
-type Ruling = {
-  readonly allow: boolean;
-  readonly rule: string;
-  readonly instead: string;
-  readonly askPerson: boolean;
-};
-
-/**
- * The mode's ceilings (DESIGN section 2), before any policy: no policy can loosen them. A privilege is judged under
- * the stricter of wanted and applied, a grant that needs isolation under the looser. What is not confirmed counts as
- * LOCKDOWN for the one and as OPEN for the other. What the table does not name is denied.
- */
-export function decide(view: View, request: Question): Verdict {
-  const privilege = stricterOf(view.wanted, view.applied ?? "LOCKDOWN");
-  const ruling = rule(view, privilege, request);
-  return {
-    decision: ruling.allow,
-    reason: [ruling.rule],
-    mode: privilege,
-    assurance: view.assurance,
-    wouldAllow: ruling.instead,
-    askPerson: ruling.askPerson,
-  };
+/** A privilege is judged under the stricter of wanted and applied; what is not confirmed counts as LOCKDOWN. */
+export function privilegeMode({ wanted, applied }: Pick<Situation, "wanted" | "applied">): Mode {
+  return stricterOf(wanted, applied ?? "LOCKDOWN");
 }
 
-function rule(view: View, privilege: Mode, request: Question): Ruling {
+/** A grant that needs isolation is judged under the looser of the two; what is not confirmed counts as OPEN. */
+export function isolationMode({ wanted, applied }: Pick<Situation, "wanted" | "applied">): Mode {
+  return looserOf(wanted, applied ?? "OPEN");
+}
+
+/**
+ * The mode's ceilings (DESIGN section 2), before any policy: no policy can loosen them. What the table does not name is
+ * denied.
+ */
+export function ceilingOf(situation: Situation, { action, resource }: AccessRequest): Ceiling {
+  const privilege = privilegeMode(situation);
   if (privilege === "LOCKDOWN")
     return deny("mode.lockdown", "nothing, until a person ends LOCKDOWN by ceremony", true);
-  const properties = request.resource.properties;
-  switch (request.action.name) {
-    case "recall":
-      return properties.class
-        ? recall(view, properties.class)
-        : deny("request.class-missing", "name resource.properties.class");
+  const name = ACTIONS.find((each) => each === action.name);
+  const properties = resource.properties;
+  switch (name) {
+    case "recall": {
+      const wanted = MEMORY_CLASSES.find((each) => each === property(properties, "class"));
+      return wanted
+        ? recall(situation, wanted)
+        : deny("request.class-missing", `name resource.properties.class: ${MEMORY_CLASSES.join(", ")}`);
+    }
     case "tool.run":
-      return properties.reach
-        ? tool(view, privilege, properties)
-        : deny("request.reach-missing", "name resource.properties.reach");
+      return tool(situation, privilege, properties);
     case "model.call":
-      return model(view, privilege, properties);
+      return model(situation, privilege, properties);
+    case "message.send":
+      return message(situation, privilege, properties);
+    case "network.connect":
+      return overNetwork(
+        situation,
+        posture(privilege).networkTools,
+        privilege,
+        properties,
+        "mode.network-connect",
+      );
+    case "file.read":
+    case "file.write":
+      return files(privilege, "mode.file-io", "file input and output");
+    case "command.run":
+    case "process.spawn":
+      return exec(situation, privilege, properties);
+    case "secret.read":
+      return posture(privilege).secrets === "by-policy"
+        ? allow("mode.secrets")
+        : deny("mode.secrets", upTo("secrets", "AIRGAP"), true);
+    case "stage.enter":
+      return allow("mode.stages");
     case "io":
-      return properties.reach
-        ? io(view, privilege, properties)
-        : deny("request.reach-missing", "name resource.properties.reach");
+      return io(situation, privilege, properties);
+    case undefined:
+      return deny("request.action-unknown", `one of ${ACTIONS.join(", ")}`);
   }
 }
 
-function recall(view: View, wantedClass: MemoryClass): Ruling {
-  const isolation = looserOf(view.wanted, view.applied ?? "OPEN");
+function property(properties: Properties, name: string): unknown {
+  return Object.hasOwn(properties, name) ? properties[name] : undefined;
+}
+
+function recall(situation: Situation, wantedClass: MemoryClass): Ceiling {
+  const isolation = isolationMode(situation);
   const least = leastModeOf(wantedClass);
   const needsIsolation = !NEEDS_NO_ISOLATION.includes(wantedClass);
   if (rank(isolation) < rank(least)) {
@@ -95,31 +92,33 @@ function recall(view: View, wantedClass: MemoryClass): Ruling {
       true,
     );
   }
-  if (needsIsolation && view.assurance === "failed") {
+  if (needsIsolation && situation.assurance === "failed")
     return deny("assurance.failed", "nothing that needs isolation, until the kernel has confirmed the mode");
-  }
-  if (view.assurance === "observed" && rank(least) > rank(leastModeOf(OBSERVED_SUFFICES_UP_TO))) {
+  if (situation.assurance === "observed" && rank(least) > rank(leastModeOf(OBSERVED_SUFFICES_UP_TO)))
     return deny(
       "assurance.observed",
       `${wantedClass} takes an enforced mode; observed suffices up to ${OBSERVED_SUFFICES_UP_TO}`,
     );
-  }
   return allow("mode.memory-ceiling");
 }
 
-function tool(view: View, privilege: Mode, properties: Properties): Ruling {
-  switch (properties.reach) {
+function tool(situation: Situation, privilege: Mode, properties: Properties): Ceiling {
+  switch (property(properties, "reach")) {
     case "none":
       return allow("mode.tools");
     case "file":
-      return posture(privilege).fileTools === "yes"
-        ? allow("mode.file-tools")
-        : deny("mode.file-tools", upTo("file-system tools", "AIRGAP"));
+      return files(privilege, "mode.file-tools", "file-system tools");
     case "network":
-      return overNetwork(view, privilege, posture(privilege).networkTools, properties, "mode.network-tools");
-    case "usb-storage":
-    case "usb-input":
+      return overNetwork(
+        situation,
+        posture(privilege).networkTools,
+        privilege,
+        properties,
+        "mode.network-tools",
+      );
     case undefined:
+      return deny("request.reach-missing", "name resource.properties.reach: none, file or network");
+    default:
       return deny(
         "mode.tools-unknown",
         "tools reach none, file or network; ask for io with usb-storage or usb-input",
@@ -127,23 +126,56 @@ function tool(view: View, privilege: Mode, properties: Properties): Ruling {
   }
 }
 
-function model(view: View, privilege: Mode, properties: Properties): Ruling {
-  if (properties.location === "local") return allow("mode.models-local");
-  if (properties.location !== "external")
-    return deny("request.location-missing", "name resource.properties.location");
-  return overNetwork(view, privilege, posture(privilege).externalModels, properties, "mode.external-models");
+/** A command, and a child of one: what reaches the network at all is for modes in which guarded commands may. */
+function exec(situation: Situation, privilege: Mode, properties: Properties): Ceiling {
+  const grade = posture(privilege).exec;
+  const reach = property(properties, "reach");
+  if (grade === "no" || grade === "running-ended") return deny("mode.exec", upTo("commands", "AIRGAP"), true);
+  if (reach === "none" || reach === "file") return allow("mode.exec");
+  if (reach !== "network")
+    return deny("request.reach-missing", "name resource.properties.reach: none, file or network");
+  return grade === "by-policy"
+    ? overNetwork(situation, posture(privilege).networkTools, privilege, properties, "mode.exec-network")
+    : deny("mode.exec-network", upTo("commands that reach the network", "RESTRICTED"), true);
 }
 
-function io(view: View, privilege: Mode, properties: Properties): Ruling {
-  switch (properties.reach) {
+function files(privilege: Mode, id: string, what: string): Ceiling {
+  return posture(privilege).fileTools === "yes" ? allow(id) : deny(id, upTo(what, "AIRGAP"), true);
+}
+
+function model(situation: Situation, privilege: Mode, properties: Properties): Ceiling {
+  const location = property(properties, "location");
+  if (location === "local") return allow("mode.models-local");
+  if (location !== "external")
+    return deny("request.location-missing", "name resource.properties.location: local or external");
+  const grade = posture(privilege).externalModels;
+  return overNetwork(situation, grade, privilege, properties, "mode.external-models");
+}
+
+/** What stays on the host, and what leaves it. */
+function message(situation: Situation, privilege: Mode, properties: Properties): Ceiling {
+  const reach = property(properties, "reach");
+  if (reach === "none") return allow("mode.messages-local");
+  if (reach !== "network")
+    return deny("request.reach-missing", "name resource.properties.reach: none or network");
+  const grade = posture(privilege).networkTools;
+  return overNetwork(situation, grade, privilege, properties, "mode.external-messages");
+}
+
+function io(situation: Situation, privilege: Mode, properties: Properties): Ceiling {
+  switch (property(properties, "reach")) {
     case "none":
       return allow("mode.io");
     case "file":
-      return posture(privilege).fileTools === "yes"
-        ? allow("mode.file-io")
-        : deny("mode.file-io", upTo("file input and output", "AIRGAP"));
+      return files(privilege, "mode.file-io", "file input and output");
     case "network":
-      return overNetwork(view, privilege, posture(privilege).networkTools, properties, "mode.network-io");
+      return overNetwork(
+        situation,
+        posture(privilege).networkTools,
+        privilege,
+        properties,
+        "mode.network-io",
+      );
     case "usb-storage":
       return privilege === "OPEN"
         ? allow("mode.usb-storage")
@@ -152,24 +184,27 @@ function io(view: View, privilege: Mode, properties: Properties): Ruling {
       return rank(privilege) <= rank("TRUSTED")
         ? allow("mode.usb-input")
         : deny("mode.usb-input", upTo("new input devices", "TRUSTED"), true);
-    case undefined:
-      return deny("request.reach-missing", "name resource.properties.reach");
+    default:
+      return deny(
+        "request.reach-missing",
+        "name resource.properties.reach: none, file, network, usb-storage or usb-input",
+      );
   }
 }
 
 /** Where a mode allows the network over trusted interfaces only, the interface has to be named and be one of them. */
 function overNetwork(
-  view: View,
-  privilege: Mode,
+  { trustedInterfaces }: Situation,
   grade: Posture["networkTools"],
+  privilege: Mode,
   properties: Properties,
   id: string,
-): Ruling {
+): Ceiling {
   if (grade === "yes") return allow(id);
   if (grade === "no") return deny(id, `it in ${looserModes(privilege)}`, true);
-  const { interface: name } = properties;
-  if (name !== undefined && view.trustedInterfaces.includes(name)) return allow(`${id}.trusted-interface`);
-  const names = view.trustedInterfaces.join(", ");
+  const name = property(properties, "interface");
+  if (typeof name === "string" && trustedInterfaces.includes(name)) return allow(`${id}.trusted-interface`);
+  const names = trustedInterfaces.join(", ");
   return deny(
     `${id}.trusted-interface`,
     names === "" ? "it over a trusted interface; none is configured" : `it over ${names}`,
@@ -184,10 +219,10 @@ function upTo(what: string, mode: Mode): string {
   return `${what} up to ${mode}`;
 }
 
-function allow(id: string): Ruling {
+function allow(id: string): Ceiling {
   return { allow: true, rule: id, instead: "", askPerson: false };
 }
 
-function deny(id: string, instead: string, askPerson = false): Ruling {
+function deny(id: string, instead: string, askPerson = false): Ceiling {
   return { allow: false, rule: id, instead, askPerson };
 }

@@ -34,6 +34,8 @@ export const SIGNAL_FACTS = {
   "policy.disagreed": ["digest", "detail"],
   /** A sensor cannot see. sensor: files | network | usb | keys | rules | clock. */
   "sensor.blind": ["sensor", "why"],
+  /** Somebody was refused again and again: looks for a way through. tokenId: "" without one. milliseconds: within so many. */
+  "peer.probing": ["uid", "tokenId", "denials", "milliseconds"],
   /** The self-test's own, to see that an event becomes a record. */
   "selftest.event": ["nonce"],
 } as const;

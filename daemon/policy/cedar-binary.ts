@@ -54,7 +54,8 @@ export function compileBinary(op: Op, left: Code, right: Code, constant: Value |
     case "hasTag":
       return (env) => {
         const [uid, tag] = [left(env), right(env)];
-        return entityOf(env, entity(uid))?.tags.has(text(tag)) === true;
+        const [named, name] = [entity(uid), text(tag)];
+        return entityOf(env, named)?.tags.has(name) === true;
       };
     case "getTag":
       return (env) => {

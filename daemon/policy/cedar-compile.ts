@@ -2,14 +2,12 @@ import { compileBinary, isWithin } from "./cedar-binary.ts";
 import { type Code, type Env, entityOf } from "./cedar-env.ts";
 import { EXTENSION_FUNCTIONS } from "./cedar-extensions.ts";
 import { failure } from "./cedar-failure.ts";
-import type { Expr, SlotName } from "./cedar-json.ts";
+import type { Expr } from "./cedar-json.ts";
 import { subtractLong } from "./cedar-long.ts";
 import { bool, entity, long, set, text } from "./cedar-operand.ts";
 import { compilePattern } from "./cedar-pattern.ts";
 import { invalid } from "./cedar-read.ts";
-import { cedarRecord, cedarSet, type EntityUid, type Value } from "./cedar-value.ts";
-
-export type Slots = ReadonlyMap<SlotName, EntityUid>;
+import { cedarRecord, cedarSet, type Value } from "./cedar-value.ts";
 
 /** `constant`: the value, where it is the same for every question. */
 type Compiled = { readonly run: Code; readonly constant?: Value };
@@ -18,24 +16,22 @@ const OVERFLOW = failure("integer overflow");
 const NO_ATTRIBUTES = failure("type error: expected a record or an entity");
 const NO_ENTITY = failure("the entity does not exist");
 
-/** An expression as a closure; a template's slots are filled from `slots`. Throws "policy-invalid" for one that is not. */
-export function compileExpr(expr: Expr, slots: Slots): Code {
-  return compile(expr, slots).run;
+/** An expression as a closure. Throws "policy-invalid" for one that is not. */
+export function compileExpr(expr: Expr): Code {
+  return compile(expr).run;
 }
 
-function compile(expr: Expr, slots: Slots): Compiled {
-  const code = (part: Expr) => compile(part, slots).run;
+function compile(expr: Expr): Compiled {
+  const code = (part: Expr) => compile(part).run;
   switch (expr.kind) {
     case "value":
       return constantly(expr.value);
-    case "slot":
-      return constantly(slotValue(expr.name, slots));
     case "var":
       return { run: variable(expr.name) };
     case "unary":
       return { run: unary(expr.op, code(expr.arg)) };
     case "binary": {
-      const right = compile(expr.right, slots);
+      const right = compile(expr.right);
       return { run: compileBinary(expr.op, code(expr.left), right.run, right.constant) };
     }
     case "get":
@@ -54,12 +50,12 @@ function compile(expr: Expr, slots: Slots): Compiled {
     }
     case "set":
       return together(
-        expr.items.map((item) => compile(item, slots)),
+        expr.items.map((item) => compile(item)),
         cedarSet,
       );
     case "record": {
       const names = expr.fields.map(([name]) => name);
-      const values = expr.fields.map(([, value]) => compile(value, slots));
+      const values = expr.fields.map(([, value]) => compile(value));
       return together(values, (all) =>
         cedarRecord(new Map(names.map((name, at) => [name, all[at] as Value] as const))),
       );
@@ -67,16 +63,9 @@ function compile(expr: Expr, slots: Slots): Compiled {
     case "call":
       return call(
         expr.name,
-        expr.args.map((arg) => compile(arg, slots)),
+        expr.args.map((arg) => compile(arg)),
       );
   }
-}
-
-/** The entity that a link gave a slot. Throws "policy-invalid" where it gave none. */
-export function slotValue(name: SlotName, slots: Slots): EntityUid {
-  const value = slots.get(name);
-  if (value === undefined) throw invalid(`nothing was given for ${name}`);
-  return value;
 }
 
 function constantly(value: Value): Compiled {

@@ -1,4 +1,4 @@
-import { compileExpr, type Slots, slotValue } from "./cedar-compile.ts";
+import { compileExpr } from "./cedar-compile.ts";
 import type { Entities, Entity } from "./cedar-entities.ts";
 import type { Env } from "./cedar-env.ts";
 import { failureText } from "./cedar-failure.ts";
@@ -59,6 +59,8 @@ export type BoundScope =
   | { readonly op: "is"; readonly type: string; readonly in: string | null };
 
 const NONE: readonly never[] = [];
+type Slots = ReadonlyMap<SlotName, EntityUid>;
+
 const NO_SLOTS: Slots = new Map();
 
 /**
@@ -68,10 +70,10 @@ const NO_SLOTS: Slots = new Map();
 export function compilePolicies(json: unknown): Compiled {
   const { policies, templates, links } = readPolicySet(json);
   const rules: Rule[] = [];
-  const facts = new Map<string, PolicyFacts>();
+  const facts: PolicyFacts[] = [];
   const add = (id: string, policy: Policy, slots: Slots, template: string | null) => {
-    if (facts.has(id)) throw invalid(`policy ${id} is there twice`);
-    facts.set(id, { id, effect: policy.effect, annotations: policy.annotations, template });
+    checkSlots(`policy ${id}`, policy, [...slots.keys()]);
+    facts.push({ id, effect: policy.effect, annotations: policy.annotations, template });
     rules.push(compileRule(id, policy, slots));
   };
   for (const [id, policy] of policies) add(id, policy, NO_SLOTS, null);
@@ -80,11 +82,39 @@ export function compilePolicies(json: unknown): Compiled {
     if (template === undefined) throw invalid(`link ${newId}: there is no template ${templateId}`);
     add(newId, template, values, templateId);
   }
+  // one that nobody links has to be good all the same
+  for (const [id, template] of templates) {
+    if ([template.principal, template.resource].flatMap(slotsOf).length === 0)
+      throw invalid(`template ${id} has no slot`);
+    for (const { body } of template.conditions) compileExpr(body);
+  }
+  checkNames([...policies.keys(), ...templates.keys(), ...links.map(({ newId }) => newId)]);
   const index = createIndex(rules);
   return {
-    policies: [...facts.values()],
+    policies: facts,
     decide: (request, entities) => decide(index, request, entities),
   };
+}
+
+function checkNames(ids: readonly string[]): void {
+  const seen = new Set<string>();
+  for (const id of ids) {
+    if (seen.has(id)) throw invalid(`${id} is the name of two policies`);
+    seen.add(id);
+  }
+}
+
+/** Exactly the slots that the head has are to be given. */
+function checkSlots(where: string, { principal, resource }: Policy, given: readonly SlotName[]): void {
+  const needed = [principal, resource].flatMap(slotsOf);
+  if (needed.length !== given.length || needed.some((slot) => !given.includes(slot)))
+    throw invalid(`${where} has the slots [${needed.join()}], and is given [${given.join()}]`);
+}
+
+function slotsOf(scope: Scope): readonly SlotName[] {
+  const named = scope.op === "==" ? [scope.entity] : scope.op === "in" ? scope.entities : [];
+  const within = scope.op === "is" && scope.in !== null ? [scope.in] : [];
+  return [...named, ...within].filter((one) => typeof one === "string");
 }
 
 function decide(
@@ -154,7 +184,7 @@ function compileRule(id: string, policy: Policy, slots: Slots): Rule {
     resource: bind(policy.resource, slots),
   };
   const conditions = policy.conditions.map(({ kind, body }) => ({
-    run: compileExpr(body, slots),
+    run: compileExpr(body),
     wanted: kind === "when",
   }));
   return {
@@ -172,8 +202,11 @@ function compileRule(id: string, policy: Policy, slots: Slots): Rule {
 }
 
 function bind(scope: Scope, slots: Slots): BoundScope {
-  const keyOf = (entity: EntityUid | SlotName) =>
-    (typeof entity === "string" ? slotValue(entity, slots) : entity).key;
+  const keyOf = (entity: EntityUid | SlotName) => {
+    const uid = typeof entity === "string" ? slots.get(entity) : entity;
+    if (uid === undefined) throw invalid(`nothing was given for ${String(entity)}`);
+    return uid.key;
+  };
   switch (scope.op) {
     case "all":
       return scope;

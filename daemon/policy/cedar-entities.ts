@@ -84,8 +84,9 @@ function readEntity(json: unknown, types: EntityTypes | null): Draft {
 }
 
 function readTags(json: unknown, where: string, type: ValueType | null): CedarRecord {
+  if (type === null) return readRecord(json, `${where}: tags`);
   const names = [...fieldsOf(json, `${where}: tags`).keys()];
-  const fields = new Map(type === null ? [] : names.map((name) => [name, type] as const));
+  const fields = new Map(names.map((name) => [name, type] as const));
   return readRecord(json, `${where}: tags`, { kind: "record", fields });
 }
 
@@ -114,7 +115,7 @@ function closed(drafts: ReadonlyMap<string, Draft>, base: Entities | null): Read
       }
       const missing = draft.parents.filter((parent) => drafts.has(parent) && !done.has(parent));
       const cycle = missing.find((parent) => open.has(parent));
-      if (cycle !== undefined || missing.includes(key))
+      if (cycle !== undefined)
         throw new BoundaryError("entities-invalid", `${nameOf(draft.uid)} is its own ancestor`);
       if (missing.length > 0) {
         open.add(key);
@@ -136,5 +137,5 @@ function closed(drafts: ReadonlyMap<string, Draft>, base: Entities | null): Read
 }
 
 function nameOf(uid: EntityUid): string {
-  return `${uid.type}::${JSON.stringify(uid.id)}`;
+  return `${uid.type}::"${uid.id}"`;
 }

@@ -5,6 +5,7 @@ type Reviver = (name: string, value: unknown, context: { readonly source?: strin
 type ExactJson = {
   parse: (text: string, reviver?: Reviver) => unknown;
   readonly rawJSON: (text: string) => unknown;
+  readonly isRawJSON: (value: unknown) => boolean;
 };
 const exactJson = JSON as unknown as ExactJson;
 
@@ -44,7 +45,7 @@ export function parseExact(text: string): unknown {
 export function writable(json: unknown): unknown {
   if (typeof json === "bigint") return exactJson.rawJSON(String(json));
   if (Array.isArray(json)) return json.map(writable);
-  if (typeof json !== "object" || json === null) return json;
+  if (typeof json !== "object" || json === null || exactJson.isRawJSON(json)) return json;
   // fromEntries defines: a field named __proto__ stays a field
   return Object.fromEntries(Object.entries(json).map(([name, value]) => [name, writable(value)]));
 }

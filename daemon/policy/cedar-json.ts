@@ -6,7 +6,6 @@ import type { EntityUid, Value } from "./cedar-value.ts";
 export type Expr =
   | { readonly kind: "value"; readonly value: Value }
   | { readonly kind: "var"; readonly name: (typeof VARIABLES)[number] }
-  | { readonly kind: "slot"; readonly name: SlotName }
   | { readonly kind: "unary"; readonly op: (typeof UNARY)[number]; readonly arg: Expr }
   | {
       readonly kind: "binary";
@@ -57,6 +56,7 @@ export type PolicySetJson = {
 
 const VARIABLES = ["principal", "action", "resource", "context"] as const;
 const SLOTS = ["?principal", "?resource"] as const;
+const ACTION_TYPE = /^(?:.*::)?Action$/;
 const UNARY = ["!", "neg", "isEmpty"] as const;
 const BINARY = [
   ...(["==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "&&", "||", "in"] as const),
@@ -101,9 +101,9 @@ function readPolicy(json: unknown, where: string): Policy {
     annotations.set(name, text === null ? "" : textOf(text, `${where}: annotation ${name}`));
   return {
     effect,
-    principal: readScope(policy.get("principal"), `${where}: principal`),
+    principal: readScope(policy.get("principal"), `${where}: principal`, "?principal"),
     action: readActionScope(policy.get("action"), `${where}: action`),
-    resource: readScope(policy.get("resource"), `${where}: resource`),
+    resource: readScope(policy.get("resource"), `${where}: resource`, "?resource"),
     conditions: listOf(policy.get("conditions"), `${where}: conditions`).map((condition) =>
       readCondition(condition, where),
     ),
@@ -127,7 +127,8 @@ function readLink(json: unknown): TemplateLink {
   return { templateId: textOf(link.get("templateId"), `link ${newId}: templateId`), newId, values };
 }
 
-function readScope(json: unknown, where: string): Scope {
+/** `slot`: the one that may stand for the entity; null where none may. */
+function readScope(json: unknown, where: string, slot: SlotName | null): Scope {
   const op = fieldsOf(json, where).get("op");
   const only = (...names: readonly string[]) => fieldsOf(json, where, ["op", ...names]);
   switch (op) {
@@ -135,35 +136,46 @@ function readScope(json: unknown, where: string): Scope {
       only();
       return { op: "all" };
     case "==":
-      return { op: "==", entity: entityOrSlot(only("entity", "slot"), where) };
+      return { op: "==", entity: entityOrSlot(only("entity", "slot"), where, slot) };
     case "in":
-      return { op: "in", entities: [entityOrSlot(only("entity", "slot"), where)] };
+      return { op: "in", entities: [entityOrSlot(only("entity", "slot"), where, slot)] };
     case "is": {
       const is = only("entity_type", "in");
       const type = textOf(is.get("entity_type"), where);
       const within = is.get("in");
       if (within === undefined) return { op: "is", type, in: null };
-      return { op: "is", type, in: entityOrSlot(fieldsOf(within, where, ["entity", "slot"]), where) };
+      return { op: "is", type, in: entityOrSlot(fieldsOf(within, where, ["entity", "slot"]), where, slot) };
     }
     default:
       throw invalid(`${where}: a scope that is not known`);
   }
 }
 
-/** Only an action's head may name several entities, and none of its may be a slot or a type. */
+/** Only an action's head may name several entities, and none of its may be a slot, a type or anything but actions. */
 function readActionScope(json: unknown, where: string): Scope {
-  const fields = fieldsOf(json, where);
-  if (fields.get("op") === "in" && fields.has("entities")) {
-    const list = listOf(fieldsOf(json, where, ["op", "entities"]).get("entities"), where);
-    return { op: "in", entities: list.map((uid) => readUid(uid, where)) };
-  }
-  if (fields.get("op") === "is" || fields.has("slot")) throw invalid(`${where}: a scope that no action has`);
-  return readScope(json, where);
+  const scope = readActionHead(json, where);
+  const named = scope.op === "==" ? [scope.entity] : scope.op === "in" ? scope.entities : [];
+  if (scope.op === "is" || named.some((uid) => typeof uid === "string" || !ACTION_TYPE.test(uid.type)))
+    throw invalid(`${where}: a scope that no action has`);
+  return scope;
 }
 
-function entityOrSlot(fields: ReadonlyMap<string, unknown>, where: string): EntityUid | SlotName {
+function readActionHead(json: unknown, where: string): Scope {
+  const fields = fieldsOf(json, where);
+  if (fields.get("op") !== "in" || !fields.has("entities")) return readScope(json, where, null);
+  const list = listOf(fieldsOf(json, where, ["op", "entities"]).get("entities"), where);
+  return { op: "in", entities: list.map((uid) => readUid(uid, where)) };
+}
+
+function entityOrSlot(
+  fields: ReadonlyMap<string, unknown>,
+  where: string,
+  slot: SlotName | null,
+): EntityUid | SlotName {
   if (fields.has("entity") === fields.has("slot")) throw invalid(`${where}: either an entity or a slot`);
-  return fields.has("slot") ? slotOf(fields.get("slot"), where) : readUid(fields.get("entity"), where);
+  if (!fields.has("slot")) return readUid(fields.get("entity"), where);
+  if (slot === null || fields.get("slot") !== slot) throw invalid(`${where}: not the slot for this place`);
+  return slot;
 }
 
 function slotOf(json: unknown, where: string): SlotName {
@@ -200,8 +212,6 @@ function readOther(name: string, body: unknown, where: string, inner: (json: unk
       if (variable === undefined) throw invalid(`${at}: a variable that is not known`);
       return { kind: "var", name: variable };
     }
-    case "Slot":
-      return { kind: "slot", name: slotOf(body, at) };
     case ".": {
       const get = fieldsOf(body, at, ["left", "attr"]);
       return { kind: "get", left: inner(get.get("left")), attr: textOf(get.get("attr"), at) };

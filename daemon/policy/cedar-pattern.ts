@@ -15,9 +15,8 @@ export function compilePattern(pattern: readonly PatternPart[]): (text: string) 
   const last = others.pop();
   if (last === undefined) return (text) => text === first;
   const middle = others.filter((part) => part !== "");
-  const shortest = first.length + last.length;
   return (text) => {
-    if (text.length < shortest || !text.startsWith(first) || !text.endsWith(last)) return false;
+    if (!text.startsWith(first) || !text.endsWith(last)) return false;
     let at = first.length;
     for (const part of middle) {
       const found = text.indexOf(part, at);

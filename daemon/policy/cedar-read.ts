@@ -20,7 +20,9 @@ export type ValueType =
   | { readonly kind: "set"; readonly element: ValueType | null }
   | { readonly kind: "record"; readonly fields: ReadonlyMap<string, ValueType> };
 
-const ESCAPES = ["__entity", "__extn", "__expr"];
+type Fields = { readonly [name: string]: unknown };
+
+const TYPE_NAME = /^[A-Za-z_][A-Za-z0-9_]*(?:::[A-Za-z_][A-Za-z0-9_]*)*$/;
 /** As deep as strict JSON goes with us, and some more. */
 const DEEPEST = 64;
 
@@ -36,13 +38,14 @@ export function readValue(json: unknown, where: string, type: ValueType | null =
 
 /** `{type, id}` or `{__entity: {type, id}}`. Throws "policy-invalid". */
 export function readUid(json: unknown, where: string): EntityUid {
-  const fields = fieldsOf(json, where);
-  if (fields.has("__entity")) return readUid(fieldsOf(json, where, ["__entity"]).get("__entity"), where);
-  const uid = fieldsOf(json, where, ["type", "id"]);
-  const type = textOf(uid.get("type"), where);
-  if (!/^[A-Za-z_][A-Za-z0-9_]*(?:::[A-Za-z_][A-Za-z0-9_]*)*$/.test(type))
+  const fields = objectOf(json, where);
+  if (Object.hasOwn(fields, "__entity")) return readUid(only(fields, 1, where)["__entity"], where);
+  if (!Object.hasOwn(fields, "type") || !Object.hasOwn(fields, "id"))
+    throw invalid(`${where}: an entity is named by type and id`);
+  const { type, id } = only(fields, 2, where);
+  if (typeof type !== "string" || !TYPE_NAME.test(type))
     throw invalid(`${where}: not the name of an entity type`);
-  return entityUid(type, textOf(uid.get("id"), where));
+  return entityUid(type, textOf(id, where));
 }
 
 /** The own fields of a JSON object, whatever their names; with `known`, no others. Throws "policy-invalid". */
@@ -51,9 +54,7 @@ export function fieldsOf(
   where: string,
   known?: readonly string[],
 ): ReadonlyMap<string, unknown> {
-  if (typeof json !== "object" || json === null || Array.isArray(json))
-    throw invalid(`${where}: expected an object, not ${kindOf(json)}`);
-  const fields = new Map<string, unknown>(Object.entries(json));
+  const fields = new Map<string, unknown>(Object.entries(objectOf(json, where)));
   for (const name of fields.keys()) {
     if (known?.includes(name) === false) throw invalid(`${where}: ${JSON.stringify(name)} is not known`);
     if (!name.isWellFormed()) throw invalid(`${where}: a name that is not Unicode`);
@@ -81,11 +82,25 @@ export function invalid(what: string): BoundaryError {
   return new BoundaryError("policy-invalid", what);
 }
 
+function objectOf(json: unknown, where: string): Fields {
+  if (typeof json !== "object" || json === null || Array.isArray(json))
+    throw invalid(`${where}: expected an object, not ${kindOf(json)}`);
+  return json as Fields;
+}
+
+function only(fields: Fields, count: number, where: string): Fields {
+  if (Object.keys(fields).length !== count) throw invalid(`${where}: a field that is not known`);
+  return fields;
+}
+
 function recordOf(json: unknown, where: string, type: ValueType | null, depth: number): CedarRecord {
+  const own = objectOf(json, where);
   const types = type?.kind === "record" ? type.fields : null;
   const fields = new Map<string, Value>();
-  for (const [name, field] of fieldsOf(json, where))
-    fields.set(name, toValue(field, where, types?.get(name) ?? null, depth + 1));
+  for (const name of Object.keys(own)) {
+    if (!name.isWellFormed()) throw invalid(`${where}: a name that is not Unicode`);
+    fields.set(name, toValue(own[name], where, types?.get(name) ?? null, depth + 1));
+  }
   return cedarRecord(fields);
 }
 
@@ -121,10 +136,11 @@ function structureOf(json: object | null, where: string, type: ValueType | null,
     const element = type?.kind === "set" ? type.element : null;
     return cedarSet(json.map((item) => toValue(item, where, element, depth + 1)));
   }
-  const fields = fieldsOf(json, where);
-  if (fields.has("__entity")) return readUid(json, where);
-  if (fields.has("__extn")) return extensionOf(fieldsOf(json, where, ["__extn"]).get("__extn"), where, depth);
-  if (ESCAPES.some((name) => fields.has(name))) throw invalid(`${where}: an escape that is not known`);
+  if (json === null) throw invalid(`${where}: null is no value`);
+  if (Object.hasOwn(json, "__entity")) return readUid(json, where);
+  if (Object.hasOwn(json, "__extn"))
+    return extensionOf(only(json as Fields, 1, where)["__extn"], where, depth);
+  if (Object.hasOwn(json, "__expr")) throw invalid(`${where}: an escape that is not known`);
   if (type?.kind === "entity") return readUid(json, where);
   if (type?.kind === "extension") return extensionOf(json, where, depth);
   return recordOf(json, where, type, depth);

@@ -1,8 +1,6 @@
-import { z } from "zod";
-import type { AccessRequest } from "../core/access.ts";
-import { decide as underCeilings } from "../core/authority.ts";
+import { ACTIONS, type AccessRequest } from "../core/access.ts";
+import { ceilingOf as underCeilings } from "../core/authority.ts";
 import { MODES } from "../core/mode.ts";
-import { MEMORY_CLASSES } from "../core/posture.ts";
 import { answerRequest, type PolicyAnswer } from "./answer.ts";
 import type { AskedSituation, Principal } from "./entities.ts";
 import type { PolicySet } from "./policy-set.ts";
@@ -44,18 +42,6 @@ const ASSURANCES = ["enforced", "observed", "failed"] as const;
 /** How the shipped policies, and others, ask for a lease. */
 const LEASE = /\bleases\s*\.\s*contains\s*\(\s*"([^"\\]{1,64})"\s*\)/g;
 
-const CeilingQuestion = z.object({
-  action: z.object({ name: z.enum(["recall", "tool.run", "model.call", "io"]) }),
-  resource: z.object({
-    properties: z.object({
-      class: z.enum(MEMORY_CLASSES).optional(),
-      reach: z.enum(["none", "file", "network", "usb-storage", "usb-input"]).optional(),
-      location: z.enum(["local", "external"]).optional(),
-      interface: z.string().optional(),
-    }),
-  }),
-});
-
 /** Why a question is answered as it is, and what would turn the answer round, one change at a time. */
 export function explain(set: PolicySet, registry: Registry, asked: Asked): Explanation {
   const policy = policyOf(set, registry, asked);
@@ -91,10 +77,9 @@ function together(ceiling: Ceiling | null, policy: PolicyAnswer): "allow" | "den
 }
 
 function ceilingOf(request: AccessRequest, situation: AskedSituation): Ceiling | null {
-  const question = CeilingQuestion.safeParse(request);
-  if (!question.success) return null;
-  const { decision, reason, wouldAllow } = underCeilings(situation, question.data);
-  return { decision: decision ? "allow" : "deny", rule: reason.join(", "), wouldAllow };
+  if (!ACTIONS.some((name) => name === request.action.name)) return null;
+  const { allow, rule, instead } = underCeilings(situation, request);
+  return { decision: allow ? "allow" : "deny", rule, wouldAllow: instead };
 }
 
 function variants(set: PolicySet, asked: Asked): readonly { readonly what: string; readonly other: Asked }[] {

@@ -132,6 +132,7 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/core/", why: "an adapter speaks in the core's values" },
       { what: "daemon/ports.ts", why: "it implements a port" },
       { what: "daemon/protocol/", why: "frames and replies" },
+      { what: "daemon/adapters/socket-descriptor.ts", why: "Node's own fields are read in one place" },
       { what: "node-ipc", why: "behind this one adapter, so that it can be replaced in a day" },
       { what: "node-ipc/parsers", why: "the same package" },
       { what: "node:*", why: "adapters do the I/O" },
@@ -172,6 +173,8 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/adapters/garbage.ts", why: "the inspector is used in one place" },
       { what: "daemon/adapters/nft-generation.ts", why: "both ways to nft ask the kernel the same" },
       { what: "daemon/adapters/input-poll.ts", why: "waiting for input devices, in one place" },
+      { what: "daemon/adapters/http-message.ts", why: "what of HTTP is refused before it is a question" },
+      { what: "daemon/adapters/socket-descriptor.ts", why: "Node's own fields are read in one place" },
       { what: "koffi", why: "kernel calls and libnftables, which Node has not" },
       { what: "chokidar", why: "file events" },
       { what: "usb", why: "hot-plug events" },
@@ -182,9 +185,36 @@ export const TABLE: readonly Row[] = [
     ],
   },
   {
+    scope: "client/",
+    may: [
+      { what: "client/", why: "one part: what other programs import" },
+      { what: "daemon/protocol/", why: "it speaks the protocol" },
+      { what: "daemon/core/", why: "modes, error codes, back-off" },
+      { what: "zod", only: "types", why: "loading it costs more than connecting" },
+      { what: "node:net", why: "the control socket" },
+      { what: "node:timers/promises", why: "deadlines and back-off" },
+      { what: "node:fs", only: ["existsSync"], why: "where the daemon's directories are" },
+      { what: "node:path", why: "where the daemon's directories are" },
+    ],
+  },
+  {
+    scope: "cli/mcp/",
+    may: [
+      { what: "cli/", why: "one part" },
+      { what: "client/", why: "the way to the daemon" },
+      { what: "daemon/core/", why: "modes and error codes" },
+      { what: "daemon/protocol/", why: "it speaks the protocol" },
+      { what: "@modelcontextprotocol/sdk/server/mcp.js", why: "the protocol of MCP, its server alone" },
+      { what: "@modelcontextprotocol/sdk/server/stdio.js", why: "over stdin and stdout alone" },
+      { what: "zod", why: "what the SDK takes as the schema of a tool; loaded by this command alone" },
+      { what: "node:timers/promises", only: ["setImmediate"], why: "answers leave before the end" },
+    ],
+  },
+  {
     scope: "cli/",
     may: [
       { what: "cli/", why: "one part" },
+      { what: "client/", why: "the one way to the daemon" },
       { what: "daemon/protocol/", why: "it speaks the protocol" },
       { what: "daemon/audit/", why: "verify-log runs without a daemon" },
       { what: "daemon/core/", why: "modes and error codes" },
@@ -225,7 +255,7 @@ const EXCEPTIONS: ReadonlyMap<string, readonly string[]> = new Map([
 ]);
 const TIMERS = ["setTimeout", "setInterval", "setImmediate", "performance", "fetch"];
 
-/** Every finding in one file of daemon/ or cli/. `path` is relative to the project, with "/". */
+/** Every finding in one file of daemon/, cli/ or client/. `path` is relative to the project, with "/". */
 export function checkSource(path: string, source: string): readonly Finding[] {
   const tokens = tokensOf(source);
   const row = TABLE.find((one) => one.scope === path) ?? TABLE.find((one) => inScope(path, one.scope));
