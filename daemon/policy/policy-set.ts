@@ -141,11 +141,11 @@ function permittedBy(notes: PolicySet["notes"]): PolicySet["permitted"] {
   for (const { effect, advice, actions } of notes.values()) {
     if (effect === "forbid" || advice === "") continue;
     for (const action of actions ?? []) {
-      const told = found.get(action) ?? new Set();
-      found.set(action, told.add(advice));
+      const advices = found.get(action) ?? new Set();
+      found.set(action, advices.add(advice));
     }
   }
-  return new Map([...found].map(([action, told]) => [action, [...told]]));
+  return new Map([...found].map(([action, advices]) => [action, [...advices]]));
 }
 
 const PartsSchema = z.strictObject({
