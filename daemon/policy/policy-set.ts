@@ -141,11 +141,11 @@ function permittedBy(notes: PolicySet["notes"]): PolicySet["permitted"] {
   for (const { effect, advice, actions } of notes.values()) {
     if (effect === "forbid" || advice === "") continue;
     for (const action of actions ?? []) {
-      const advices = found.get(action) ?? new Set();
-      found.set(action, advices.add(advice));
+      const known = found.get(action) ?? new Set();
+      found.set(action, known.add(advice));
     }
   }
-  return new Map([...found].map(([action, advices]) => [action, [...advices]]));
+  return new Map([...found].map(([action, known]) => [action, [...known]]));
 }
 
 const PartsSchema = z.strictObject({

@@ -25,9 +25,15 @@ export async function tellGrants(
   const made = await ctl.run("token", "bootstrap", "--out", file("admin"));
   const again = await ctl.run("token", "bootstrap", "--out", file("second"));
   report.saw("the first token is made once, and never again", made.code === 0 && again.code !== 0);
+  const terms = ["Agent::demo", "--actions", "recall,tool.run", "--for", "10m"];
   const minted = await ctl.run(
-    ...["token", "mint", "Agent::demo", "--actions", "recall,tool.run", "--for", "10m"],
-    ...["--token-file", file("admin"), "--out", file("agent")],
+    "token",
+    "mint",
+    ...terms,
+    "--token-file",
+    file("admin"),
+    "--out",
+    file("agent"),
   );
   report.saw("with it one is made for an agent: two actions, ten minutes", minted.code === 0, minted.stderr);
   const token = readFileSync(file("agent"), "utf8").trim();
