@@ -1,0 +1,370 @@
+import { describe, expect, test } from "vitest";
+import { createApprovals } from "../../daemon/approvals.ts";
+import { emptyFold, fold } from "../../daemon/audit/fold.ts";
+import { openDecisions } from "../../daemon/compose/decide.ts";
+import type { AccessRequest } from "../../daemon/core/access.ts";
+import { tokenData } from "../../daemon/core/grant-data.ts";
+import type { DecideParts } from "../../daemon/decide.ts";
+import { createEndpoints } from "../../daemon/decide-endpoints.ts";
+import { createGrants } from "../../daemon/grants.ts";
+import type { Policies } from "../../daemon/policies.ts";
+import { readDecisionFacts } from "../../daemon/policy/decision-facts.ts";
+import type { NewToken } from "../../daemon/protocol/grants.ts";
+import { FakeClock, settled, startHost, trip } from "../support/host.ts";
+import { codeOf, dataOf, officeOf, ROLES_CONFIG, UIDS } from "../support/office.ts";
+import { recordOf, START_MS, tokenOf } from "../support/tokens.ts";
+
+/** Review of step 4, half A: who may do what. Each test says what should hold; it does not. */
+
+const CHECK = {
+  action: { name: "recall" },
+  resource: { type: "memory", id: "note-1", properties: { class: "PUBLIC" } },
+};
+const MINUTE_MS = 60_000;
+
+async function started(config: object = {}, terminal: string | null = "pts/1") {
+  const host = await startHost({
+    mode: "OPEN",
+    config: { roles: ROLES_CONFIG, ...config },
+    tripwires: [trip("link", "network.link"), trip("probing", "peer.probing", { action: { kind: "note" } })],
+  });
+  const office = officeOf(host, { terminal });
+  const make = async (uid: number, verb: string, params: object = {}, token?: string) =>
+    dataOf<NewToken>(await office.ask(uid, verb, params, token));
+  const { text: admin } = await make(0, "token.bootstrap");
+  return { host, ...office, make, admin };
+}
+
+const ALLOW: ReturnType<DecideParts["policies"]["answer"]> = {
+  decision: "allow",
+  code: "allowed",
+  reasons: ["p"],
+  errors: [],
+  needsPerson: false,
+  advice: "",
+};
+
+/** decide.sock's service over a host, with policies that say what the test says. */
+function decisionsOf(host: Awaited<ReturnType<typeof startHost>>, answer: DecideParts["policies"]["answer"]) {
+  const policies = {
+    answer,
+    digest: () => "d",
+    withKnown: (request: AccessRequest) => request,
+    settled: () => Promise.resolve(),
+    current: () => null,
+  } as unknown as Policies;
+  return openDecisions({
+    daemon: host.daemon,
+    trustedInterfaces: [],
+    roles: officeRoles(),
+    ownUid: 999,
+    ...host.grants,
+    policies,
+    approvals: host.approvals,
+    denials: host.denials,
+    limits: host.limits,
+    wallMs: host.clock.wallMs,
+    opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
+  }).service;
+}
+
+function officeRoles(): DecideParts["roles"] {
+  const nobody = { uids: [], gids: [] };
+  return { readonly: nobody, operator: nobody, admin: nobody, auditor: nobody };
+}
+
+const callerOf = (uid: number, token: string) => ({ uid, gid: uid, pid: 7, groups: [uid], token });
+const recall = (id: string, subject = { type: "Agent", id: "a" }): AccessRequest => ({
+  subject: { ...subject, properties: {} },
+  action: { name: "recall", properties: {} },
+  resource: { type: "memory", id, properties: { class: "PUBLIC" } },
+  context: {},
+});
+
+describe("an allow that has not been told yet", () => {
+  test("lapses when the host has been closed meanwhile", async () => {
+    const { host, ask } = await started();
+    host.store.behaviour = "holds";
+    const reply = ask(0, "check", CHECK);
+    await settled();
+    host.signal("network.link", { interface: "eth1", change: "up" });
+    await settled();
+    expect(host.daemon.state().wanted).toBe("LOCKDOWN");
+    host.store.release();
+    expect(dataOf(await reply)).toMatchObject({ decision: false });
+  });
+
+  test("lapses when its token has been revoked meanwhile", async () => {
+    const { host, ask, make, admin } = await started();
+    const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    host.store.behaviour = "holds";
+    const reply = ask(UIDS.none, "check", CHECK, agent.text);
+    await settled();
+    const revoked = ask(0, "token.revoke", { id: agent.token.id });
+    await settled();
+    host.store.release();
+    await revoked;
+    expect(dataOf(await reply)).toMatchObject({ decision: false });
+  });
+});
+
+describe("what only a person may say yes to (policies/people.cedar)", () => {
+  test("is not approved by an agent's token, whatever its role", async () => {
+    const { host, ask, make, admin } = await started();
+    const agent = await make(0, "token.mint", { principal: "Agent::helper", role: "operator" }, admin);
+    const asker = { uid: UIDS.readonly, tokenId: "", tree: "", principal: "User 1002" };
+    const asked = host.approvals.ask(asker, recall("n"));
+    if (!asked.ok) throw new Error(asked.why);
+    const said = await ask(UIDS.none, "approvals.approve", { id: asked.id }, agent.text);
+    expect(codeOf(said)).not.toBe("");
+  });
+
+  test("is not done with a token whose scope has no approval.approve and no mode.loosen", async () => {
+    const { host, ask, make, admin } = await started();
+    const narrow = await make(
+      0,
+      "token.mint",
+      { principal: "Service::ci", role: "operator", actions: ["recall"] },
+      admin,
+    );
+    dataOf(await ask(UIDS.operator, "mode.set", { mode: "AIRGAP", reason: "test" }));
+    const asker = { uid: UIDS.readonly, tokenId: "", tree: "", principal: "User 1002" };
+    const asked = host.approvals.ask(asker, recall("n"));
+    if (!asked.ok) throw new Error(asked.why);
+    const approved = await ask(UIDS.none, "approvals.approve", { id: asked.id }, narrow.text);
+    const loosened = await ask(UIDS.none, "mode.set", { mode: "OPEN", reason: "test" }, narrow.text);
+    expect([codeOf(approved), codeOf(loosened)]).not.toContain("");
+  });
+});
+
+describe("minting", () => {
+  test("an admin token for one user and two uses makes none for everybody, without end", async () => {
+    const { ask, make, admin } = await started();
+    const wish = { principal: "Service::deploy", role: "admin", uid: UIDS.admin, uses: 2 };
+    const bound = await make(0, "token.mint", wish, admin);
+    const escaped = await ask(
+      UIDS.admin,
+      "token.mint",
+      { principal: "Service::deploy", role: "admin", forMs: 3_000 * 86_400_000 },
+      bound.text,
+    );
+    expect(codeOf(escaped)).toBe("token-wider");
+  });
+});
+
+describe("what a holder without a role may do without limit", () => {
+  const TIGHT = { limits: { token: { requests: 10 }, uid: { requests: 10 } } };
+
+  test("revoking the same token again and again is one record, or is limited", async () => {
+    const { host, ask, make, admin } = await started(TIGHT);
+    const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    const child = await make(UIDS.none, "token.narrow", {}, agent.text);
+    for (let n = 0; n < 500; n++)
+      await ask(UIDS.none, "token.revoke", { id: child.token.id, reason: `again ${n}` }, agent.text);
+    await settled();
+    expect(host.kinds().filter((kind) => kind === "token.revoked").length).toBeLessThanOrEqual(10);
+  });
+
+  test("cannot end the log: while the disk is slow, 8,000 requests of 64 on 125 connections", async () => {
+    const { host, ask, make, admin } = await started(TIGHT);
+    const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    const child = await make(UIDS.none, "token.narrow", {}, agent.text);
+    await settled();
+    host.store.behaviour = "holds";
+    const params = { id: child.token.id, reason: "\u6f22".repeat(200) };
+    const all = Array.from({ length: 8_000 }, () => ask(UIDS.none, "token.revoke", params, agent.text));
+    await settled();
+    const [state, { wanted }] = [host.log.state(), host.daemon.state()];
+    host.store.release();
+    await Promise.all(all);
+    expect([state, wanted]).toEqual(["writing", "OPEN"]);
+  });
+});
+
+describe("time", () => {
+  test("a token that has ended stays ended, when the clock is set back and the daemon started twice", () => {
+    const HOUR_MS = 3_600_000;
+    const token = tokenOf("t", { expiresAtMs: START_MS + HOUR_MS });
+    const liveAt = (state: ReturnType<typeof emptyFold>, wallMs: number): boolean => {
+      const clock = new FakeClock();
+      clock.realMs = wallMs;
+      const { tokens } = createGrants({
+        fold: () => state,
+        lastAt: state.lastAt,
+        record: () => ({ seq: -1, durable: Promise.resolve() }),
+        state: () => ({ wanted: "OPEN", applied: "OPEN", frozen: null, room: "ok" }) as never,
+        clock,
+        config: {
+          tokens: { warnMs: MINUTE_MS },
+          leases: [],
+          ceremony: { coolDownMs: 0, lifeMs: 0, people: 1, requireTerminal: false },
+        } as never,
+      });
+      return tokens.standing(token.id, { uid: 0, privilege: "OPEN" }).ok;
+    };
+    let state = fold(emptyFold(), recordOf("token.minted", { grant: tokenData(token), by: { uid: 0 } }));
+    state = fold(state, recordOf("log.alive", {}, START_MS + 2 * HOUR_MS));
+    const back = START_MS - 10 * HOUR_MS; // a host without a clock battery
+    expect(liveAt(state, back)).toBe(false);
+    // the first start after it writes with the wrong time
+    state = fold(state, recordOf("log.alive", {}, back + MINUTE_MS));
+    expect(liveAt(state, back + MINUTE_MS)).toBe(false);
+  });
+});
+
+describe("decide.sock", () => {
+  const FORBID = { ...ALLOW, decision: "deny", code: "policy-denied", reasons: ["f"] } as const;
+
+  test("a search counts against the limits as a question does", async () => {
+    const { host, make, admin } = await started({ limits: { token: { requests: 3, blockMs: 300_000 } } });
+    const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    const service = decisionsOf(host, () => ALLOW);
+    const caller = callerOf(UIDS.none, agent.token.id);
+    for (let n = 0; n < 5; n++) await service.evaluator.evaluate(caller, recall(`n-${n}`));
+    expect(await service.evaluator.evaluate(caller, recall("x"))).toMatchObject({ code: "rate-limited" });
+    const told: unknown[] = [];
+    for (let n = 0; n < 100; n++) {
+      const { subject, resource, context } = recall(`secret-${n}`);
+      const query = { kind: "action", subject, resource, context } as const;
+      const found = await service.search(caller, query, { after: null, limit: 50 });
+      if (found.ok && found.ids.length > 0) told.push(found.ids);
+    }
+    expect(told.length).toBe(0); // blocked, and told 100 allows that no record has
+  });
+
+  test("what a search finds out by being refused counts as probing", async () => {
+    const { host, make, admin } = await started();
+    const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    const service = decisionsOf(host, () => FORBID);
+    const { subject, resource, context } = recall("s");
+    for (let n = 0; n < 100; n++)
+      await service.search(
+        callerOf(UIDS.none, agent.token.id),
+        { kind: "action", subject, resource: { ...resource, id: `s-${n}` }, context },
+        { after: null, limit: 50 },
+      );
+    await settled();
+    expect(host.records.filter(({ seq }) => seq > 6).map(({ kind }) => kind)).toContain("decision");
+  });
+
+  test("a token that was revoked uses up nothing of those that live", async () => {
+    const { host, make, ask, admin } = await started({ limits: { token: { requests: 5, blockMs: 300_000 } } });
+    const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    const child = await make(UIDS.none, "token.narrow", {}, agent.text);
+    dataOf(await ask(0, "token.revoke", { id: child.token.id }));
+    const service = decisionsOf(host, () => ALLOW);
+    for (let n = 0; n < 10; n++)
+      await service.evaluator.evaluate(callerOf(UIDS.readonly, child.token.id), recall(`n-${n}`));
+    expect(await service.evaluator.evaluate(callerOf(UIDS.none, agent.token.id), recall("m"))).toMatchObject({
+      decision: true,
+    });
+  });
+
+  test("what the limits refuse is no probing (docs/LIMITS.md)", async () => {
+    const { host, make, admin } = await started({ limits: { token: { requests: 1, blockMs: 300_000 } } });
+    const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    const service = decisionsOf(host, () => ALLOW);
+    const seen: string[] = [];
+    for (let n = 0; n < 40; n++) {
+      const { code } = await service.evaluator.evaluate(callerOf(UIDS.none, agent.token.id), recall("n"));
+      seen.push(code);
+    }
+    await settled();
+    expect(seen.filter((code) => code === "rate-limited").length).toBeGreaterThanOrEqual(39);
+    expect(probes(host)).toBe(0);
+  });
+
+  test("a token that nobody knows is recorded, as on the control socket", async () => {
+    const { host } = await started();
+    const before = host.records.length;
+    const endpoints = createEndpoints({
+      service: decisionsOf(host, () => ALLOW),
+      identifier: "https://pdp.example.com",
+      opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
+    });
+    for (let n = 0; n < 100; n++)
+      endpoints(
+        {
+          method: "POST",
+          target: "/access/v1/evaluation",
+          authorization: `Bearer bd_${String(n).padStart(43, "A")}`,
+          contentType: "application/json",
+          contentEncoding: null,
+        } as never,
+        { uid: UIDS.none, gid: 1, pid: 1, groups: [1] },
+      );
+    await settled();
+    expect(host.records.slice(before).map(({ kind }) => kind)).toContain("request.refused");
+  });
+});
+
+describe("probing", () => {
+  test("is noticed when each of his own children is shown for a few of the denials", async () => {
+    const { host, make, admin } = await started();
+    const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    const service = decisionsOf(host, () => ({ ...ALLOW, decision: "deny", code: "policy-denied" }));
+    for (let n = 0; n < 10; n++) {
+      const child = await make(UIDS.none, "token.narrow", {}, agent.text);
+      for (let m = 0; m < 9; m++)
+        await service.evaluator.evaluate(callerOf(UIDS.none, child.token.id), recall(`n-${n}-${m}`));
+    }
+    await settled();
+    expect(probes(host)).toBeGreaterThan(0); // 90 denials of one tree and one uid; the limit is 30
+  });
+});
+
+/** What a tripwire that notes would have been told of. */
+function probes(host: Awaited<ReturnType<typeof startHost>>): number {
+  return host.kinds().filter((kind) => kind.startsWith("tripwire.")).length;
+}
+
+describe("a denial", () => {
+  test("is in the log, whatever was asked", async () => {
+    const { host, make, admin } = await started();
+    const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    const service = decisionsOf(host, () => ({ ...ALLOW, decision: "deny", code: "policy-denied" }));
+    // each becomes four times as long when the log takes it out: the record is too large, and there is none
+    const filler = "pwd=a ".repeat(1_300);
+    const stuffed = { ...recall(`crown ${"pwd=a ".repeat(168)}`), context: { a: filler, b: filler.slice(0, 6_900) } };
+    await service.evaluator.evaluate(callerOf(UIDS.none, agent.token.id), stuffed);
+    await settled();
+    expect(host.last("decision")?.data).toMatchObject({ decision: "deny" });
+  });
+});
+
+describe("the record of an allow", () => {
+  test("can be replayed from the log", async () => {
+    const { host, ask } = await started();
+    dataOf(await ask(0, "check", CHECK));
+    await settled();
+    expect(readDecisionFacts(host.last("decision")?.data["policy"])).not.toBeNull();
+  });
+});
+
+describe("an approval", () => {
+  test("whose question could not be recorded is given to nobody", () => {
+    let fails = true;
+    const clock = new FakeClock();
+    const approvals = createApprovals({
+      settings: { lifeMs: 600_000, useMs: 300_000, maxPending: 12, maxPerCaller: 4 },
+      requireTerminal: false,
+      memory: [],
+      clock,
+      mode: () => ({ epoch: 0, lockdown: false }),
+      obstacle: () => null,
+      append: () => {
+        const durable = fails ? Promise.reject(new Error("too many wait for the disk")) : Promise.resolve();
+        durable.catch(() => undefined);
+        return { seq: fails ? -1 : 7, durable };
+      },
+    });
+    const by = { uid: 1000, tokenId: "", tree: "", principal: "User 1000" };
+    const asked = approvals.ask(by, recall("n"));
+    fails = false; // the disk is quick again
+    if (asked.ok) {
+      const decider = { uid: 1001, tokenId: "", tree: "", name: "bob", terminal: "pts/1" };
+      approvals.approve(asked.id, decider);
+    }
+    expect(approvals.redeem(by, recall("n"))).toBeNull();
+  });
+});
