@@ -7,8 +7,10 @@ import { tokenData } from "../../daemon/core/grant-data.ts";
 import type { DecideParts } from "../../daemon/decide.ts";
 import { createEndpoints } from "../../daemon/decide-endpoints.ts";
 import { createGrants } from "../../daemon/grants.ts";
+import { createSearch } from "../../daemon/decide-search.ts";
 import type { Policies } from "../../daemon/policies.ts";
 import { readDecisionFacts } from "../../daemon/policy/decision-facts.ts";
+import { searchAnswer } from "../../daemon/protocol/authzen-reply.ts";
 import type { NewToken } from "../../daemon/protocol/grants.ts";
 import { FakeClock, settled, startHost, trip } from "../support/host.ts";
 import { codeOf, dataOf, officeOf, ROLES_CONFIG, UIDS } from "../support/office.ts";
@@ -366,5 +368,62 @@ describe("an approval", () => {
       approvals.approve(asked.id, decider);
     }
     expect(approvals.redeem(by, recall("n"))).toBeNull();
+  });
+});
+
+describe("a search's page token", () => {
+  test("names nothing that the caller may not see", async () => {
+    const hidden = "project-of-which-nobody-knows";
+    const search = createSearch({
+      candidates: () => ["a", hidden, "z"],
+      probe: (_, { resource }) => resource.id !== hidden,
+    });
+    const { subject, action, resource, context } = recall("");
+    const query = { kind: "resource", subject, action, resource, context } as const;
+    const all = createSearch({
+      candidates: () => Array.from({ length: 1_001 }, (_, n) => `${hidden}-${String(n).padStart(4, "0")}`),
+      probe: () => false,
+    });
+    expect(await search(callerOf(1, "t"), query, { after: null, limit: 9 })).toMatchObject({ ids: ["a", "z"] });
+    const found = await all(callerOf(1, "t"), query, { after: null, limit: 9 });
+    const page = JSON.stringify(searchAnswer({ query, page: { after: null, limit: 9 } }, found).body ?? found);
+    const texts = [page, ...[...page.matchAll(/[A-Za-z0-9_-]{16,}/g)].map(([t]) => Buffer.from(t, "base64url").toString())];
+    expect(texts.filter((text) => text.includes(hidden))).toEqual([]);
+  });
+});
+
+describe("what loosens", () => {
+  test("cannot be used up by somebody whose role it is not", async () => {
+    const { ask } = await started();
+    dataOf(await ask(UIDS.operator, "mode.set", { mode: "AIRGAP", reason: "test" }));
+    for (let n = 0; n < 12; n++) await ask(UIDS.none, "ceremony.begin", { reason: "not mine to begin" });
+    expect(codeOf(await ask(UIDS.operator, "mode.set", { mode: "OPEN", reason: "test" }))).toBe("");
+  });
+});
+
+describe("room for tokens", () => {
+  const NO_LIMITS = { limits: { token: { requests: 0 }, uid: { requests: 0 }, overall: { requests: 0 } } };
+  /** Some 360 children of one agent, each as large as may be, for a minute. */
+  async function filled() {
+    const { ask, make, admin, host } = await started(NO_LIMITS);
+    const agent = await make(0, "token.mint", { principal: "Agent::a", uid: UIDS.none }, admin);
+    const resources = Array.from({ length: 32 }, (_, n) => `memory::${String(n).padStart(256, "x")}`);
+    for (const wish of [{ resources }, { resources: resources.slice(0, 1) }, {}]) {
+      const more = async () => (await ask(UIDS.none, "token.narrow", { ...wish, forMs: 60_000 }, agent.text)).ok;
+      while (await more());
+    }
+    await settled();
+    return { ask, make, admin, host };
+  }
+
+  test("is not taken up by one holder without a role", async () => {
+    const { ask, admin } = await filled();
+    expect(codeOf(await ask(0, "token.mint", { principal: "Service::other", label: "an admin needs it now" }, admin))).toBe("");
+  });
+
+  test("is there again a day after they have ended", async () => {
+    const { ask, admin, host } = await filled();
+    host.clock.pass(3 * 86_400_000);
+    expect(codeOf(await ask(0, "token.mint", { principal: "Service::other", label: "an admin needs it now" }, admin))).toBe("");
   });
 });

@@ -178,3 +178,45 @@ describe("what a decision record keeps", () => {
     expect(readDecisionFacts(kept.data["policy"])).not.toBeNull();
   });
 });
+
+describe("the shipped policies", () => {
+  const known = {
+    users: [{ id: "1000", roles: [], groups: [], workspaces: ["alpha"] }],
+    resources: [{ type: "secret", id: "loose", groups: [], properties: {} }],
+  };
+
+  test("whose a secret is says the registry: who names his own workspace reads none that has no owner", async () => {
+    const { set } = await loadGood(shippedFiles());
+    const asked = question("secret.read", ["secret", "loose"], { workspace: "alpha" });
+    const { answer } = answerRequest(set, registry(set.shapes, known), asked, USER, situation());
+    expect(answer.decision).toBe("deny");
+  });
+
+  test.each([
+    ["file.write", "/var/run/boundary-daemon/control.sock"], // /var/run is /run
+    ["file.read", "/proc/self/root/var/lib/boundary-daemon/key"],
+    ["file.write", "/proc/self/root/etc/boundary-daemon/config.yaml"],
+  ])("what the boundary keeps is nobody's: %s %s", async (action, path) => {
+    const { set } = await loadGood(shippedFiles());
+    const who = { type: "User", id: "1000", roles: ["operator"] };
+    const asked = question(action, ["file", path]);
+    const { answer } = answerRequest(set, registry(set.shapes), asked, who, situation());
+    expect(answer.decision).toBe("deny");
+  });
+
+  test.each(["/etc", "/var/spool/cron/crontabs/root", "/var/run/x", "/home/ana/.ssh/authorized_keys"])(
+    "an agent writes %s with a person's approval only",
+    async (path) => {
+      const { set } = await loadGood(shippedFiles());
+      const who = { type: "Agent", id: "a", roles: [] };
+      const { answer } = answerRequest(
+        set,
+        registry(set.shapes),
+        question("file.write", ["file", path]),
+        who,
+        situation(),
+      );
+      expect(answer.decision).toBe("deny");
+    },
+  );
+});
