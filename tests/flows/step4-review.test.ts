@@ -1,5 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { createApprovals } from "../../daemon/approvals.ts";
+import { renderCanonical } from "../../daemon/audit/canonical.ts";
+import { renderSnapshot } from "../../daemon/audit/snapshot.ts";
+import { describeAccess } from "../../daemon/core/access-text.ts";
+import { approve, ask } from "../../daemon/core/approval.ts";
+import { createLimits } from "../../daemon/core/limit.ts";
+import { stateData } from "../../daemon/core/limit-memory.ts";
+import { renderUsbMemory } from "../../daemon/core/usb-memory.ts";
 import { emptyFold, fold } from "../../daemon/audit/fold.ts";
 import { openDecisions } from "../../daemon/compose/decide.ts";
 import type { AccessRequest } from "../../daemon/core/access.ts";
@@ -250,7 +257,9 @@ describe("decide.sock", () => {
   });
 
   test("a token that was revoked uses up nothing of those that live", async () => {
-    const { host, make, ask, admin } = await started({ limits: { token: { requests: 5, blockMs: 300_000 } } });
+    const { host, make, ask, admin } = await started({
+      limits: { token: { requests: 5, blockMs: 300_000 } },
+    });
     const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
     const child = await make(UIDS.none, "token.narrow", {}, agent.text);
     dataOf(await ask(0, "token.revoke", { id: child.token.id }));
@@ -327,7 +336,10 @@ describe("a denial", () => {
     const service = decisionsOf(host, () => ({ ...ALLOW, decision: "deny", code: "policy-denied" }));
     // each becomes four times as long when the log takes it out: the record is too large, and there is none
     const filler = "pwd=a ".repeat(1_300);
-    const stuffed = { ...recall(`crown ${"pwd=a ".repeat(168)}`), context: { a: filler, b: filler.slice(0, 6_900) } };
+    const stuffed = {
+      ...recall(`crown ${"pwd=a ".repeat(168)}`),
+      context: { a: filler, b: filler.slice(0, 6_900) },
+    };
     await service.evaluator.evaluate(callerOf(UIDS.none, agent.token.id), stuffed);
     await settled();
     expect(host.last("decision")?.data).toMatchObject({ decision: "deny" });
@@ -384,10 +396,17 @@ describe("a search's page token", () => {
       candidates: () => Array.from({ length: 1_001 }, (_, n) => `${hidden}-${String(n).padStart(4, "0")}`),
       probe: () => false,
     });
-    expect(await search(callerOf(1, "t"), query, { after: null, limit: 9 })).toMatchObject({ ids: ["a", "z"] });
+    expect(await search(callerOf(1, "t"), query, { after: null, limit: 9 })).toMatchObject({
+      ids: ["a", "z"],
+    });
     const found = await all(callerOf(1, "t"), query, { after: null, limit: 9 });
-    const page = JSON.stringify(searchAnswer({ query, page: { after: null, limit: 9 } }, found).body ?? found);
-    const texts = [page, ...[...page.matchAll(/[A-Za-z0-9_-]{16,}/g)].map(([t]) => Buffer.from(t, "base64url").toString())];
+    const page = JSON.stringify(
+      searchAnswer({ query, page: { after: null, limit: 9 } }, found).body ?? found,
+    );
+    const texts = [
+      page,
+      ...[...page.matchAll(/[A-Za-z0-9_-]{16,}/g)].map(([t]) => Buffer.from(t, "base64url").toString()),
+    ];
     expect(texts.filter((text) => text.includes(hidden))).toEqual([]);
   });
 });
@@ -409,7 +428,8 @@ describe("room for tokens", () => {
     const agent = await make(0, "token.mint", { principal: "Agent::a", uid: UIDS.none }, admin);
     const resources = Array.from({ length: 32 }, (_, n) => `memory::${String(n).padStart(256, "x")}`);
     for (const wish of [{ resources }, { resources: resources.slice(0, 1) }, {}]) {
-      const more = async () => (await ask(UIDS.none, "token.narrow", { ...wish, forMs: 60_000 }, agent.text)).ok;
+      const more = async () =>
+        (await ask(UIDS.none, "token.narrow", { ...wish, forMs: 60_000 }, agent.text)).ok;
       while (await more());
     }
     await settled();
@@ -418,12 +438,118 @@ describe("room for tokens", () => {
 
   test("is not taken up by one holder without a role", async () => {
     const { ask, admin } = await filled();
-    expect(codeOf(await ask(0, "token.mint", { principal: "Service::other", label: "an admin needs it now" }, admin))).toBe("");
+    expect(
+      codeOf(
+        await ask(0, "token.mint", { principal: "Service::other", label: "an admin needs it now" }, admin),
+      ),
+    ).toBe("");
   });
 
   test("is there again a day after they have ended", async () => {
     const { ask, admin, host } = await filled();
     host.clock.pass(3 * 86_400_000);
-    expect(codeOf(await ask(0, "token.mint", { principal: "Service::other", label: "an admin needs it now" }, admin))).toBe("");
+    expect(
+      codeOf(
+        await ask(0, "token.mint", { principal: "Service::other", label: "an admin needs it now" }, admin),
+      ),
+    ).toBe("");
+  });
+});
+
+describe("a snapshot", () => {
+  test("fits into a record when what it holds is at its own bounds: without one a segment cannot be pruned, ever", () => {
+    const boot = "00000000-0000-0000-0000-000000000000";
+    const now = { wallMs: START_MS, monoMs: 100_000_000, boot, epoch: 1, lockdown: false };
+    let state = emptyFold();
+    for (let n = 0; n < 16; n++) {
+      const subject = { type: "Agent", id: `${"x".repeat(860)}${n}`, properties: {} };
+      const by = {
+        uid: 1000 + n,
+        tokenId: "0123456789abcdef",
+        tree: "0123456789abcdef",
+        principal: `Agent::${subject.id}`,
+      };
+      const question = {
+        id: `0123456789${n}`,
+        digest: "a".repeat(64),
+        what: describeAccess({ ...recall("n"), subject }),
+        by,
+      };
+      const asked = ask([], question, now, { lifeMs: 600_000, maxPending: 16, maxPerCaller: 16 });
+      const decider = { uid: 1, tokenId: "fedcba9876543210", tree: "", name: "ana", terminal: "pts/1" };
+      const given = approve(
+        asked.held,
+        { id: question.id, by: decider, useMs: 300_000, requireTerminal: true },
+        now,
+      );
+      for (const { kind, data } of [...asked.records, ...given.records])
+        state = fold(state, recordOf(kind, data));
+    }
+    const limits = createLimits(4_096);
+    for (let n = 0; n < 180; n++) {
+      const name = `0123456789abcd${n % 60}`;
+      limits.take(
+        [{ kind: "token", name, rate: { requests: 2, windowMs: MINUTE_MS, blockMs: 300_000 } }],
+        1_000,
+      );
+    }
+    state = fold(state, recordOf("limit.state", stateData(limits, { ...now, monoMs: 3_000 })));
+    const one = {
+      port: "3-1.4.2",
+      id: "1d6b:0002",
+      key: "a".repeat(32),
+      kind: "other",
+      plug: `${boot} 3-1.4.2 12 1234`,
+    } as const;
+    const grant = {
+      ...one,
+      target: "allow",
+      by: "ana",
+      fromMs: START_MS,
+      untilMs: null,
+      mode: "OPEN",
+      storage: "no",
+    } as const;
+    const usb = renderUsbMemory({
+      boot,
+      closed: true,
+      known: Array.from({ length: 128 }, () => ({ ...one, authorized: true })),
+      more: 0,
+      awaited: Array.from({ length: 64 }, () => one),
+      grants: Array.from({ length: 64 }, () => grant),
+      rules: "a".repeat(64),
+    });
+    state = fold(state, recordOf("usb.state", usb));
+    const frontier = { size: 0, subtrees: [] };
+    expect(Buffer.byteLength(renderCanonical(renderSnapshot({ fold: state, frontier })))).toBeLessThan(
+      64_511,
+    );
+  });
+});
+
+describe("whoever asked", () => {
+  test("does not approve through a token that stands for himself, shown by another uid", async () => {
+    const { host, ask, make, admin } = await started();
+    const own = await make(0, "token.mint", { principal: `User::${UIDS.readonly}`, role: "operator" }, admin);
+    const asker = { uid: UIDS.readonly, tokenId: "", tree: "", principal: `User::${UIDS.readonly}` };
+    const asked = host.approvals.ask(asker, recall("n"));
+    if (!asked.ok) throw new Error(asked.why);
+    // a uid of the asker's own range (/etc/subuid) is enough
+    expect(codeOf(await ask(100_001, "approvals.approve", { id: asked.id }, own.text))).toBe("approval-own");
+  });
+});
+
+describe("a token shown by users whose it is not", () => {
+  test("is in the log once for each of them", async () => {
+    const { host, make, admin } = await started();
+    const agent = await make(0, "token.mint", { principal: "Agent::a", uid: UIDS.none }, admin);
+    const service = decisionsOf(host, () => ALLOW);
+    for (const uid of [UIDS.readonly, UIDS.operator, UIDS.admin])
+      await service.evaluator.evaluate(callerOf(uid, agent.token.id), recall("n"));
+    await settled();
+    const uids = host.records
+      .filter(({ kind }) => kind === "decision")
+      .map(({ data }) => Reflect.get(data["by"] as object, "uid"));
+    expect(uids).toEqual([UIDS.readonly, UIDS.operator, UIDS.admin]);
   });
 });

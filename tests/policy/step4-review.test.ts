@@ -12,7 +12,16 @@ import { derive } from "../../daemon/policy/derived.ts";
 import { entityTypeOf } from "../../daemon/policy/registry.ts";
 import type { RawFile } from "../../daemon/policy/policy-files.ts";
 import type { CedarOrder, CedarThread } from "../../daemon/ports.ts";
-import { loadGood, openWarm, question, registry, shippedFiles, situation, small, USER } from "../support/policies.ts";
+import {
+  loadGood,
+  openWarm,
+  question,
+  registry,
+  shippedFiles,
+  situation,
+  small,
+  USER,
+} from "../support/policies.ts";
 import { tokenOf } from "../support/tokens.ts";
 
 /** Review of step 4, half A: who may do what. Each test says what should hold; it does not. */
