@@ -415,7 +415,7 @@ describe("what loosens", () => {
   test("cannot be used up by somebody whose role it is not", async () => {
     const { ask } = await started();
     dataOf(await ask(UIDS.operator, "mode.set", { mode: "AIRGAP", reason: "test" }));
-    for (let n = 0; n < 12; n++) await ask(UIDS.none, "ceremony.begin", { reason: "not mine to begin" });
+    for (let n = 0; n < 12; n++) await ask(UIDS.none, "clock.clear", { reason: "not mine to clear" });
     expect(codeOf(await ask(UIDS.operator, "mode.set", { mode: "OPEN", reason: "test" }))).toBe("");
   });
 });
