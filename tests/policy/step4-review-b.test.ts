@@ -327,7 +327,6 @@ describe("files that nobody vouches for", () => {
     const watch = setInterval(() => {
       most = Math.max(most, process.memoryUsage().rss);
     }, 20);
-    const sinceMs = performance.now();
     const loaded = await load(files, null, () => openCedarThread({ deadlineMs: 60_000 }));
     clearInterval(watch);
     expect(loaded.ok).toBe(false);
@@ -348,7 +347,7 @@ describe("files that nobody vouches for", () => {
       longest = Math.max(longest, performance.now() - last);
       last = performance.now();
     }, 5);
-    const loaded = await load(files, null, () => openCedarThread({ deadlineMs: 140_000 }));
+    await load(files, null, () => openCedarThread({ deadlineMs: 140_000 }));
     clearInterval(beat);
     expect(longest).toBeLessThan(500); // a heartbeat; idle host 180-330 ms, busy one 1,156
   });
