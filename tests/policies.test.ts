@@ -299,7 +299,7 @@ describe("a start after another", () => {
     return { text: first.host.kept.text ?? "", kept: String(first.records[0]?.data["kept"]) };
   };
   const next = (text: string, kept: string, change: Parameters<typeof start>[0] = {}) => {
-    const begun = start({ memory: { kept, disputed: "" }, ...change });
+    const begun = start({ memory: { kept, disputed: "" }, refereeEvery: 1_000, ...change });
     begun.host.kept.text = text;
     return begun;
   };
