@@ -51,7 +51,10 @@ export type Tokens = {
   mint(by: Maker, wish: TermsWish & { readonly principal: Terms["principal"] }): Promise<NewToken>;
   /** A child of the token that is shown. Throws as `mint` does. */
   narrow(by: Maker, wish: TermsWish): Promise<NewToken>;
-  /** It and all that grew from it, at once. Throws BoundaryError("token-unknown"). */
+  /**
+   * It and all that grew from it, at once; `ended` says how many tokens, 0 when it was revoked before. What cannot be
+   * recorded now is so all the same, and is recorded later. Throws BoundaryError("token-unknown") and "log-unavailable".
+   */
   revoke(by: Maker, id: string, reason: string): Promise<RevokeReply>;
   list(after: string | undefined): TokenList;
   /** Throws BoundaryError("token-unknown"). */
@@ -90,7 +93,8 @@ const MAX_LIST_BYTES = 48 * 1024;
 
 export function createTokens(parts: TokenParts): Tokens {
   const { grants, nowMs, obstacle, random = randomBytes } = parts;
-  const revoked = new Set<string>(); // whose record could not be taken: they stay so as long as we live
+  const revoked = new Map<string, Entry>(); // whose record could not be taken yet: they are so as long as we live
+  let revocation: Promise<unknown> = Promise.resolve(); // the newest is on disk, and with it all before it
   let warnedMs = Number.NEGATIVE_INFINITY;
 
   function identify(text: string): string | null {
@@ -264,15 +268,21 @@ export function createTokens(parts: TokenParts): Tokens {
   }
 
   async function revoke(by: Maker, id: string, reason: string): Promise<RevokeReply> {
-    const { tokens } = grants();
-    known(id);
-    const ended = [...shardEach(tokens)].filter((each) => descendsFrom(tokens, each.id, id)).length;
-    revoked.add(id);
+    const token = known(id);
+    const isNew = token.revokedAtMs === null;
+    const ended = isNew ? token.below + 1 : 0;
     const data = { id, reason, ended, by: makerData(by) };
-    const { seq, durable } = parts.record({ kind: "token.revoked", data });
-    if (seq !== -1) revoked.delete(id); // the fold has it
-    await recorded(seq, durable, "recording the revocation (it stands)");
+    const seq = isNew ? recordRevocation(id, revoked.get(id) ?? { kind: "token.revoked", data }) : 0;
+    await recorded(seq, revocation, "recording the revocation (it stands)");
     return { id, ended };
+  }
+
+  function recordRevocation(id: string, entry: Entry): number {
+    const { seq, durable } = parts.record(entry);
+    revocation = durable;
+    if (seq === -1) revoked.set(id, entry);
+    else revoked.delete(id); // the fold has it
+    return seq;
   }
 
   function list(after: string | undefined): TokenList {
@@ -289,6 +299,7 @@ export function createTokens(parts: TokenParts): Tokens {
   }
 
   function tick(): void {
+    for (const [id, entry] of revoked) if (recordRevocation(id, entry) === -1) break; // there is no room yet
     const now = nowMs();
     if (now - warnedMs < WARN_LOOK_MS) return;
     warnedMs = now;
