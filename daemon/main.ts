@@ -421,7 +421,6 @@ async function start(setup: Setup, host: Host): Promise<void> {
   });
   const grants = createGrants({
     fold: log.fold,
-    lastAt: opened.fold.lastAt,
     record: beforeStop,
     state: daemon.state,
     clock,

@@ -11,7 +11,7 @@ export type Grants = {
   readonly leases: Shards<Lease>;
   /** Whether there has ever been a token. */
   readonly bootstrapped: boolean;
-  /** CLOCK_REALTIME of the record that brought the newest clearing out, ms; 0 before the first. */
+  /** When the newest clearing out was, ms; 0 before the first. */
   readonly clearedAtMs: number;
   /** Of all tokens, as records hold them. */
   readonly tokenBytes: number;
@@ -52,30 +52,33 @@ export const GRANT_KINDS: ReadonlySet<string> = new Set([
   "lease.resumed",
 ]);
 
-/** Takes a record of one of GRANT_KINDS. Never throws; a string names the field that could not be read. */
-export function takeGrant(grants: Grants, record: LogRecord): Grants | string {
+/**
+ * Takes a record of one of GRANT_KINDS. `nowMs`: its time, as core/steady-time.ts has it. Never throws; a string names the
+ * field that could not be read.
+ */
+export function takeGrant(grants: Grants, record: LogRecord, nowMs: number): Grants | string {
   if (grants.awaited !== null) return "kind"; // what a snapshot promised has not come
   const { data } = record;
   switch (record.kind) {
     case "token.minted":
     case "token.narrowed":
-      return withToken(cleared(grants, record), data);
+      return withToken(cleared(grants, nowMs), data);
     case "lease.requested":
-      return withLease(cleared(grants, record), record);
+      return withLease(cleared(grants, nowMs), data, nowMs);
     case "token.used":
       return withUse(grants, data["tokenId"]);
     case "token.revoked":
-      return changeToken(grants, data, { revokedAtMs: wallOf(record) });
+      return changeToken(grants, data, { revokedAtMs: nowMs });
     case "token.expiring":
       return changeToken(grants, data, { warned: true });
     case "lease.granted":
-      return changeLease(grants, data, { state: "granted", start: momentOf(record) });
+      return changeLease(grants, data, { state: "granted", start: startOf(record, nowMs) });
     case "lease.denied":
-      return changeLease(grants, data, { state: "denied", endedAtMs: wallOf(record) });
+      return changeLease(grants, data, { state: "denied", endedAtMs: nowMs });
     case "lease.revoked":
-      return changeLease(grants, data, { state: "revoked", endedAtMs: wallOf(record) });
+      return changeLease(grants, data, { state: "revoked", endedAtMs: nowMs });
     case "lease.ended":
-      return changeLease(grants, data, { state: "over", endedAtMs: wallOf(record) });
+      return changeLease(grants, data, { state: "over", endedAtMs: nowMs });
     case "lease.suspended":
       return changeLease(grants, data, { suspended: true });
     case "lease.resumed":
@@ -124,11 +127,10 @@ function withUse(grants: Grants, id: Value | undefined): Grants | string {
 }
 
 /** Where there are as many as there may be, what is over makes room. */
-function withLease(grants: Grants, record: LogRecord): Grants | string {
-  const lease = readLease(record.data["lease"]);
+function withLease(grants: Grants, data: Data, nowMs: number): Grants | string {
+  const lease = readLease(data["lease"]);
   if (lease === null) return "lease";
   if (grants.leases.size < LEASE_BOUNDS.leases) return putLease(grants, lease);
-  const nowMs = wallOf(record);
   return putLease({ ...grants, leases: shardFilter(grants.leases, (each) => endOf(each) > nowMs) }, lease);
 }
 
@@ -174,8 +176,7 @@ export function noRoomFor(grants: Grants, token: Token): string | null {
 }
 
 /** Without what has been over for a day. Now and then: it looks at all. */
-function cleared(grants: Grants, record: LogRecord): Grants {
-  const nowMs = wallOf(record);
+function cleared(grants: Grants, nowMs: number): Grants {
   if (nowMs < grants.clearedAtMs + CLEAR_EVERY_MS) return grants;
   const since = nowMs - KEPT_MS;
   const isGone = (token: Token) => token.expiresAtMs <= since || (token.revokedAtMs ?? nowMs) <= since;
@@ -217,12 +218,6 @@ function counted(tokens: Tokens): Pick<Grants, "tokens" | "tokenBytes"> {
   return { tokens: next.tokens, tokenBytes: next.tokenBytes };
 }
 
-function wallOf(record: LogRecord): number {
-  const ms = Date.parse(record.at);
-  return Number.isNaN(ms) ? 0 : ms;
-}
-
-function momentOf(record: LogRecord): NonNullable<Lease["start"]> {
-  const monoMs = /^[0-9]{1,20}$/.test(record.mono) ? Number(BigInt(record.mono) / 1_000_000n) : 0;
-  return { wallMs: wallOf(record), monoMs, boot: record.boot };
+function startOf({ mono, boot }: LogRecord, wallMs: number): NonNullable<Lease["start"]> {
+  return { wallMs, monoMs: /^[0-9]{1,20}$/.test(mono) ? Number(BigInt(mono) / 1_000_000n) : 0, boot };
 }

@@ -61,14 +61,14 @@ describe("tokens are a fold", () => {
   });
 
   test("what cannot be read is said, and never thrown", () => {
-    expect(takeGrant(three, recordOf("token.minted", {}))).toBe("grant");
-    expect(takeGrant(noGrants(), minted(leaf))).toBe("grant.parent");
-    expect(takeGrant(three, recordOf("token.revoked", { id: 5 }))).toBe("id");
-    expect(takeGrant(three, recordOf("token.used", {}))).toBe("tokenId");
-    expect(takeGrant(three, recordOf("lease.requested", { lease: "x" }))).toBe("lease");
+    expect(takeGrant(three, recordOf("token.minted", {}), START_MS)).toBe("grant");
+    expect(takeGrant(noGrants(), minted(leaf), START_MS)).toBe("grant.parent");
+    expect(takeGrant(three, recordOf("token.revoked", { id: 5 }), START_MS)).toBe("id");
+    expect(takeGrant(three, recordOf("token.used", {}), START_MS)).toBe("tokenId");
+    expect(takeGrant(three, recordOf("lease.requested", { lease: "x" }), START_MS)).toBe("lease");
     expect(takeUses(three, { decision: "allow", uses: 1 })).toBe("tokenId");
     expect(takeUses(three, { decision: "allow", leases: "x" })).toBe("leases");
-    expect(takeGrant(three, recordOf("token.revoked", { id: "0".repeat(16) }))).toBe(three);
+    expect(takeGrant(three, recordOf("token.revoked", { id: "0".repeat(16) }), START_MS)).toBe(three);
   });
 });
 
@@ -165,14 +165,16 @@ describe("a restart changes nothing", () => {
     ];
     expect(takePart(promised, lies[0] ?? {})).toBe("tokens");
     // fewer than were promised: what is missing is awaited
-    expect(takeGrant(takePart(promised, lies[1] ?? {}) as Grants, minted(tokenOf("three")))).toBe("kind");
+    expect(takeGrant(takePart(promised, lies[1] ?? {}) as Grants, minted(tokenOf("three")), START_MS)).toBe(
+      "kind",
+    );
     expect(takePart(promised, { ...part, tokens: ["x"] })).toBe("tokens");
     expect(takePart(promised, { ...part, leases: ["x"] })).toBe("leases");
     // who knows them notices too
     expect(takePart(grants, { ...part, tokens: [tokenData({ ...one, uses: 5 })] })).toBe("tokens");
     expect(takePart(grants, { ...part, tokens: [tokenData(tokenOf("three"))] })).toBe("tokens");
     // nothing else is taken before they have come
-    expect(takeGrant(promised, minted(tokenOf("three")))).toBe("kind");
+    expect(takeGrant(promised, minted(tokenOf("three")), START_MS)).toBe("kind");
     expect(takeUses(promised, { decision: "allow", tokenId: one.id, uses: 1 })).toBe("kind");
   });
 

@@ -1,20 +1,20 @@
 import { describe, expect, test } from "vitest";
 import { createApprovals } from "../../daemon/approvals.ts";
 import { renderCanonical } from "../../daemon/audit/canonical.ts";
+import { emptyFold, fold } from "../../daemon/audit/fold.ts";
 import { renderSnapshot } from "../../daemon/audit/snapshot.ts";
+import { openDecisions } from "../../daemon/compose/decide.ts";
+import type { AccessRequest } from "../../daemon/core/access.ts";
 import { describeAccess } from "../../daemon/core/access-text.ts";
 import { approve, ask } from "../../daemon/core/approval.ts";
+import { tokenData } from "../../daemon/core/grant-data.ts";
 import { createLimits } from "../../daemon/core/limit.ts";
 import { stateData } from "../../daemon/core/limit-memory.ts";
 import { renderUsbMemory } from "../../daemon/core/usb-memory.ts";
-import { emptyFold, fold } from "../../daemon/audit/fold.ts";
-import { openDecisions } from "../../daemon/compose/decide.ts";
-import type { AccessRequest } from "../../daemon/core/access.ts";
-import { tokenData } from "../../daemon/core/grant-data.ts";
 import type { DecideParts } from "../../daemon/decide.ts";
 import { createEndpoints } from "../../daemon/decide-endpoints.ts";
-import { createGrants } from "../../daemon/grants.ts";
 import { createSearch } from "../../daemon/decide-search.ts";
+import { createGrants } from "../../daemon/grants.ts";
 import type { Policies } from "../../daemon/policies.ts";
 import { readDecisionFacts } from "../../daemon/policy/decision-facts.ts";
 import { searchAnswer } from "../../daemon/protocol/authzen-reply.ts";
@@ -199,7 +199,6 @@ describe("time", () => {
       clock.realMs = wallMs;
       const { tokens } = createGrants({
         fold: () => state,
-        lastAt: state.lastAt,
         record: () => ({ seq: -1, durable: Promise.resolve() }),
         state: () => ({ wanted: "OPEN", applied: "OPEN", frozen: null, room: "ok" }) as never,
         clock,

@@ -285,7 +285,6 @@ export async function startHost(options: HostOptions = {}) {
   );
   const grants = createGrants({
     fold: log.fold,
-    lastAt: "",
     record: daemon.record,
     state: daemon.state,
     clock,
