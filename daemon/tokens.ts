@@ -3,8 +3,8 @@ import type { Data, Entry } from "./audit/record.ts";
 import type { AccessRequest } from "./core/access.ts";
 import { BoundaryError, type ErrorCode } from "./core/errors.ts";
 import { makerData, tokenData } from "./core/grant-data.ts";
-import { type Grants, noRoomFor } from "./core/grants.ts";
-import type { Mode } from "./core/mode.ts";
+import { clearedAt, type Grants, noRoomFor } from "./core/grants.ts";
+import { isStricter, type Mode } from "./core/mode.ts";
 import { redactValue } from "./core/redact.ts";
 import { shardEach, shardGet, shardValues } from "./core/shards.ts";
 import { type Maker, type Terms, type Token, tokenIdOf, widerTerms } from "./core/token.ts";
@@ -88,6 +88,7 @@ const DAY_MS = 86_400_000;
 const BOOTSTRAP_MS = 365 * DAY_MS;
 const MINT_MS = 30 * DAY_MS;
 const WARN_LOOK_MS = 60_000;
+const CLEAR_LOOK_MS = 1_000;
 /** Of a frame's 64 KiB. */
 const MAX_LIST_BYTES = 48 * 1024;
 
@@ -96,6 +97,7 @@ export function createTokens(parts: TokenParts): Tokens {
   const revoked = new Map<string, Entry>(); // whose record could not be taken yet: they are so as long as we live
   let revocation: Promise<unknown> = Promise.resolve(); // the newest is on disk, and with it all before it
   let warnedMs = Number.NEGATIVE_INFINITY;
+  let inVainMs = Number.NEGATIVE_INFINITY; // when there was nothing to clear out
 
   function identify(text: string): string | null {
     if (!TEXT.test(text)) return null;
@@ -155,10 +157,10 @@ export function createTokens(parts: TokenParts): Tokens {
       by,
       revokedAtMs: null,
       below: 0,
+      belowBytes: 0,
       warned: false,
     };
-    const full = noRoomFor(grants(), token);
-    if (full !== null) throw new BoundaryError("token-limit", full);
+    const clear = makeRoom(token);
     if (shardGet(grants().tokens, token.id)) throw new BoundaryError("internal", "two tokens of one id");
     const grant = tokenData(token);
     if (redactValue(grant) !== grant)
@@ -166,9 +168,23 @@ export function createTokens(parts: TokenParts): Tokens {
         "request-invalid",
         "something in the token looks like a secret: the log would not keep it",
       );
-    const { seq, durable } = parts.record({ kind, data: { grant, by: makerData(by) } });
+    const data = { grant, by: makerData(by), ...(clear ? { clear: 1 } : {}) };
+    const { seq, durable } = parts.record({ kind, data });
     await recorded(seq, durable, "recording the token");
     return { text, token: viewOf(token) };
+  }
+
+  /** Whether its record has to clear out what is over, for it to find room. Throws BoundaryError("token-limit"). */
+  function makeRoom(token: Token): boolean {
+    const full = noRoomFor(grants(), token);
+    if (full === null) return false;
+    const now = nowMs();
+    // it looks at all tokens: for whoever narrows not at every try
+    if (token.parent === "" || now - inVainMs >= CLEAR_LOOK_MS) {
+      if (noRoomFor(clearedAt(grants(), now), token) === null) return true;
+      inVainMs = now;
+    }
+    throw new BoundaryError("token-limit", full);
   }
 
   function viewOf(token: Token): TokenView {
@@ -232,15 +248,14 @@ export function createTokens(parts: TokenParts): Tokens {
       actions: wish.actions ?? minter.actions,
       resources: wish.resources ?? minter.resources,
       subjects: wish.subjects ?? [],
-      maxMode: wish.maxMode ?? "COLDROOM",
+      maxMode: wish.maxMode ?? (isStricter("COLDROOM", minter.maxMode) ? minter.maxMode : "COLDROOM"),
       expiresAtMs: nowMs() + (wish.forMs ?? MINT_MS),
       uses: wish.uses ?? null,
       uid: wish.uid ?? null,
       label: wish.label ?? "",
     };
     // it may outlive its maker; in nothing else has it more
-    const { expiresAtMs, uses, uid } = terms;
-    refuseWider({ ...minter, expiresAtMs, uses, uid }, terms);
+    refuseWider({ ...minter, expiresAtMs: terms.expiresAtMs }, terms);
     return make("token.minted", by, terms, null);
   }
 

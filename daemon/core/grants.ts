@@ -62,7 +62,7 @@ export function takeGrant(grants: Grants, record: LogRecord, nowMs: number): Gra
   switch (record.kind) {
     case "token.minted":
     case "token.narrowed":
-      return withToken(cleared(grants, nowMs), data);
+      return withToken(data["clear"] === 1 ? clearedAt(grants, nowMs) : cleared(grants, nowMs), data);
     case "lease.requested":
       return withLease(cleared(grants, nowMs), data, nowMs);
     case "token.used":
@@ -112,7 +112,12 @@ function withToken(grants: Grants, data: Data): Grants | string {
   const line = token.parent === "" ? [] : lineageOf(grants.tokens, token.parent);
   if (line === null) return "grant.parent";
   let next: Grants = { ...putToken(grants, token), bootstrapped: true };
-  for (const each of line) next = putToken(next, { ...each, below: each.below + 1 });
+  for (const each of line)
+    next = putToken(next, {
+      ...each,
+      below: each.below + 1,
+      belowBytes: each.belowBytes + sizeOf(token),
+    });
   return next;
 }
 
@@ -163,21 +168,35 @@ export function bytesOf(token: Token): number {
   return JSON.stringify(tokenData(token)).length;
 }
 
-/** Why there is no room for one more token below `parent` ("" for none), or null. */
+/** As `bytesOf`, of what a token is when it is made: it never changes. */
+function sizeOf(token: Token): number {
+  return bytesOf({ ...token, uses: null, revokedAtMs: null, warned: false });
+}
+
+/** Why there is no room for one more token, or null. What is narrowed leaves room for what admins mint. */
 export function noRoomFor(grants: Grants, token: Token): string | null {
-  const { below, depth, tokens, stateBytes } = TOKEN_BOUNDS;
+  const { below, belowBytes, depth, keptTokens, keptBytes } = TOKEN_BOUNDS;
   if (token.depth > depth) return `a token is at most ${depth} narrowings away from the first one`;
+  const isMinted = token.parent === "";
+  const tokens = TOKEN_BOUNDS.tokens - (isMinted ? 0 : keptTokens);
+  const stateBytes = TOKEN_BOUNDS.stateBytes - (isMinted ? 0 : keptBytes);
   if (grants.tokens.size >= tokens) return `there are ${tokens} tokens: revoke some, they leave after a day`;
   if (grants.tokenBytes + bytesOf(token) > stateBytes)
     return `tokens take ${stateBytes} bytes in all, and those are used`;
-  const line = token.parent === "" ? [] : (lineageOf(grants.tokens, token.parent) ?? []);
+  const line = isMinted ? [] : (lineageOf(grants.tokens, token.parent) ?? []);
   const full = line.find((each) => each.below >= below);
-  return full === undefined ? null : `${below} tokens have grown from ${full.id}`;
+  if (full !== undefined) return `${below} tokens have grown from ${full.id}`;
+  const fat = line.find((each) => each.belowBytes + sizeOf(token) > belowBytes);
+  return fat === undefined ? null : `what grew from ${fat.id} takes ${belowBytes} bytes, and those are used`;
 }
 
-/** Without what has been over for a day. Now and then: it looks at all. */
+/** Now and then: it looks at all. */
 function cleared(grants: Grants, nowMs: number): Grants {
-  if (nowMs < grants.clearedAtMs + CLEAR_EVERY_MS) return grants;
+  return nowMs < grants.clearedAtMs + CLEAR_EVERY_MS ? grants : clearedAt(grants, nowMs);
+}
+
+/** Without what has been over for a day. */
+export function clearedAt(grants: Grants, nowMs: number): Grants {
   const since = nowMs - KEPT_MS;
   const isGone = (token: Token) => token.expiresAtMs <= since || (token.revokedAtMs ?? nowMs) <= since;
   const tokens = shardFilter(grants.tokens, ({ id }) => {
@@ -205,18 +224,25 @@ export function recounted(grants: Grants): Grants {
 
 /** How many are below each, and how large all are. */
 function counted(tokens: Tokens): Pick<Grants, "tokens" | "tokenBytes"> {
-  const below = new Map<string, number>();
-  for (const { id } of shardValues(tokens))
-    for (const each of (lineageOf(tokens, id) ?? []).slice(1))
-      below.set(each.id, (below.get(each.id) ?? 0) + 1);
+  const grown = new Map<string, Pick<Token, "below" | "belowBytes">>();
+  for (const token of shardValues(tokens)) {
+    const size = sizeOf(token);
+    for (const { id } of (lineageOf(tokens, token.id) ?? []).slice(1)) {
+      const { below, belowBytes } = grown.get(id) ?? NONE_BELOW;
+      grown.set(id, { below: below + 1, belowBytes: belowBytes + size });
+    }
+  }
   let next: Grants = { ...noGrants(), tokens };
   next = { ...next, tokenBytes: shardValues(tokens).reduce((sum, each) => sum + bytesOf(each), 0) };
   for (const token of shardValues(tokens)) {
-    const count = below.get(token.id) ?? 0;
-    if (count !== token.below) next = putToken(next, { ...token, below: count });
+    const now = grown.get(token.id) ?? NONE_BELOW;
+    if (now.below !== token.below || now.belowBytes !== token.belowBytes)
+      next = putToken(next, { ...token, ...now });
   }
   return { tokens: next.tokens, tokenBytes: next.tokenBytes };
 }
+
+const NONE_BELOW = { below: 0, belowBytes: 0 } as const;
 
 function startOf({ mono, boot }: LogRecord, wallMs: number): NonNullable<Lease["start"]> {
   return { wallMs, monoMs: /^[0-9]{1,20}$/.test(mono) ? Number(BigInt(mono) / 1_000_000n) : 0, boot };

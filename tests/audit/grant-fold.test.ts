@@ -52,6 +52,16 @@ describe("tokens are a fold", () => {
     expect(late.tokenBytes).toBe(alone.tokenBytes);
   });
 
+  test("what is over leaves at once where its room is needed, also after a clock that had jumped on", () => {
+    const cleared = { ...three, clearedAtMs: START_MS + 400 * DAY_MS };
+    const late = START_MS + 3 * DAY_MS;
+    const record = minted(tokenOf("new", { expiresAtMs: 1e14 }), late);
+    expect(folded(cleared, record).tokens.size).toBe(4);
+    const asked = { ...record, data: { ...record.data, clear: 1 } };
+    const after = folded(cleared, asked);
+    expect([after.tokens.size, after.clearedAtMs]).toEqual([1, late]);
+  });
+
   test("a child that has left is not counted below its parent any more", () => {
     const old = tokenOf("old", { expiresAtMs: START_MS + 30 * DAY_MS });
     const brief = childOf(old, "brief", { expiresAtMs: START_MS + 10 });
@@ -203,5 +213,19 @@ describe("nothing grows without limit", () => {
     expect(noRoomFor(many, tokenOf("x"))).toMatch(/10000 tokens/);
     const large = { ...one, tokenBytes: TOKEN_BOUNDS.stateBytes - 10 };
     expect(noRoomFor(large, tokenOf("x"))).toMatch(/bytes in all/);
+    const fat = putToken(one, { ...root, belowBytes: TOKEN_BOUNDS.belowBytes - 10 });
+    expect(noRoomFor(fat, childOf(root, "x"))).toMatch(/what grew from/);
+  });
+
+  test("what is narrowed leaves room for what is minted", () => {
+    const root = tokenOf("root");
+    const one = folded(noGrants(), minted(root));
+    const { tokens, keptTokens, stateBytes, keptBytes } = TOKEN_BOUNDS;
+    const many = { ...one, tokens: { ...one.tokens, size: tokens - keptTokens } };
+    const large = { ...one, tokenBytes: stateBytes - keptBytes };
+    for (const full of [many, large]) {
+      expect(noRoomFor(full, childOf(root, "x"))).not.toBeNull();
+      expect(noRoomFor(full, tokenOf("x"))).toBeNull();
+    }
   });
 });

@@ -233,7 +233,7 @@ class Grants:
         return []
     def made(self, kind, data, now):
         tokens, leases, cleared = self.tokens, self.leases, self.cleared
-        if now >= cleared + CLEAR_MS:
+        if now >= cleared + CLEAR_MS or (kind != "lease.requested" and data.get("clear") == 1):
             gone = lambda each: each["expires"] <= now - KEPT_MS or each.get("revoked", now) <= now - KEPT_MS
             lines = {name: self.line(name) for name in tokens}
             tokens = {name: tokens[name] for name, line in lines.items() if line and not any(map(gone, line))}
