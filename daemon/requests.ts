@@ -287,7 +287,7 @@ async function dispatchVerb<V extends Verb>(
   if (office.daemon.stopping()) throw new Refusal("stopping", "the daemon is stopping");
   const { limit } = row;
   const data = params.data as z.output<(typeof PARAMS)[V]>;
-  const usual = typeof limit === "function" || limit === "tightening" ? "verb" : limit;
+  const usual = limit === "decision" ? "decision" : "verb";
   const kind =
     typeof limit === "function" ? () => limit(office, { params: data, rights: held }) : () => limit;
   takeLimit(office, peer, token, { verb, kind: isHis && params.success ? kind() : usual });
