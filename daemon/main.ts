@@ -305,6 +305,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const denials = createDenials({
     probing: config.limits.probing,
     repeatWindowMs: config.sensors.repeatWindowMs,
+    rootOf: (token) => grants.tokens.rootOf(token)?.id ?? null,
     clock,
     append,
     submit: (signal) => daemon.submit(signal),
