@@ -1,5 +1,6 @@
 import type { Data, Entry } from "./audit/record.ts";
 import { type Counted, createCoalescer } from "./core/coalesce.ts";
+import type { ErrorCode } from "./core/errors.ts";
 import { createProbing, type ProbingSettings } from "./core/probing.ts";
 import type { Signal } from "./core/signal.ts";
 import { type Clerk, monoMs } from "./limits.ts";
@@ -55,7 +56,8 @@ export function createDenials(parts: DenialParts): Denials {
         durable = receipt.durable.catch(() => undefined);
         return receipt.seq;
       });
-      refused(caller); // after its record: the log tells the cause before the effect
+      // after its record: the log tells the cause before the effect
+      if (data["code"] !== LIMITED) refused(caller);
       return { seq, durable };
     },
     refused,
@@ -69,6 +71,9 @@ export function createDenials(parts: DenialParts): Denials {
     },
   };
 }
+
+/** Asking too often is no looking for a way through. docs/LIMITS.md */
+const LIMITED: ErrorCode = "rate-limited";
 
 function nameOf({ uid, token }: Refused): string {
   return token === null ? `uid ${uid}` : `token ${token}`;
