@@ -76,7 +76,7 @@ export function createDenials(parts: DenialParts): Denials {
 const LIMITED: ErrorCode = "rate-limited";
 
 function nameOf({ uid, token }: Refused): string {
-  return token === null ? `uid ${uid}` : `token ${token}`;
+  return token === null ? `uid ${uid}` : `token ${token} uid ${uid}`;
 }
 
 function repeatedRecord({ caller, key, count, seq }: Counted): Entry {
