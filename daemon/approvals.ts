@@ -78,18 +78,27 @@ export function createApprovals(parts: ApprovalParts): Approvals {
     return { ...momentNow(clock), ...parts.mode() };
   }
 
-  /** What was decided is so at once; an allow that follows from it has its own record behind this one. */
-  function take<A>(next: Next<A>): { readonly answer: A; readonly durable: Promise<unknown> } {
-    held = next.held;
+  /**
+   * What was decided is so at once; an allow that follows from it has its own record behind this one. What could not be
+   * appended, a question or its yes, is not held: the log would know nothing of what was allowed by it.
+   */
+  function take<A>(next: Next<A>): {
+    readonly answer: A;
+    readonly durable: Promise<unknown>;
+    readonly lost: boolean;
+  } {
+    const receipts = next.records.map((entry) => ({ entry, ...append(entry) }));
+    const lost = receipts.filter(({ seq, entry }) => seq === -1 && OPENING.has(entry.kind));
+    const ids = new Set(lost.map(({ entry }) => entry.data["id"]));
+    held = next.held.filter(({ id }) => !ids.has(id));
     recent = [...next.ended.filter(({ why }) => why !== "denied").map(viewOfEnd), ...recent].slice(
       0,
       MAX_RECENT,
     );
-    const receipts = next.records.map(append);
     const durable = Promise.all(receipts.map((receipt) => receipt.durable));
     durable.catch(() => undefined); // whoever waits hears of it
     if (next.ended.length > 0) wake(next.ended.map(({ approval }) => approval.id));
-    return { answer: next.answer, durable };
+    return { answer: next.answer, durable, lost: lost.length > 0 };
   }
 
   function wake(ids: readonly string[]): void {
@@ -115,7 +124,8 @@ export function createApprovals(parts: ApprovalParts): Approvals {
     ask(by, request) {
       if (stopped) return STOPPING;
       const asked = { id: newId(), digest: accessDigest(request), what: describeAccess(request), by };
-      const { answer } = take(ask(held, asked, now(), settings));
+      const { answer, lost } = take(ask(held, asked, now(), settings));
+      if (lost) return NOT_RECORDED;
       return answer.ok ? { ok: true, id: answer.approval.id, state: answer.approval.answer.kind } : answer;
     },
     redeem(by, request) {
@@ -170,6 +180,16 @@ export function createApprovals(parts: ApprovalParts): Approvals {
     },
   };
 }
+
+/** What may lead to an allow. */
+const OPENING: ReadonlySet<string> = new Set(["approval.requested", "approval.approved"]);
+
+const NOT_RECORDED: No = {
+  ok: false,
+  code: "log-unavailable",
+  why: "the question could not be recorded, so nobody is asked",
+  retryAfterMs: 0,
+};
 
 const STOPPING: No = { ok: false, code: "stopping", why: "the daemon is stopping", retryAfterMs: 0 };
 

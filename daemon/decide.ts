@@ -24,7 +24,7 @@ export type DecideParts = {
   readonly trustedInterfaces: readonly string[];
   readonly roles: RoleTable;
   readonly ownUid: number;
-  readonly tokens: Pick<Tokens, "authorize" | "useOf" | "rootOf">;
+  readonly tokens: Pick<Tokens, "authorize" | "useOf" | "rootOf" | "standing">;
   readonly leases: Pick<Leases, "live" | "used">;
   readonly policies: Pick<Policies, "answer" | "digest" | "withKnown" | "settled">;
   readonly approvals: Pick<Approvals, "ask" | "redeem">;
@@ -76,7 +76,10 @@ export function createEvaluator(parts: DecideParts): Evaluator & {
   };
 }
 
-/** The door of decide.sock: one request of it, or one item of several, counts as one question. */
+/**
+ * The door of decide.sock: one request of it, or one item of several, counts as one question. A token that is not live, or
+ * another user's, costs those of its tree nothing: then it is its bearer's.
+ */
 export function limited(
   evaluator: Evaluator,
   limits: Pick<LimitDesk, "take">,
@@ -84,7 +87,9 @@ export function limited(
 ): Evaluator {
   return {
     evaluate: async (caller, request) => {
-      const root = caller.token === null ? null : tokens.rootOf(caller.token);
+      const shown = { uid: caller.uid, privilege: privilegeMode(daemon.state()) };
+      const isLive = caller.token !== null && tokens.standing(caller.token, shown).ok;
+      const root = isLive ? tokens.rootOf(caller.token) : null;
       const asked = { uid: caller.uid, token: root?.id ?? null, tokenLabel: root?.label ?? "" };
       const taken = limits.take({ ...asked, verb: "check", kind: "decision" });
       if (taken.ok) return evaluator.evaluate(caller, request);

@@ -1,9 +1,13 @@
 import type { Data, Entry } from "./audit/record.ts";
 import { type Counted, createCoalescer } from "./core/coalesce.ts";
-import { createProbing, type ProbingSettings, type Refused } from "./core/probing.ts";
+import type { ErrorCode } from "./core/errors.ts";
+import { createProbing, type ProbingSettings } from "./core/probing.ts";
 import type { Signal } from "./core/signal.ts";
 import { type Clerk, monoMs } from "./limits.ts";
 import type { Clock } from "./ports.ts";
+
+/** Who was refused, and the id of the token that he showed; null without one. */
+type Refused = { readonly uid: number; readonly token: string | null };
 
 /** What is done with every denial: the same one again is counted, and too many of one caller are a signal. */
 export type Denials = Clerk & {
@@ -23,18 +27,22 @@ export type Denials = Clerk & {
 export type DenialParts = {
   readonly probing: ProbingSettings;
   readonly repeatWindowMs: number;
+  /** The id of the token at the root of this one; null when it is not known. */
+  readonly rootOf: (token: string) => string | null;
   readonly clock: Clock;
   readonly append: (entry: Entry) => { readonly seq: number; readonly durable: Promise<unknown> };
   readonly submit: (signal: Signal) => void;
 };
 
-export function createDenials({ probing, repeatWindowMs, clock, append, submit }: DenialParts): Denials {
+export function createDenials(parts: DenialParts): Denials {
+  const { probing, repeatWindowMs, rootOf, clock, append, submit } = parts;
   const repeats = createCoalescer(repeatWindowMs);
   const watch = createProbing(probing);
   let stopped = false;
 
-  function refused(caller: Refused): void {
-    const facts = watch.denied(caller, monoMs(clock));
+  function refused({ uid, token }: Refused): void {
+    const tree = token === null ? null : rootOf(token);
+    const facts = watch.denied({ uid, tree }, monoMs(clock));
     if (facts !== null) submit({ kind: "peer.probing", facts, seenNs: clock.monoNs() });
   }
 
@@ -48,7 +56,8 @@ export function createDenials({ probing, repeatWindowMs, clock, append, submit }
         durable = receipt.durable.catch(() => undefined);
         return receipt.seq;
       });
-      refused(caller); // after its record: the log tells the cause before the effect
+      // after its record: the log tells the cause before the effect
+      if (data["code"] !== LIMITED) refused(caller);
       return { seq, durable };
     },
     refused,
@@ -63,8 +72,11 @@ export function createDenials({ probing, repeatWindowMs, clock, append, submit }
   };
 }
 
+/** Asking too often is no looking for a way through. docs/LIMITS.md */
+const LIMITED: ErrorCode = "rate-limited";
+
 function nameOf({ uid, token }: Refused): string {
-  return token === null ? `uid ${uid}` : `token ${token}`;
+  return token === null ? `uid ${uid}` : `token ${token} uid ${uid}`;
 }
 
 function repeatedRecord({ caller, key, count, seq }: Counted): Entry {

@@ -1,4 +1,4 @@
-import type { Fold } from "./audit/fold.ts";
+import { type Fold, latestMoment } from "./audit/fold.ts";
 import type { Entry } from "./audit/record.ts";
 import { privilegeMode } from "./core/authority.ts";
 import { type Config, toLeaseTemplates } from "./core/config.ts";
@@ -19,21 +19,20 @@ export type GrantOffice = {
 };
 
 export type GrantParts = {
-  /** As the records appended so far leave it, durable or not. */
-  readonly fold: () => Pick<Fold, "grants">;
-  /** RFC 3339: of the last record before this start; "" for none. Time does not begin before it. */
-  readonly lastAt: string;
+  /** As the records appended so far leave it, durable or not. Time goes on from the last of them. */
+  readonly fold: () => Pick<Fold, "grants" | "latestMs" | "lastMono" | "lastBoot">;
   readonly record: (entry: Entry) => { readonly seq: number; readonly durable: Promise<unknown> };
   readonly state: () => Pick<State, "wanted" | "applied" | "frozen" | "room">;
   readonly clock: Clock;
   readonly config: Pick<Config, "tokens" | "leases" | "ceremony">;
 };
 
-export function createGrants({ fold, lastAt, record, state, clock, config }: GrantParts): GrantOffice {
-  const steady = createSteadyTime(Date.parse(lastAt) || 0);
+export function createGrants({ fold, record, state, clock, config }: GrantParts): GrantOffice {
+  const steady = createSteadyTime(latestMoment(fold()));
   const now = (): Moment => {
     const monoMs = Math.floor(Number(clock.monoNs()) / 1e6);
-    return { wallMs: Math.floor(steady(clock.wallMs(), monoMs)), monoMs, boot: clock.bootId() };
+    const read = { wallMs: Math.floor(clock.wallMs()), monoMs, boot: clock.bootId() };
+    return { ...read, wallMs: steady(read) };
   };
   const shared = {
     grants: () => fold().grants,

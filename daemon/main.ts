@@ -306,6 +306,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const denials = createDenials({
     probing: config.limits.probing,
     repeatWindowMs: config.sensors.repeatWindowMs,
+    rootOf: (token) => grants.tokens.rootOf(token)?.id ?? null,
     clock,
     append,
     submit: (signal) => daemon.submit(signal),
@@ -424,7 +425,6 @@ async function start(setup: Setup, host: Host): Promise<void> {
   });
   const grants = createGrants({
     fold: log.fold,
-    lastAt: opened.fold.lastAt,
     record: beforeStop,
     state: daemon.state,
     clock,

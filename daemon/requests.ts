@@ -105,7 +105,7 @@ type Call<V extends Verb> = {
 type Handler<V extends Verb> = (office: Office, call: Call<V>) => Promise<object> | object;
 type Row<V extends Verb> = Needed & {
   /** What it counts against, for somebody whose role it is; for anybody else it is a "verb". docs/LIMITS.md. */
-  readonly limit: LimitClass | ((office: Office, params: Call<V>["params"]) => LimitClass);
+  readonly limit: LimitClass | ((office: Office, call: Pick<Call<V>, "params" | "rights">) => LimitClass);
   readonly handle: Handler<V>;
 };
 
@@ -175,12 +175,17 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     handle: ({ tokens }, { params }) => tokens.list(params.after),
   },
   "token.show": { role: "operator", token: "suffices", limit: "verb", handle: grants.show },
-  "token.revoke": { role: "operator", token: "suffices", limit: "tightening", handle: grants.revoke },
+  "token.revoke": { role: "operator", token: "suffices", limit: limitOfRevoking, handle: grants.revoke },
   "lease.request": { role: "readonly", token: "suffices", limit: "verb", handle: grants.leaseRequest },
   "lease.list": { role: "operator", token: "suffices", limit: "verb", handle: grants.leaseList },
   "lease.approve": { role: "operator", limit: "verb", handle: grants.leaseApprove },
   "lease.deny": { role: "operator", limit: "tightening", handle: grants.leaseDeny },
-  "lease.revoke": { role: "operator", token: "suffices", limit: "tightening", handle: grants.leaseRevoke },
+  "lease.revoke": {
+    role: "operator",
+    token: "suffices",
+    limit: limitOfRevoking,
+    handle: grants.leaseRevoke,
+  },
   "approvals.list": {
     role: "operator",
     limit: "verb",
@@ -282,8 +287,9 @@ async function dispatchVerb<V extends Verb>(
   if (office.daemon.stopping()) throw new Refusal("stopping", "the daemon is stopping");
   const { limit } = row;
   const data = params.data as z.output<(typeof PARAMS)[V]>;
-  const usual = typeof limit === "function" || limit === "tightening" ? "verb" : limit;
-  const kind = typeof limit === "function" ? () => limit(office, data) : () => limit;
+  const usual = limit === "decision" ? "decision" : "verb";
+  const kind =
+    typeof limit === "function" ? () => limit(office, { params: data, rights: held }) : () => limit;
   takeLimit(office, peer, token, { verb, kind: isHis && params.success ? kind() : usual });
   if (shown?.ok === false) {
     refuse(office, peer, null, { verb, code: shown.code });
@@ -352,13 +358,18 @@ function takeLimit(
 /** To the present mode is one too: it calls off what would open, unless it calls off a tightening that is set for later. */
 function limitOfMode(
   { daemon }: Office,
-  { mode, keep, forMs, confirmForMs }: Call<"mode.set">["params"],
+  { params: { mode, keep, forMs, confirmForMs } }: Pick<Call<"mode.set">, "params">,
 ): LimitClass {
   const { wanted, deadline } = daemon.state();
   if (isStricter(mode, wanted)) return "tightening";
   const isPlain = keep === undefined && forMs === undefined && confirmForMs === undefined;
   const tightensLater = deadline !== null && isStricter(deadline.to, wanted);
   return mode === wanted && isPlain && !tightensLater ? "tightening" : "loosening";
+}
+
+/** Of one's own anybody makes as many as he likes: an operator alone is never kept waiting. */
+function limitOfRevoking(_: Office, { rights }: { readonly rights: Rights }): LimitClass {
+  return mayAct(rights, { role: "operator" }) ? "tightening" : "verb";
 }
 
 /** Who asks, by what the kernel says; the terminal is looked up, never taken from the caller. */

@@ -3,8 +3,8 @@ import type { Data, Entry } from "./audit/record.ts";
 import type { AccessRequest } from "./core/access.ts";
 import { BoundaryError, type ErrorCode } from "./core/errors.ts";
 import { makerData, tokenData } from "./core/grant-data.ts";
-import { type Grants, noRoomFor } from "./core/grants.ts";
-import type { Mode } from "./core/mode.ts";
+import { clearedAt, type Grants, noRoomFor } from "./core/grants.ts";
+import { isStricter, type Mode } from "./core/mode.ts";
 import { redactValue } from "./core/redact.ts";
 import { shardEach, shardGet, shardValues } from "./core/shards.ts";
 import { type Maker, type Terms, type Token, tokenIdOf, widerTerms } from "./core/token.ts";
@@ -51,7 +51,10 @@ export type Tokens = {
   mint(by: Maker, wish: TermsWish & { readonly principal: Terms["principal"] }): Promise<NewToken>;
   /** A child of the token that is shown. Throws as `mint` does. */
   narrow(by: Maker, wish: TermsWish): Promise<NewToken>;
-  /** It and all that grew from it, at once. Throws BoundaryError("token-unknown"). */
+  /**
+   * It and all that grew from it, at once; `ended` says how many tokens, 0 when it was revoked before. What cannot be
+   * recorded now is so all the same, and is recorded later. Throws BoundaryError("token-unknown") and "log-unavailable".
+   */
   revoke(by: Maker, id: string, reason: string): Promise<RevokeReply>;
   list(after: string | undefined): TokenList;
   /** Throws BoundaryError("token-unknown"). */
@@ -85,13 +88,16 @@ const DAY_MS = 86_400_000;
 const BOOTSTRAP_MS = 365 * DAY_MS;
 const MINT_MS = 30 * DAY_MS;
 const WARN_LOOK_MS = 60_000;
+const CLEAR_LOOK_MS = 1_000;
 /** Of a frame's 64 KiB. */
 const MAX_LIST_BYTES = 48 * 1024;
 
 export function createTokens(parts: TokenParts): Tokens {
   const { grants, nowMs, obstacle, random = randomBytes } = parts;
-  const revoked = new Set<string>(); // whose record could not be taken: they stay so as long as we live
+  const revoked = new Map<string, Entry>(); // whose record could not be taken yet: they are so as long as we live
+  let revocation: Promise<unknown> = Promise.resolve(); // the newest is on disk, and with it all before it
   let warnedMs = Number.NEGATIVE_INFINITY;
+  let inVainMs = Number.NEGATIVE_INFINITY; // when there was nothing to clear out
 
   function identify(text: string): string | null {
     if (!TEXT.test(text)) return null;
@@ -151,10 +157,10 @@ export function createTokens(parts: TokenParts): Tokens {
       by,
       revokedAtMs: null,
       below: 0,
+      belowBytes: 0,
       warned: false,
     };
-    const full = noRoomFor(grants(), token);
-    if (full !== null) throw new BoundaryError("token-limit", full);
+    const clear = makeRoom(token);
     if (shardGet(grants().tokens, token.id)) throw new BoundaryError("internal", "two tokens of one id");
     const grant = tokenData(token);
     if (redactValue(grant) !== grant)
@@ -162,9 +168,23 @@ export function createTokens(parts: TokenParts): Tokens {
         "request-invalid",
         "something in the token looks like a secret: the log would not keep it",
       );
-    const { seq, durable } = parts.record({ kind, data: { grant, by: makerData(by) } });
+    const data = { grant, by: makerData(by), ...(clear ? { clear: 1 } : {}) };
+    const { seq, durable } = parts.record({ kind, data });
     await recorded(seq, durable, "recording the token");
     return { text, token: viewOf(token) };
+  }
+
+  /** Whether its record has to clear out what is over, for it to find room. Throws BoundaryError("token-limit"). */
+  function makeRoom(token: Token): boolean {
+    const full = noRoomFor(grants(), token);
+    if (full === null) return false;
+    const now = nowMs();
+    // it looks at all tokens: for whoever narrows not at every try
+    if (token.parent === "" || now - inVainMs >= CLEAR_LOOK_MS) {
+      if (noRoomFor(clearedAt(grants(), now), token) === null) return true;
+      inVainMs = now;
+    }
+    throw new BoundaryError("token-limit", full);
   }
 
   function viewOf(token: Token): TokenView {
@@ -228,15 +248,14 @@ export function createTokens(parts: TokenParts): Tokens {
       actions: wish.actions ?? minter.actions,
       resources: wish.resources ?? minter.resources,
       subjects: wish.subjects ?? [],
-      maxMode: wish.maxMode ?? "COLDROOM",
+      maxMode: wish.maxMode ?? (isStricter("COLDROOM", minter.maxMode) ? minter.maxMode : "COLDROOM"),
       expiresAtMs: nowMs() + (wish.forMs ?? MINT_MS),
       uses: wish.uses ?? null,
       uid: wish.uid ?? null,
       label: wish.label ?? "",
     };
     // it may outlive its maker; in nothing else has it more
-    const { expiresAtMs, uses, uid } = terms;
-    refuseWider({ ...minter, expiresAtMs, uses, uid }, terms);
+    refuseWider({ ...minter, expiresAtMs: terms.expiresAtMs }, terms);
     return make("token.minted", by, terms, null);
   }
 
@@ -264,15 +283,21 @@ export function createTokens(parts: TokenParts): Tokens {
   }
 
   async function revoke(by: Maker, id: string, reason: string): Promise<RevokeReply> {
-    const { tokens } = grants();
-    known(id);
-    const ended = [...shardEach(tokens)].filter((each) => descendsFrom(tokens, each.id, id)).length;
-    revoked.add(id);
+    const token = known(id);
+    const isNew = token.revokedAtMs === null;
+    const ended = isNew ? token.below + 1 : 0;
     const data = { id, reason, ended, by: makerData(by) };
-    const { seq, durable } = parts.record({ kind: "token.revoked", data });
-    if (seq !== -1) revoked.delete(id); // the fold has it
-    await recorded(seq, durable, "recording the revocation (it stands)");
+    const seq = isNew ? recordRevocation(id, revoked.get(id) ?? { kind: "token.revoked", data }) : 0;
+    await recorded(seq, revocation, "recording the revocation (it stands)");
     return { id, ended };
+  }
+
+  function recordRevocation(id: string, entry: Entry): number {
+    const { seq, durable } = parts.record(entry);
+    revocation = durable;
+    if (seq === -1) revoked.set(id, entry);
+    else revoked.delete(id); // the fold has it
+    return seq;
   }
 
   function list(after: string | undefined): TokenList {
@@ -289,6 +314,7 @@ export function createTokens(parts: TokenParts): Tokens {
   }
 
   function tick(): void {
+    for (const [id, entry] of revoked) if (recordRevocation(id, entry) === -1) break; // there is no room yet
     const now = nowMs();
     if (now - warnedMs < WARN_LOOK_MS) return;
     warnedMs = now;

@@ -44,6 +44,8 @@ type Over = {
   readonly parts?: Partial<DecideParts>;
 };
 
+const STANDS = () => ({ ok: true, token: {} as never }) as const;
+
 function setUp({
   state = {},
   stopping = false,
@@ -64,7 +66,7 @@ function setUp({
     trustedInterfaces: [],
     roles: { readonly: READER, operator: NOBODY, admin: NOBODY, auditor: NOBODY },
     ownUid: 5,
-    tokens: { authorize: () => never(), useOf: () => ({}), rootOf: () => null },
+    tokens: { authorize: () => never(), useOf: () => ({}), standing: STANDS, rootOf: () => null },
     leases: { live: () => [], used: () => [] },
     policies: {
       answer: policy,
@@ -199,6 +201,7 @@ describe("for whom", () => {
     const tokens = {
       authorize: () => ({ ok: true, token }) as const,
       useOf: () => ({ tokenId: "t" }),
+      standing: STANDS,
       rootOf: () => null,
     };
     const asked = setUp({ policy, parts: { tokens } });
@@ -210,7 +213,7 @@ describe("for whom", () => {
 
   test("a token that does not do says what would", async () => {
     const no = { ok: false, code: "token-scope", why: "not that", wouldAllow: "this" } as const;
-    const tokens = { authorize: () => no, useOf: () => never(), rootOf: () => null };
+    const tokens = { authorize: () => no, useOf: () => never(), standing: STANDS, rootOf: () => null };
     const answer = await setUp({ parts: { tokens } }).evaluate({ ...CALLER, token: "t" }, REQUEST);
     expect(answer).toMatchObject({ decision: false, code: "token-scope", wouldAllow: "this" });
   });
@@ -301,6 +304,7 @@ describe("at the door of decide.sock", () => {
         throw new BoundaryError("internal", "x");
       },
       useOf: () => ({}),
+      standing: STANDS,
       rootOf: () => root,
     };
     const asked = setUp({ parts: { tokens } });

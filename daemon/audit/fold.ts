@@ -1,9 +1,11 @@
 import { foldApprovals } from "../core/approval-memory.ts";
+import type { Moment } from "../core/elapsed.ts";
 import { GRANT_KINDS, type Grants, noGrants, takeGrant, takeUses } from "../core/grants.ts";
 import { type HoldMemory, NO_HOLD_MEMORY } from "../core/held.ts";
 import { HOLDS, type Hold } from "../core/hold.ts";
 import { foldLimits } from "../core/limit-memory.ts";
 import { MODES, type Mode } from "../core/mode.ts";
+import { steadyAfter } from "../core/steady-time.ts";
 import { takePart } from "./grant-parts.ts";
 import type { Data, LogRecord, Value } from "./record.ts";
 
@@ -22,6 +24,8 @@ export type Fold = HoldMemory & {
   readonly lastBoot: string;
   /** CLOCK_MONOTONIC of the last record, nanoseconds, decimal; counts from lastBoot. "" when there is no record. */
   readonly lastMono: string;
+  /** The time by which grants end, at the last record, ms: core/steady-time.ts over all records. 0 when there is none. */
+  readonly latestMs: number;
   /** Digest of the signed baseline of watched files; "" when none was set. */
   readonly baselineDigest: string;
   readonly firedByTripwire: Readonly<Record<string, number>>;
@@ -53,6 +57,7 @@ export function emptyFold(): Fold {
     lastSeq: -1,
     lastBoot: "",
     lastMono: "",
+    latestMs: 0,
     baselineDigest: "",
     firedByTripwire: {},
     started: 0,
@@ -114,7 +119,9 @@ export function fold(state: Fold, record: LogRecord): Fold {
     case "approval.used":
       return { ...next, approvals: foldApprovals(state.approvals, record) };
     default:
-      return GRANT_KINDS.has(record.kind) ? withGrants(next, record, takeGrant(next.grants, record)) : next;
+      return GRANT_KINDS.has(record.kind)
+        ? withGrants(next, record, takeGrant(next.grants, record, next.latestMs))
+        : next;
   }
 }
 
@@ -136,7 +143,23 @@ function isQuiet({ kind, data }: LogRecord): boolean {
 function seen(state: Fold, record: LogRecord): Fold {
   const stop = state.stop === "clean" && !isQuiet(record) ? "running" : state.stop;
   const { at, seq, boot, mono } = record;
-  return { ...state, stop, lastAt: at, lastSeq: seq, lastBoot: boot, lastMono: mono };
+  const latestMs = steadyAfter(latestMoment(state), { wallMs: wallMsOf(at), monoMs: monoMsOf(mono), boot });
+  return { ...state, stop, lastAt: at, lastSeq: seq, lastBoot: boot, lastMono: mono, latestMs };
+}
+
+/** The last record, by the time that grants end by. */
+export function latestMoment(state: Pick<Fold, "latestMs" | "lastMono" | "lastBoot">): Moment {
+  return { wallMs: state.latestMs, monoMs: monoMsOf(state.lastMono), boot: state.lastBoot };
+}
+
+/** Of a record's `at`, ms since 1970: 0 when it is none, or before that. */
+export function wallMsOf(at: string): number {
+  return Math.max(0, Date.parse(at) || 0);
+}
+
+/** Of a record's `mono`, nanoseconds in digits: more than a number holds exactly. */
+function monoMsOf(mono: string): number {
+  return Number(mono.slice(0, -6)) || 0;
 }
 
 function withMode(state: Fold, record: LogRecord, frozen: Value | undefined): Fold {

@@ -160,6 +160,7 @@ const CAUSED_BY_OTHERS: ReadonlySet<RecordKind> = new Set<RecordKind>([
   "token.minted",
   "token.narrowed",
   "token.used",
+  "token.revoked",
   "token.expiring",
   "lease.requested",
   "lease.granted",

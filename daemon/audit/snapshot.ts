@@ -2,7 +2,7 @@ import { noGrants } from "../core/grants.ts";
 import { NO_HOLD_MEMORY } from "../core/held.ts";
 import { HOLDS } from "../core/hold.ts";
 import { MODES } from "../core/mode.ts";
-import { emptyFold, type Fold } from "./fold.ts";
+import { emptyFold, type Fold, wallMsOf } from "./fold.ts";
 import { grantsSummary, readGrantsSummary } from "./grant-parts.ts";
 import { readLine } from "./line.ts";
 import { type Frontier, isFrontier } from "./merkle.ts";
@@ -25,11 +25,13 @@ export function renderSnapshot(snapshot: Snapshot): Data {
 
 /** What is as in a log that knows no hold and no USB is left out: such a log's snapshots are what they always were. */
 function renderFold(fold: Fold): Data {
-  const { hold, parameterBoot, releasedBoot, usb, policies, grants, limits, approvals, ...rest } = fold;
+  const { hold, parameterBoot, releasedBoot, usb, policies, grants, limits, approvals, latestMs, ...rest } =
+    fold;
   const summary = grantsSummary(grants);
   return {
     ...rest,
     wanted: fold.wanted ?? "",
+    ...(latestMs === wallMsOf(fold.lastAt) ? {} : { latestMs }),
     ...(hold === NO_HOLD_MEMORY.hold ? {} : { hold }),
     ...(parameterBoot === "" ? {} : { parameterBoot }),
     ...(releasedBoot === "" ? {} : { releasedBoot }),
@@ -72,7 +74,18 @@ function readFold(value: Value | undefined): Fold | null {
   if (!isData(firedByTripwire) || !areNumbers(...Object.values(firedByTripwire))) return null;
   const grants = value["grants"] === undefined ? noGrants() : readGrantsSummary(value["grants"]);
   if (grants === null) return null;
-  const held = { ...NO_HOLD_MEMORY, usb: {}, policies: {}, limits: {}, approvals: [] as Value, ...value };
+  const lastMs = wallMsOf(String(lastAt));
+  const latest = value["latestMs"] ?? lastMs;
+  if (typeof latest !== "number" || latest < lastMs) return null;
+  const held = {
+    ...NO_HOLD_MEMORY,
+    usb: {},
+    policies: {},
+    limits: {},
+    approvals: [] as Value,
+    latestMs: latest,
+    ...value,
+  };
   if (!isData(held.usb) || !isData(held.policies) || !isData(held.limits)) return null;
   if (!Array.isArray(held.approvals) || !held.approvals.every(isData)) return null;
   if (!areTexts(held.parameterBoot, held.releasedBoot) || !HOLDS.some((each) => each === held.hold))

@@ -1,23 +1,32 @@
 import { ACTIONS, type Evaluator, type SearchQuery } from "../core/access.ts";
+import type { Daemon } from "../daemon.ts";
 import { createEvaluator, type DecideParts, limited } from "../decide.ts";
 import { createSearch } from "../decide-search.ts";
+import type { Denials } from "../denials.ts";
 import type { LimitDesk } from "../limits.ts";
 import type { Policies } from "../policies.ts";
 import { entityTypeOf } from "../policy/registry.ts";
-import type { DecisionService } from "../ports.ts";
+import type { DecisionService, Peer } from "../ports.ts";
 import type { Tokens } from "../tokens.ts";
 
 /** The one evaluator, and what decide.sock has of it. */
 export function openDecisions(
   parts: Omit<DecideParts, "tokens"> & {
     readonly tokens: Tokens;
+    readonly daemon: Pick<Daemon, "refused">;
+    readonly denials: Pick<Denials, "refused">;
     readonly limits: LimitDesk;
     readonly policies: Policies;
   },
 ): { readonly evaluator: Evaluator; readonly service: DecisionService } {
   const evaluator = createEvaluator(parts);
   const service: DecisionService = {
-    identify: (text) => (text === null ? null : parts.tokens.identify(text)),
+    identify: (text, peer) => {
+      if (text === null) return null;
+      const id = parts.tokens.identify(text);
+      if (id === null) unknownToken(parts, peer);
+      return id;
+    },
     evaluator: limited(evaluator, parts.limits, parts),
     search: createSearch({
       candidates: (query) => candidatesFor(parts.policies, query),
@@ -26,6 +35,18 @@ export function openDecisions(
   };
   return { evaluator, service };
 }
+
+/** As on the control socket: it counts as a request of his uid, is recorded, and is a sign of probing. */
+function unknownToken(
+  { daemon, denials, limits }: Pick<Parameters<typeof openDecisions>[0], "daemon" | "denials" | "limits">,
+  { uid, pid }: Peer,
+): void {
+  const taken = limits.take({ uid, token: null, tokenLabel: "", verb: VERB, kind: "decision" });
+  daemon.refused({ uid, pid, verb: VERB, why: taken.ok ? "token-unknown" : taken.code });
+  if (taken.ok) denials.refused({ uid, token: null });
+}
+
+const VERB = "check";
 
 /** What the registry knows of that kind. */
 function candidatesFor(policies: Policies, query: SearchQuery): readonly string[] {

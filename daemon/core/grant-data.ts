@@ -62,6 +62,7 @@ export function readToken(data: Value | undefined): Token | null {
     label,
     by,
     below: 0,
+    belowBytes: 0,
     actions: actions ?? "all",
     resources: patterns,
     expiresAtMs: expires,

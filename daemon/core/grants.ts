@@ -11,7 +11,7 @@ export type Grants = {
   readonly leases: Shards<Lease>;
   /** Whether there has ever been a token. */
   readonly bootstrapped: boolean;
-  /** CLOCK_REALTIME of the record that brought the newest clearing out, ms; 0 before the first. */
+  /** When the newest clearing out was, ms; 0 before the first. */
   readonly clearedAtMs: number;
   /** Of all tokens, as records hold them. */
   readonly tokenBytes: number;
@@ -52,30 +52,33 @@ export const GRANT_KINDS: ReadonlySet<string> = new Set([
   "lease.resumed",
 ]);
 
-/** Takes a record of one of GRANT_KINDS. Never throws; a string names the field that could not be read. */
-export function takeGrant(grants: Grants, record: LogRecord): Grants | string {
+/**
+ * Takes a record of one of GRANT_KINDS. `nowMs`: its time, as core/steady-time.ts has it. Never throws; a string names the
+ * field that could not be read.
+ */
+export function takeGrant(grants: Grants, record: LogRecord, nowMs: number): Grants | string {
   if (grants.awaited !== null) return "kind"; // what a snapshot promised has not come
   const { data } = record;
   switch (record.kind) {
     case "token.minted":
     case "token.narrowed":
-      return withToken(cleared(grants, record), data);
+      return withToken(data["clear"] === 1 ? clearedAt(grants, nowMs) : cleared(grants, nowMs), data);
     case "lease.requested":
-      return withLease(cleared(grants, record), record);
+      return withLease(cleared(grants, nowMs), data, nowMs);
     case "token.used":
       return withUse(grants, data["tokenId"]);
     case "token.revoked":
-      return changeToken(grants, data, { revokedAtMs: wallOf(record) });
+      return changeToken(grants, data, { revokedAtMs: nowMs });
     case "token.expiring":
       return changeToken(grants, data, { warned: true });
     case "lease.granted":
-      return changeLease(grants, data, { state: "granted", start: momentOf(record) });
+      return changeLease(grants, data, { state: "granted", start: startOf(record, nowMs) });
     case "lease.denied":
-      return changeLease(grants, data, { state: "denied", endedAtMs: wallOf(record) });
+      return changeLease(grants, data, { state: "denied", endedAtMs: nowMs });
     case "lease.revoked":
-      return changeLease(grants, data, { state: "revoked", endedAtMs: wallOf(record) });
+      return changeLease(grants, data, { state: "revoked", endedAtMs: nowMs });
     case "lease.ended":
-      return changeLease(grants, data, { state: "over", endedAtMs: wallOf(record) });
+      return changeLease(grants, data, { state: "over", endedAtMs: nowMs });
     case "lease.suspended":
       return changeLease(grants, data, { suspended: true });
     case "lease.resumed":
@@ -109,7 +112,12 @@ function withToken(grants: Grants, data: Data): Grants | string {
   const line = token.parent === "" ? [] : lineageOf(grants.tokens, token.parent);
   if (line === null) return "grant.parent";
   let next: Grants = { ...putToken(grants, token), bootstrapped: true };
-  for (const each of line) next = putToken(next, { ...each, below: each.below + 1 });
+  for (const each of line)
+    next = putToken(next, {
+      ...each,
+      below: each.below + 1,
+      belowBytes: each.belowBytes + sizeOf(token),
+    });
   return next;
 }
 
@@ -124,11 +132,10 @@ function withUse(grants: Grants, id: Value | undefined): Grants | string {
 }
 
 /** Where there are as many as there may be, what is over makes room. */
-function withLease(grants: Grants, record: LogRecord): Grants | string {
-  const lease = readLease(record.data["lease"]);
+function withLease(grants: Grants, data: Data, nowMs: number): Grants | string {
+  const lease = readLease(data["lease"]);
   if (lease === null) return "lease";
   if (grants.leases.size < LEASE_BOUNDS.leases) return putLease(grants, lease);
-  const nowMs = wallOf(record);
   return putLease({ ...grants, leases: shardFilter(grants.leases, (each) => endOf(each) > nowMs) }, lease);
 }
 
@@ -161,22 +168,35 @@ export function bytesOf(token: Token): number {
   return JSON.stringify(tokenData(token)).length;
 }
 
-/** Why there is no room for one more token below `parent` ("" for none), or null. */
+/** As `bytesOf`, of what a token is when it is made: it never changes. */
+function sizeOf(token: Token): number {
+  return bytesOf({ ...token, uses: null, revokedAtMs: null, warned: false });
+}
+
+/** Why there is no room for one more token, or null. What is narrowed leaves room for what admins mint. */
 export function noRoomFor(grants: Grants, token: Token): string | null {
-  const { below, depth, tokens, stateBytes } = TOKEN_BOUNDS;
+  const { below, belowBytes, depth, keptTokens, keptBytes } = TOKEN_BOUNDS;
   if (token.depth > depth) return `a token is at most ${depth} narrowings away from the first one`;
+  const isMinted = token.parent === "";
+  const tokens = TOKEN_BOUNDS.tokens - (isMinted ? 0 : keptTokens);
+  const stateBytes = TOKEN_BOUNDS.stateBytes - (isMinted ? 0 : keptBytes);
   if (grants.tokens.size >= tokens) return `there are ${tokens} tokens: revoke some, they leave after a day`;
   if (grants.tokenBytes + bytesOf(token) > stateBytes)
     return `tokens take ${stateBytes} bytes in all, and those are used`;
-  const line = token.parent === "" ? [] : (lineageOf(grants.tokens, token.parent) ?? []);
+  const line = isMinted ? [] : (lineageOf(grants.tokens, token.parent) ?? []);
   const full = line.find((each) => each.below >= below);
-  return full === undefined ? null : `${below} tokens have grown from ${full.id}`;
+  if (full !== undefined) return `${below} tokens have grown from ${full.id}`;
+  const fat = line.find((each) => each.belowBytes + sizeOf(token) > belowBytes);
+  return fat === undefined ? null : `what grew from ${fat.id} takes ${belowBytes} bytes, and those are used`;
 }
 
-/** Without what has been over for a day. Now and then: it looks at all. */
-function cleared(grants: Grants, record: LogRecord): Grants {
-  const nowMs = wallOf(record);
-  if (nowMs < grants.clearedAtMs + CLEAR_EVERY_MS) return grants;
+/** Now and then: it looks at all. */
+function cleared(grants: Grants, nowMs: number): Grants {
+  return nowMs < grants.clearedAtMs + CLEAR_EVERY_MS ? grants : clearedAt(grants, nowMs);
+}
+
+/** Without what has been over for a day. */
+export function clearedAt(grants: Grants, nowMs: number): Grants {
   const since = nowMs - KEPT_MS;
   const isGone = (token: Token) => token.expiresAtMs <= since || (token.revokedAtMs ?? nowMs) <= since;
   const tokens = shardFilter(grants.tokens, ({ id }) => {
@@ -204,25 +224,26 @@ export function recounted(grants: Grants): Grants {
 
 /** How many are below each, and how large all are. */
 function counted(tokens: Tokens): Pick<Grants, "tokens" | "tokenBytes"> {
-  const below = new Map<string, number>();
-  for (const { id } of shardValues(tokens))
-    for (const each of (lineageOf(tokens, id) ?? []).slice(1))
-      below.set(each.id, (below.get(each.id) ?? 0) + 1);
+  const grown = new Map<string, Pick<Token, "below" | "belowBytes">>();
+  for (const token of shardValues(tokens)) {
+    const size = sizeOf(token);
+    for (const { id } of (lineageOf(tokens, token.id) ?? []).slice(1)) {
+      const { below, belowBytes } = grown.get(id) ?? NONE_BELOW;
+      grown.set(id, { below: below + 1, belowBytes: belowBytes + size });
+    }
+  }
   let next: Grants = { ...noGrants(), tokens };
   next = { ...next, tokenBytes: shardValues(tokens).reduce((sum, each) => sum + bytesOf(each), 0) };
   for (const token of shardValues(tokens)) {
-    const count = below.get(token.id) ?? 0;
-    if (count !== token.below) next = putToken(next, { ...token, below: count });
+    const now = grown.get(token.id) ?? NONE_BELOW;
+    if (now.below !== token.below || now.belowBytes !== token.belowBytes)
+      next = putToken(next, { ...token, ...now });
   }
   return { tokens: next.tokens, tokenBytes: next.tokenBytes };
 }
 
-function wallOf(record: LogRecord): number {
-  const ms = Date.parse(record.at);
-  return Number.isNaN(ms) ? 0 : ms;
-}
+const NONE_BELOW = { below: 0, belowBytes: 0 } as const;
 
-function momentOf(record: LogRecord): NonNullable<Lease["start"]> {
-  const monoMs = /^[0-9]{1,20}$/.test(record.mono) ? Number(BigInt(record.mono) / 1_000_000n) : 0;
-  return { wallMs: wallOf(record), monoMs, boot: record.boot };
+function startOf({ mono, boot }: LogRecord, wallMs: number): NonNullable<Lease["start"]> {
+  return { wallMs, monoMs: /^[0-9]{1,20}$/.test(mono) ? Number(BigInt(mono) / 1_000_000n) : 0, boot };
 }

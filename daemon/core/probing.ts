@@ -10,12 +10,15 @@ export type ProbingSettings = {
   readonly action: "note" | { readonly trip: Mode };
 };
 
-/** Who was refused. */
-export type Refused = { readonly uid: number; readonly token: string | null };
+/** Who was refused. `tree`: the id of the token at the root of the one that was shown; null without one. */
+type Refused = { readonly uid: number; readonly tree: string | null };
 
 /** Notices who is refused again and again: whoever looks for a way through. */
 export type Probing = {
-  /** The facts of a `peer.probing`, once a window and caller; null otherwise. Constant work, bounded room. */
+  /**
+   * The facts of a `peer.probing`, once a window for a user and once for a tree of tokens; null otherwise. A denial counts
+   * for both: whoever has many tokens, or users, is found by the other. Constant work, bounded room.
+   */
   denied(caller: Refused, nowMs: number): Facts | null;
 };
 
@@ -45,17 +48,25 @@ export function createProbing({ denials, windowMs }: ProbingSettings): Probing {
     return held;
   }
 
+  /** Whether it is one too many, and has not been told in this window. */
+  function isDue(name: string, nowMs: number): boolean {
+    const held = heldOf(name, nowMs);
+    settleTally(held.tally, nowMs);
+    addTo(held.tally, nowMs);
+    if (held.tally.total < denials || nowMs - held.toldMs < windowMs) return false;
+    held.toldMs = nowMs;
+    return true;
+  }
+
   return {
-    denied({ uid, token }, nowMs) {
+    denied({ uid, tree }, nowMs) {
       if (denials === 0) return null;
-      const held = heldOf(token === null ? `uid ${uid}` : `token ${token}`, nowMs);
-      settleTally(held.tally, nowMs);
-      addTo(held.tally, nowMs);
-      if (held.tally.total < denials || nowMs - held.toldMs < windowMs) return null;
-      held.toldMs = nowMs;
+      const ofTree = tree !== null && isDue(`tree ${tree}`, nowMs);
+      const ofUser = isDue(`uid ${uid}`, nowMs);
+      if (!ofTree && !ofUser) return null;
       return {
         uid: String(uid),
-        tokenId: token ?? "",
+        tokenId: ofTree ? tree : "",
         denials: String(denials),
         milliseconds: String(windowMs),
       };

@@ -24,6 +24,8 @@ export type Token = Terms & {
   readonly revokedAtMs: number | null;
   /** How many tokens that grew from it the log knows: children, their children, and so on. Follows from the others. */
   readonly below: number;
+  /** How much room those take: core/grants.ts, `sizeOf`. */
+  readonly belowBytes: number;
   /** That it ends soon has been said. */
   readonly warned: boolean;
 };
@@ -58,8 +60,19 @@ export type Maker = { readonly uid: number; readonly tokenId: string };
 /** What may stand in `actions`. */
 export const SCOPE_ACTIONS: readonly string[] = [...ACTIONS, ...GOVERNED_VERBS];
 
-/** How far a tree grows, and all of them together. `stateBytes`: of all, as the log's snapshots hold them. */
-export const TOKEN_BOUNDS = { depth: 8, below: 1_000, tokens: 10_000, stateBytes: 3 * 1024 * 1024 } as const;
+/**
+ * How far a tree grows, and all of them together. `stateBytes`: of all, as the log's snapshots hold them. `belowBytes`: of
+ * all that grew from one. `kept…`: of these, what is left for those that admins mint.
+ */
+export const TOKEN_BOUNDS = {
+  depth: 8,
+  below: 1_000,
+  belowBytes: 512 * 1024,
+  tokens: 10_000,
+  keptTokens: 1_000,
+  stateBytes: 3 * 1024 * 1024,
+  keptBytes: 512 * 1024,
+} as const;
 
 /** Of one token's terms. */
 export const TERM_BOUNDS = { resources: 32, subjects: 16, label: 64, uses: 1_000_000_000 } as const;

@@ -24,11 +24,17 @@ export function testSigner(word = "a test key, worth nothing", name = ORIGIN): S
   return { vkey: renderVkey(name, raw), sign: (message) => sign(null, message, key) };
 }
 
-/** A clock that stands until it is moved, and moves a millisecond at each look. */
-export function testClock(startMs = Date.UTC(2026, 0, 2, 3, 4, 5)): Clock & { moveMs(by: number): void } {
+/** A clock that stands until it is moved, and moves a millisecond at each look. `setMs` moves the wall clock alone. */
+export function testClock(
+  startMs = Date.UTC(2026, 0, 2, 3, 4, 5),
+): Clock & { moveMs(by: number): void; setMs(by: number): void } {
   let now = startMs;
+  let off = 0;
   return {
-    wallMs: () => now++,
+    wallMs: () => now++ + off,
+    setMs: (by) => {
+      off += by;
+    },
     monoNs: () => BigInt(now) * 1_000_000n,
     bootMs: () => now,
     bootId: () => "5a0e6c1e-0000-4000-8000-00000000b007",

@@ -52,6 +52,16 @@ describe("tokens are a fold", () => {
     expect(late.tokenBytes).toBe(alone.tokenBytes);
   });
 
+  test("what is over leaves at once where its room is needed, also after a clock that had jumped on", () => {
+    const cleared = { ...three, clearedAtMs: START_MS + 400 * DAY_MS };
+    const late = START_MS + 3 * DAY_MS;
+    const record = minted(tokenOf("new", { expiresAtMs: 1e14 }), late);
+    expect(folded(cleared, record).tokens.size).toBe(4);
+    const asked = { ...record, data: { ...record.data, clear: 1 } };
+    const after = folded(cleared, asked);
+    expect([after.tokens.size, after.clearedAtMs]).toEqual([1, late]);
+  });
+
   test("a child that has left is not counted below its parent any more", () => {
     const old = tokenOf("old", { expiresAtMs: START_MS + 30 * DAY_MS });
     const brief = childOf(old, "brief", { expiresAtMs: START_MS + 10 });
@@ -61,14 +71,14 @@ describe("tokens are a fold", () => {
   });
 
   test("what cannot be read is said, and never thrown", () => {
-    expect(takeGrant(three, recordOf("token.minted", {}))).toBe("grant");
-    expect(takeGrant(noGrants(), minted(leaf))).toBe("grant.parent");
-    expect(takeGrant(three, recordOf("token.revoked", { id: 5 }))).toBe("id");
-    expect(takeGrant(three, recordOf("token.used", {}))).toBe("tokenId");
-    expect(takeGrant(three, recordOf("lease.requested", { lease: "x" }))).toBe("lease");
+    expect(takeGrant(three, recordOf("token.minted", {}), START_MS)).toBe("grant");
+    expect(takeGrant(noGrants(), minted(leaf), START_MS)).toBe("grant.parent");
+    expect(takeGrant(three, recordOf("token.revoked", { id: 5 }), START_MS)).toBe("id");
+    expect(takeGrant(three, recordOf("token.used", {}), START_MS)).toBe("tokenId");
+    expect(takeGrant(three, recordOf("lease.requested", { lease: "x" }), START_MS)).toBe("lease");
     expect(takeUses(three, { decision: "allow", uses: 1 })).toBe("tokenId");
     expect(takeUses(three, { decision: "allow", leases: "x" })).toBe("leases");
-    expect(takeGrant(three, recordOf("token.revoked", { id: "0".repeat(16) }))).toBe(three);
+    expect(takeGrant(three, recordOf("token.revoked", { id: "0".repeat(16) }), START_MS)).toBe(three);
   });
 });
 
@@ -165,14 +175,16 @@ describe("a restart changes nothing", () => {
     ];
     expect(takePart(promised, lies[0] ?? {})).toBe("tokens");
     // fewer than were promised: what is missing is awaited
-    expect(takeGrant(takePart(promised, lies[1] ?? {}) as Grants, minted(tokenOf("three")))).toBe("kind");
+    expect(takeGrant(takePart(promised, lies[1] ?? {}) as Grants, minted(tokenOf("three")), START_MS)).toBe(
+      "kind",
+    );
     expect(takePart(promised, { ...part, tokens: ["x"] })).toBe("tokens");
     expect(takePart(promised, { ...part, leases: ["x"] })).toBe("leases");
     // who knows them notices too
     expect(takePart(grants, { ...part, tokens: [tokenData({ ...one, uses: 5 })] })).toBe("tokens");
     expect(takePart(grants, { ...part, tokens: [tokenData(tokenOf("three"))] })).toBe("tokens");
     // nothing else is taken before they have come
-    expect(takeGrant(promised, minted(tokenOf("three")))).toBe("kind");
+    expect(takeGrant(promised, minted(tokenOf("three")), START_MS)).toBe("kind");
     expect(takeUses(promised, { decision: "allow", tokenId: one.id, uses: 1 })).toBe("kind");
   });
 
@@ -201,5 +213,19 @@ describe("nothing grows without limit", () => {
     expect(noRoomFor(many, tokenOf("x"))).toMatch(/10000 tokens/);
     const large = { ...one, tokenBytes: TOKEN_BOUNDS.stateBytes - 10 };
     expect(noRoomFor(large, tokenOf("x"))).toMatch(/bytes in all/);
+    const fat = putToken(one, { ...root, belowBytes: TOKEN_BOUNDS.belowBytes - 10 });
+    expect(noRoomFor(fat, childOf(root, "x"))).toMatch(/what grew from/);
+  });
+
+  test("what is narrowed leaves room for what is minted", () => {
+    const root = tokenOf("root");
+    const one = folded(noGrants(), minted(root));
+    const { tokens, keptTokens, stateBytes, keptBytes } = TOKEN_BOUNDS;
+    const many = { ...one, tokens: { ...one.tokens, size: tokens - keptTokens } };
+    const large = { ...one, tokenBytes: stateBytes - keptBytes };
+    for (const full of [many, large]) {
+      expect(noRoomFor(full, childOf(root, "x"))).not.toBeNull();
+      expect(noRoomFor(full, tokenOf("x"))).toBeNull();
+    }
   });
 });

@@ -34,6 +34,7 @@ test("a log of format 1 verifies as it always did", async () => {
     lastSeq: 16,
     lastBoot: "5a0e6c1e-0000-4000-8000-00000000b007",
     lastMono: "1767323045011000000",
+    latestMs: Date.parse("2026-01-02T03:04:05.010Z"),
     baselineDigest: "9f".repeat(32),
     firedByTripwire: { net: 1 },
     usb: {},

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { createProbing, probingTripwires } from "../../daemon/core/probing.ts";
 
 const SETTINGS = { denials: 3, windowMs: 6_000, action: "note" } as const;
-const ANA = { uid: 1000, token: null };
+const ANA = { uid: 1000, tree: null };
 
 describe("probing", () => {
   test("so many denials within the window are told once, and again in the next one", () => {
@@ -14,10 +14,25 @@ describe("probing", () => {
     expect(probing.denied(ANA, 6_020)).toEqual(facts);
   });
 
-  test("fewer are none, however long it goes on; and a token is another caller than its user", () => {
+  test("fewer are none, however long it goes on", () => {
     const probing = createProbing(SETTINGS);
     for (let n = 0; n < 100; n++) expect(probing.denied(ANA, n * 3_200)).toBeNull();
-    for (const token of ["a", "b", "c"]) expect(probing.denied({ uid: 1000, token }, 330_000)).toBeNull();
+  });
+
+  test("a user is found whatever tokens he shows, and a tree of tokens whoever shows them", () => {
+    const user = createProbing(SETTINGS);
+    const byTrees = ["a", "b", "c"].map((tree) => user.denied({ uid: 1000, tree }, 0));
+    expect(byTrees).toMatchObject([null, null, { uid: "1000", tokenId: "" }]);
+    const tree = createProbing(SETTINGS);
+    const byUsers = [1, 2, 3].map((uid) => tree.denied({ uid, tree: "a" }, 0));
+    expect(byUsers).toMatchObject([null, null, { uid: "3", tokenId: "a" }]);
+    const both = createProbing(SETTINGS);
+    expect([0, 1, 2, 3].map((nowMs) => both.denied({ uid: 1, tree: "a" }, nowMs) === null)).toEqual([
+      true,
+      true,
+      false,
+      true,
+    ]);
   });
 
   test("0 denials: nobody is watched", () => {
@@ -29,7 +44,7 @@ describe("probing", () => {
     const probing = createProbing(SETTINGS);
     const told = [];
     for (let n = 0; n < 100_000; n++) {
-      const facts = probing.denied({ uid: 1000, token: `t${n}` }, 0);
+      const facts = probing.denied({ uid: n, tree: null }, 0);
       if (facts) told.push(n);
     }
     expect(told).toEqual([1_026]);

@@ -238,7 +238,6 @@ describe("a restart", () => {
     const again = (leases: object[]) =>
       createGrants({
         fold: host.log.fold,
-        lastAt: host.records.at(-1)?.at ?? "",
         record: host.daemon.record,
         state: host.daemon.state,
         clock: host.clock,
@@ -282,13 +281,14 @@ describe("time", () => {
         fc.nat(1_000),
         fc.array(fc.record({ wallMs: fc.nat(10_000), passMs: fc.nat(100) }), { minLength: 1 }),
         (atLeastMs, looks) => {
-          const steady = createSteadyTime(atLeastMs);
+          const boot = "b";
+          const steady = createSteadyTime({ wallMs: atLeastMs, monoMs: 0, boot });
           let monoMs = 0;
           let before = atLeastMs;
-          for (const [at, { wallMs, passMs }] of looks.entries()) {
+          for (const { wallMs, passMs } of looks) {
             monoMs += passMs;
-            const now = steady(wallMs, monoMs);
-            expect(now).toBeGreaterThanOrEqual(Math.max(wallMs, before + (at === 0 ? 0 : passMs)));
+            const now = steady({ wallMs, monoMs, boot });
+            expect(now).toBeGreaterThanOrEqual(Math.max(wallMs, before + passMs));
             before = now;
           }
         },

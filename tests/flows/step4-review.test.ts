@@ -199,7 +199,6 @@ describe("time", () => {
       clock.realMs = wallMs;
       const { tokens } = createGrants({
         fold: () => state,
-        lastAt: state.lastAt,
         record: () => ({ seq: -1, durable: Promise.resolve() }),
         state: () => ({ wanted: "OPEN", applied: "OPEN", frozen: null, room: "ok" }) as never,
         clock,

@@ -132,7 +132,7 @@ def is_count(value): return type(value) is int and value >= 0
 def is_text(value, form): return isinstance(value, str) and re.fullmatch(form, value) is not None
 def are_texts(value, form=r"(?s:.*)"): return isinstance(value, list) and all(is_text(each, form) for each in value)
 def wall_of(record):
-    try: return round(days(record["at"]) * KEPT_MS)
+    try: return max(0, round(days(record["at"]) * KEPT_MS))
     except ValueError: return 0
 def maker_of(by):
     if not isinstance(by, dict) or not is_count(by.get("uid")) or not is_text(by.get("tokenId", ""), f"|{HEX16}"): return None
@@ -186,7 +186,7 @@ class Grants:
             line.append(self.tokens[name])
             name = line[-1].get("parent", "")
         return line or None
-    def take(self, record):
+    def take(self, record, now):
         """The field that could not be read, in a list."""
         kind, data = record["kind"], record["data"]
         counted = kind == "decision" and data.get("decision") == "allow" and ("uses" in data or "leases" in data)
@@ -195,7 +195,6 @@ class Grants:
         if self.promised is not None: return ["kind"]
         if counted: return self.used(data)
         if kind == "token.used": return self.use(data.get("tokenId"))
-        now = wall_of(record)
         if kind in ("token.minted", "token.narrowed", "lease.requested"): return self.made(kind, data, now)
         if not isinstance(data.get("id"), str): return ["id"]
         some = self.tokens if kind.startswith("token.") else self.leases
@@ -234,7 +233,7 @@ class Grants:
         return []
     def made(self, kind, data, now):
         tokens, leases, cleared = self.tokens, self.leases, self.cleared
-        if now >= cleared + CLEAR_MS:
+        if now >= cleared + CLEAR_MS or (kind != "lease.requested" and data.get("clear") == 1):
             gone = lambda each: each["expires"] <= now - KEPT_MS or each.get("revoked", now) <= now - KEPT_MS
             lines = {name: self.line(name) for name in tokens}
             tokens = {name: tokens[name] for name, line in lines.items() if line and not any(map(gone, line))}
@@ -254,8 +253,15 @@ def end_of(lease):
     return lease.get("ended", lease["start"]["wall"] + lease["forMs"] if "start" in lease else lease["asked"] + PENDING_MS)
 GRANT_KINDS = ("token.minted", "token.narrowed", "token.revoked", "token.used", "token.expiring", "lease.requested", "lease.granted",
                "lease.denied", "lease.revoked", "lease.ended", "lease.suspended", "lease.resumed")
+def latest_after(fold, record):
+    """The wall clock, but never earlier than it was plus what the monotonic clock says has gone by."""
+    before = fold.get("latestMs", wall_of({"at": fold["lastAt"]}))
+    gone = int(record["mono"]) // 10**6 - int(fold["lastMono"] or 0) // 10**6 if fold["lastBoot"] == record["boot"] else 0
+    return min(max(wall_of(record), before + max(0, gone)), 2**53 - 1)
 def fold_record(fold, grants, record):
     kind, data, counts = record["kind"], record["data"], fold["firedByTripwire"]
+    latest = latest_after(fold, record)
+    keep(fold, "latestMs", latest if latest != wall_of(record) else 0)
     fold.update(lastAt=record["at"], lastSeq=record["seq"], lastBoot=record["boot"], lastMono=record["mono"])
     quiet = kind in QUIET or (kind == "hold.changed" and data.get("lasts") == "boot")
     if kind in ("daemon.started", "daemon.stopped") or (fold["stop"] == "clean" and not quiet):
@@ -277,7 +283,7 @@ def fold_record(fold, grants, record):
         counts[name] = counts.get(name, 0) + 1
     elif kind == "baseline.set": fold["baselineDigest"] = name
     if kind == "hold.changed": bad = fold_hold(fold, record, data.get("to"), data.get("lasts"), data.get("base", fold.get("hold", "enforcing")))
-    bad = bad or grants.take(record)
+    bad = bad or grants.take(record, latest)
     if bad: set_hold(fold, hold="enforcing", releasedBoot="")
     if kind in ("usb.state", "limit.state"): keep(fold, kind.split(".")[0].replace("limit", "limits"), data)
     if kind == "policy.loaded":
@@ -377,11 +383,12 @@ class Walk:
                 fold = self.fold = copy.deepcopy(says["fold"])
                 self.grants = Grants(fold.pop("grants", None))
                 held = {name: fold[name] for name in NEW_HOLD if name in fold}
-                more = {name: empty for name, empty in (("usb", {}), ("policies", {}), ("limits", {}), ("approvals", [])) if name in fold}
+                more = {name: empty for name, empty in (("usb", {}), ("policies", {}), ("limits", {}), ("approvals", []), ("latestMs", 0)) if name in fold}
                 types = [{name: type(of[name]) for name in of} for of in (fold, {**NEW_FOLD, **{name: "" for name in held}, **more})]
                 known = fold["wanted"] in ("", *MODES) and fold["stop"] in ("none", "running", "clean")
                 known = known and all(fold[name] for name in more) and all(type(one) is dict for one in fold.get("approvals", []))
                 known = known and held.get("hold", "shadow") in ("shadow", "released") and "" not in held.values()
+                known = known and fold.get("latestMs", 2**53) > wall_of({"at": fold["lastAt"]})
                 numbers = all(type(count) is int for count in fold["firedByTripwire"].values())
             need(types[0] == types[1] and known and numbers, "snapshot-lies", "it does not say what came before")
         own = {"fold": {**self.fold, **(self.grants.summary() if says is not None else {})}, "frontier": [node.hex() for node in self.tree.frontier]}

@@ -11,7 +11,10 @@ const DAY_MS = 86_400_000;
 /** The grants after these records, which have to be readable. */
 export function folded(grants: Grants, ...records: readonly ReturnType<typeof recordOf>[]): Grants {
   return records.reduce((before, record) => {
-    const next = record.kind === "decision" ? takeUses(before, record.data) : takeGrant(before, record);
+    const next =
+      record.kind === "decision"
+        ? takeUses(before, record.data)
+        : takeGrant(before, record, Date.parse(record.at));
     if (typeof next === "string") throw new Error(`${record.kind}: ${next}`);
     return next;
   }, grants);

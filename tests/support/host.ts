@@ -236,6 +236,7 @@ export async function startHost(options: HostOptions = {}) {
   const denials = createDenials({
     probing: config.limits.probing,
     repeatWindowMs: config.sensors.repeatWindowMs,
+    rootOf: (token) => grants.tokens.rootOf(token)?.id ?? null,
     clock,
     append,
     submit: (signal) => daemon.submit(signal),
@@ -285,7 +286,6 @@ export async function startHost(options: HostOptions = {}) {
   );
   const grants = createGrants({
     fold: log.fold,
-    lastAt: "",
     record: daemon.record,
     state: daemon.state,
     clock,

@@ -36,6 +36,7 @@ export function tokenOf(word: string, terms: Partial<Token> = {}): Token {
     by: { uid: 0, tokenId: "" },
     revokedAtMs: null,
     below: 0,
+    belowBytes: 0,
     warned: false,
     ...terms,
   };
@@ -48,6 +49,7 @@ export function childOf(parent: Token, word: string, terms: Partial<Token> = {})
     parent: parent.id,
     depth: parent.depth + 1,
     below: 0,
+    belowBytes: 0,
     ...terms,
   });
 }
