@@ -3,12 +3,13 @@ import type { Data, Entry } from "./audit/record.ts";
 import type { AccessRequest } from "./core/access.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { answerRequest, type PolicyAnswer, refusal } from "./policy/answer.ts";
+import type { CedarQuestion } from "./policy/cedar-question.ts";
 import type { AskedSituation, Principal } from "./policy/entities.ts";
 import { type RawFile, renderFileProblem } from "./policy/policy-files.ts";
 import type { PolicySet } from "./policy/policy-set.ts";
 import { type Registry, withKnown } from "./policy/registry.ts";
 import { loadPolicies, takeUpKept } from "./policy-load.ts";
-import { createReferee, type Dispute, type RefereeState } from "./policy-referee.ts";
+import { createReferee, type Dispute, type RefereeState, type Untaken } from "./policy-referee.ts";
 import type { CedarThread, KeptPolicies, OpLog } from "./ports.ts";
 
 export type PoliciesParts = {
@@ -91,6 +92,8 @@ type Current = { readonly set: PolicySet; readonly registry: Registry };
 const MAX_TOLD = 20;
 const MAX_LINE = 500;
 const MAX_QUESTION = 16_384;
+/** Of questions that Cedar does not take: so many are denied without being asked; the oldest is found out again. */
+const MAX_UNTAKEN = 256;
 
 /** Nothing is loaded yet: call `load`. */
 export function createPolicies(parts: PoliciesParts): Policies {
@@ -99,6 +102,7 @@ export function createPolicies(parts: PoliciesParts): Policies {
   let why = "";
   let disputed: { readonly digest: string; readonly why: string } | null =
     parts.memory.disputed === "" ? null : { digest: parts.memory.disputed, why: "before this start" };
+  const untaken = new Set<string>();
   let counted = 0;
   let before: Promise<unknown> = Promise.resolve();
   const first = Promise.withResolvers<void>();
@@ -106,13 +110,14 @@ export function createPolicies(parts: PoliciesParts): Policies {
     open: parts.openCedar,
     random: parts.random,
     onDispute,
+    onUntaken,
     onFailed: (error) => parts.opLog.warn({ err: renderErrorChain(error) }, "the policy referee cannot work"),
   });
 
   function onDispute({ set, question, detail }: Dispute): void {
     if (disputed !== null) return;
     disputed = { digest: set.digest, why: detail };
-    const asked = question.length > MAX_QUESTION ? `${question.slice(0, MAX_QUESTION)} …` : question;
+    const asked = clip(question, MAX_QUESTION);
     parts.opLog.error(
       { digest: set.digest, detail },
       "policy disagreed with Cedar: nothing is allowed any more",
@@ -121,11 +126,24 @@ export function createPolicies(parts: PoliciesParts): Policies {
     parts.disagreed(set.digest, clip(detail));
   }
 
+  /** Any caller may come upon such a question: it is denied from then on, and no other one is. */
+  function onUntaken({ set, question, why: told }: Untaken): void {
+    const asked = clip(JSON.stringify(question), MAX_QUESTION);
+    parts.opLog.error({ digest: set.digest, why: told }, "Cedar does not take a question that was answered");
+    parts.record({ kind: "policy.untaken", data: { digest: set.digest, detail: clip(told), asked } });
+    if (set !== current?.set) return;
+    const [oldest] = untaken;
+    if (untaken.size >= MAX_UNTAKEN && oldest !== undefined) untaken.delete(oldest);
+    untaken.add(keyOf(question));
+  }
+
   function answer(request: AccessRequest, principal: Principal, situation: AskedSituation): PolicyAnswer {
     if (disputed !== null) return refusal(new BoundaryError("policy-disagreed", ""));
     if (current === null) return refusal(new BoundaryError("policy-unavailable", ""));
     const { set, registry } = current;
     const found = answerRequest(set, registry, request, principal, situation);
+    if (found.asked !== null && untaken.size > 0 && untaken.has(keyOf(found.asked.question)))
+      return refusal(new BoundaryError("policy-unavailable", "Cedar does not take this question"));
     if (found.asked !== null && ++counted >= parts.refereeEvery) {
       counted = 0;
       referee.hold(set, found.asked.question, found.asked.ruling);
@@ -137,7 +155,7 @@ export function createPolicies(parts: PoliciesParts): Policies {
     const made = await make(parts, attempted ? "" : parts.memory.kept);
     attempted = true;
     if ("problems" in made) {
-      const lines = made.problems.slice(0, MAX_TOLD).map(clip);
+      const lines = made.problems.slice(0, MAX_TOLD).map((line) => clip(line));
       why = made.problems[0] ?? "";
       const more = Math.max(0, made.problems.length - lines.length);
       parts.record({ kind: "policy.refused", data: { by, problems: lines, more } });
@@ -156,6 +174,7 @@ export function createPolicies(parts: PoliciesParts): Policies {
     if (disputed !== null && disputed.digest !== set.digest) disputed = null;
     current = { set, registry };
     why = "";
+    untaken.clear();
     referee.forget();
     const { digest, notes } = set;
     const data = { by, digest, files, policies: notes.size, entities, kept: keep(kept) };
@@ -222,8 +241,13 @@ async function make(parts: PoliciesParts, signed: string): Promise<Made> {
   }
 }
 
-function clip(text: string): string {
-  return text.length > MAX_LINE ? `${text.slice(0, MAX_LINE)} …` : text;
+function clip(text: string, most = MAX_LINE): string {
+  return text.length > most ? `${text.slice(0, most)} …` : text;
+}
+
+/** Who asks what of what, as Cedar is told it; the circumstances, with their clock, are other ones each time. */
+function keyOf({ principal, action, resource, entities }: CedarQuestion): string {
+  return hash("sha256", JSON.stringify([principal, action, resource, entities]));
 }
 
 /** The status's row. */

@@ -211,7 +211,6 @@ describe("the referee", () => {
     ["another decision", { decision: "deny", reasons: [], errors: [] }],
     ["other reasons", { decision: "allow", reasons: ["b"], errors: [] }],
     ["an error", { decision: "allow", reasons: ["a"], errors: ["b"] }],
-    ["a refusal", { refused: "not in the schema" }],
   ])("%s of Cedar's: nothing is allowed from then on, and it is told once", async (_what, theirs) => {
     const { policies, answer, kinds, disagreed, host } = start({
       judge: (questions) => Promise.resolve(JSON.stringify(questions.map(() => theirs))),
@@ -228,6 +227,30 @@ describe("the referee", () => {
     expect(answer().code).toBe("policy-disagreed");
     host.judge = agree;
     host.files = good("b");
+    await policies.load("test");
+    expect(answer().decision).toBe("allow");
+  });
+
+  test("a question that Cedar does not take is denied from then on, and no other one is", async () => {
+    const { policies, answer, records, disagreed, host } = start({
+      judge: (questions) =>
+        Promise.resolve(JSON.stringify(questions.map(() => ({ refused: "not in the schema" })))),
+    });
+    await policies.load("test");
+    expect(answer().decision).toBe("allow");
+    await vi.waitFor(() => expect(records).toHaveLength(2));
+    const { digest } = policies.state();
+    expect(records[1]).toMatchObject({
+      kind: "policy.untaken",
+      data: { digest, detail: "not in the schema", asked: expect.stringContaining('"recall"') },
+    });
+    host.judge = agree;
+    expect(answer()).toMatchObject({ decision: "deny", code: "policy-unavailable", needsPerson: false });
+    const later = policies.answer(ASKED, USER, situation({ wallMs: 1 }));
+    expect(later.code).toBe("policy-unavailable");
+    const other = policies.answer(question("recall", ["memory", "other"]), USER, situation());
+    expect([other.decision, policies.state().state, disagreed]).toEqual(["allow", "ready", []]);
+    // another set, or the schema, may take it
     await policies.load("test");
     expect(answer().decision).toBe("allow");
   });
