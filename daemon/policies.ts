@@ -34,9 +34,10 @@ export type PoliciesParts = {
 
 /** As the fold has it. */
 export type PolicyMemory = {
-  /** SHA-256 of the kept text, hex, and the digest of a set that Cedar disagreed with; "" for none. */
+  /** SHA-256 of the kept text, hex; "" for none. */
   readonly kept: string;
-  readonly disputed: string;
+  /** Of the sets that Cedar disagreed with, the newest: what they are compiled of (`compiledDigest`). */
+  readonly disputed: readonly string[];
 };
 
 /** Reads the fold's `policies`. What cannot be read vouches for nothing. */
@@ -44,7 +45,7 @@ export function readPolicyMemory(data: Data): PolicyMemory {
   const { kept, disputed } = data;
   return {
     kept: typeof kept === "string" ? kept : "",
-    disputed: typeof disputed === "string" ? disputed : "",
+    disputed: Array.isArray(disputed) ? disputed.filter((each) => typeof each === "string") : [],
   };
 }
 
@@ -100,8 +101,8 @@ export function createPolicies(parts: PoliciesParts): Policies {
   let current: Current | null = null;
   let attempted = false;
   let why = "";
-  let disputed: { readonly digest: string; readonly why: string } | null =
-    parts.memory.disputed === "" ? null : { digest: parts.memory.disputed, why: "before this start" };
+  /** What was disagreed about, by what it is compiled of: it stays so, whatever is loaded in between. */
+  const disputed = new Map(parts.memory.disputed.map((digest) => [digest, "before this start"]));
   const untaken = new Set<string>();
   let counted = 0;
   let before: Promise<unknown> = Promise.resolve();
@@ -115,15 +116,14 @@ export function createPolicies(parts: PoliciesParts): Policies {
   });
 
   function onDispute({ set, question, detail }: Dispute): void {
-    if (disputed !== null) return;
-    disputed = { digest: set.digest, why: detail };
+    const { digest, compiledDigest: compiled } = set;
+    if (disputed.has(compiled)) return;
+    disputed.set(compiled, detail);
     const asked = clip(question, MAX_QUESTION);
-    parts.opLog.error(
-      { digest: set.digest, detail },
-      "policy disagreed with Cedar: nothing is allowed any more",
-    );
-    parts.record({ kind: "policy.disagreed", data: { digest: set.digest, detail: clip(detail), asked } });
-    parts.disagreed(set.digest, clip(detail));
+    parts.opLog.error({ digest, detail }, "policy disagreed with Cedar: this set allows nothing any more");
+    parts.record({ kind: "policy.disagreed", data: { digest, compiled, detail: clip(detail), asked } });
+    // of a set that is gone: it is told, and it will not be taken up again, but it is not what answers
+    if (current?.set.compiledDigest === compiled) parts.disagreed(digest, clip(detail));
   }
 
   /** Any caller may come upon such a question: it is denied from then on, and no other one is. */
@@ -138,8 +138,8 @@ export function createPolicies(parts: PoliciesParts): Policies {
   }
 
   function answer(request: AccessRequest, principal: Principal, situation: AskedSituation): PolicyAnswer {
-    if (disputed !== null) return refusal(new BoundaryError("policy-disagreed", ""));
     if (current === null) return refusal(new BoundaryError("policy-unavailable", ""));
+    if (disputed.has(current.set.compiledDigest)) return refusal(new BoundaryError("policy-disagreed", ""));
     const { set, registry } = current;
     const found = answerRequest(set, registry, request, principal, situation);
     if (found.asked !== null && untaken.size > 0 && untaken.has(keyOf(found.asked.question)))
@@ -170,14 +170,12 @@ export function createPolicies(parts: PoliciesParts): Policies {
     }
     const { set, registry, entities, files, kept } = made;
     const changed = current?.set.digest !== set.digest;
-    // what was disagreed about stays: the same policies would be answered in the same way
-    if (disputed !== null && disputed.digest !== set.digest) disputed = null;
     current = { set, registry };
     why = "";
     untaken.clear();
     referee.forget();
-    const { digest, notes } = set;
-    const data = { by, digest, files, policies: notes.size, entities, kept: keep(kept) };
+    const { digest, compiledDigest: compiled, notes } = set;
+    const data = { by, digest, compiled, files, policies: notes.size, entities, kept: keep(kept) };
     parts.record({ kind: "policy.loaded", data });
     return { digest, policies: notes.size, changed };
   }
@@ -210,10 +208,16 @@ export function createPolicies(parts: PoliciesParts): Policies {
       current === null ? request : withKnown(current.set.shapes, current.registry, request),
     state: () => ({
       state:
-        disputed !== null ? "disagreed" : current !== null ? "ready" : attempted ? "unavailable" : "loading",
+        current === null
+          ? attempted
+            ? "unavailable"
+            : "loading"
+          : disputed.has(current.set.compiledDigest)
+            ? "disagreed"
+            : "ready",
       digest: current?.set.digest ?? "",
       policies: current?.set.notes.size ?? 0,
-      why: disputed?.why ?? why,
+      why: disputed.get(current?.set.compiledDigest ?? "") ?? why,
       referee: referee.state(),
     }),
     stop: referee.stop,

@@ -1,7 +1,13 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Entry } from "../daemon/audit/record.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
-import { createPolicies, type Policies, type PoliciesParts, policyClaim } from "../daemon/policies.ts";
+import {
+  createPolicies,
+  type Policies,
+  type PoliciesParts,
+  policyClaim,
+  readPolicyMemory,
+} from "../daemon/policies.ts";
 import type { CedarOrder, CedarThread } from "../daemon/ports.ts";
 import { openWarm, question, situation, small, USER } from "./support/policies.ts";
 
@@ -50,7 +56,7 @@ function start(change: Partial<PoliciesParts> & { judge?: Judge } = {}) {
     entities: () => null,
     openCedar,
     kept: host.kept,
-    memory: { kept: "", disputed: "" },
+    memory: { kept: "", disputed: [] },
     refereeEvery: 1,
     random: () => 0.5,
     record: (entry) => void records.push(entry),
@@ -82,6 +88,7 @@ describe("taking up policies", () => {
         data: {
           by: "test",
           digest: policies.digest(),
+          compiled: expect.stringMatching(/^[0-9a-f]{64}$/),
           files: 3,
           policies: 1,
           entities: "",
@@ -322,7 +329,7 @@ describe("a start after another", () => {
     return { text: first.host.kept.text ?? "", kept: String(first.records[0]?.data["kept"]) };
   };
   const next = (text: string, kept: string, change: Parameters<typeof start>[0] = {}) => {
-    const begun = start({ memory: { kept, disputed: "" }, refereeEvery: 1_000, ...change });
+    const begun = start({ memory: { kept, disputed: [] }, refereeEvery: 1_000, ...change });
     begun.host.kept.text = text;
     return begun;
   };
@@ -355,9 +362,30 @@ describe("a start after another", () => {
   test("what was disagreed about stays so", async () => {
     const first = start();
     await first.policies.load("test");
-    const { policies, answer } = start({ memory: { kept: "", disputed: first.policies.digest() } });
+    const { policies, answer } = start({
+      memory: { kept: "", disputed: [String(first.records[0]?.data["compiled"])] },
+    });
     await policies.load("start");
     expect([policies.state().state, answer().code]).toEqual(["disagreed", "policy-disagreed"]);
+  });
+
+  test("what was disagreed about is also known in other words, and other policies are not it", async () => {
+    const first = start();
+    await first.policies.load("test");
+    const memory = { kept: "", disputed: [String(first.records[0]?.data["compiled"])] };
+    const { policies, answer, host, records } = start({ memory });
+    host.files = small(
+      '// a comment\n@advice("nothing") @id("a")\n  permit (principal, action == Action::"recall", resource);',
+      CASE("a"),
+    );
+    await policies.load("start");
+    expect(records[0]?.data["digest"]).not.toBe(first.policies.digest());
+    expect(answer().code).toBe("policy-disagreed");
+    host.files = good("b");
+    await policies.load("start");
+    expect([answer().decision, policies.state().why]).toEqual(["allow", ""]);
+    expect(readPolicyMemory({ disputed: ["a", 3], kept: 3 })).toEqual({ kept: "", disputed: ["a"] });
+    expect(readPolicyMemory({ disputed: "a" })).toEqual({ kept: "", disputed: [] });
   });
 
   test("a disk that takes nothing is no fault", async () => {
