@@ -63,6 +63,8 @@ export type PoliciesState = {
 
 export type LoadedPolicies = {
   readonly digest: string;
+  /** SHA-256 of the registry's text, hex; "" where there is none. */
+  readonly entities: string;
   readonly policies: number;
   readonly changed: boolean;
 };
@@ -78,7 +80,7 @@ export type Policies = {
   readonly load: (by: string) => Promise<LoadedPolicies>;
   /** Settles when the first load has, whatever came of it: until then every answer is "policy-unavailable". */
   readonly settled: () => Promise<void>;
-  /** SHA-256 of the set that answers, hex; "" when none does. */
+  /** SHA-256 of the set that answers with its registry, hex; "" when none does. */
   readonly digest: () => string;
   readonly state: () => PoliciesState;
   /** Who and what is known, and the set that answers; null when none does. */
@@ -177,7 +179,7 @@ export function createPolicies(parts: PoliciesParts): Policies {
     const { digest, compiledDigest: compiled, notes } = set;
     const data = { by, digest, compiled, files, policies: notes.size, entities, kept: keep(kept) };
     parts.record({ kind: "policy.loaded", data });
-    return { digest, policies: notes.size, changed };
+    return { digest, entities, policies: notes.size, changed };
   }
 
   /** For the next start, which reads all anew where this fails. Gives its digest, for the log to sign. */

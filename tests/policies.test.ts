@@ -80,7 +80,7 @@ describe("taking up policies", () => {
     ]);
     const loaded = await policies.load("test");
     await policies.settled();
-    expect(loaded).toEqual({ digest: policies.digest(), policies: 1, changed: true });
+    expect(loaded).toEqual({ digest: policies.digest(), entities: "", policies: 1, changed: true });
     expect(answer()).toMatchObject({ decision: "allow", code: "allowed", reasons: ["a"], advice: "" });
     expect(records).toEqual([
       {

@@ -23,7 +23,7 @@ export type PolicyNote = {
 /** Policies that can be asked. Nothing in it is changed; a reload makes another one. */
 export type PolicySet = {
   readonly compiled: Compiled;
-  /** SHA-256 over the files, hex. */
+  /** SHA-256 over the files and, where there is one, the registry, hex. */
   readonly digest: string;
   /** SHA-256 over what is compiled, hex: the same policies with other comments, places or advice have the same. */
   readonly compiledDigest: string;
