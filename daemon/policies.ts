@@ -78,7 +78,7 @@ export type Policies = {
    * "policy-invalid" with every fault and its place.
    */
   readonly load: (by: string) => Promise<LoadedPolicies>;
-  /** Settles when the first load has, whatever came of it: until then every answer is "policy-unavailable". */
+  /** Settles when the first load has, whatever came of it: who asks waits for it, since until then every answer is "policy-unavailable". */
   readonly settled: () => Promise<void>;
   /** SHA-256 of the set that answers with its registry, hex; "" when none does. */
   readonly digest: () => string;
@@ -264,7 +264,7 @@ export function policyClaim({ state, digest, policies, why, referee }: PoliciesS
   const judged = `referee ${referee.state}, ${referee.judged} judged${referee.why === "" ? "" : `: ${referee.why}`}`;
   switch (state) {
     case "loading":
-      return { state: "observed", detail: "being loaded; what policy is asked about is denied until then" };
+      return { state: "observed", detail: "being loaded; what policy is asked about waits until then" };
     case "unavailable":
       return { state: "failed", detail: `what policy is asked about is denied: ${why}` };
     case "disagreed":
