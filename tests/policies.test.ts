@@ -344,6 +344,24 @@ describe("a start after another", () => {
     expect(host.opened).toBe(1); // who asks for it has everything read anew
   });
 
+  test("takes up integers beyond 2^53 as they were written", async () => {
+    const files = (long: string) =>
+      small(
+        `@id("a") permit (principal, action == Action::"recall", resource) when { 9007199254740992 + 1 == ${long} };`,
+        CASE("a"),
+      );
+    const first = start({ files: () => files("9007199254740993") });
+    await first.policies.load("test");
+    expect(first.answer().decision).toBe("allow");
+    const kept = String(first.records[0]?.data["kept"]);
+    const again = next(first.host.kept.text ?? "", kept, { files: () => files("9007199254740993") });
+    await again.policies.load("start");
+    expect([again.host.opened, again.answer().decision]).toEqual([0, "allow"]);
+    // its case would be another one
+    const rounded = start({ files: () => files("9007199254740992") });
+    await expect(rounded.policies.load("test")).rejects.toMatchObject({ code: "policy-invalid" });
+  });
+
   test.each<[string, (was: { text: string; kept: string }) => ReturnType<typeof next>]>([
     ["a text that was changed", ({ text, kept }) => next(text.replace("recall", "recall2"), kept)],
     ["a text that nobody vouches for", ({ text }) => next(text, "")],

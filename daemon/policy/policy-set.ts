@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import { BoundaryError, renderErrorChain } from "../core/errors.ts";
 import { type Compiled, compilePolicies } from "./cedar-decide.ts";
+import { writable } from "./cedar-exact.ts";
 import { at, type Draft, type FileProblem, type Statement } from "./policy-files.ts";
 import { positionOf, unitsOf } from "./policy-text.ts";
 import { readShapes, type Shapes } from "./schema-shapes.ts";
@@ -147,7 +148,7 @@ function digestOfCompiled(policies: SetParts["policies"]): string {
     .map(({ id, json }) => [id, { ...(json as object), annotations: {} }] as const)
     .toSorted(([a], [b]) => (a < b ? -1 : 1));
   return createHash("sha256")
-    .update(JSON.stringify([COMPILED_FORM, bodies]))
+    .update(JSON.stringify(writable([COMPILED_FORM, bodies])))
     .digest("hex");
 }
 
