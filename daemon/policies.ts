@@ -3,12 +3,13 @@ import type { Data, Entry } from "./audit/record.ts";
 import type { AccessRequest } from "./core/access.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { answerRequest, type PolicyAnswer, refusal } from "./policy/answer.ts";
+import type { CedarQuestion } from "./policy/cedar-question.ts";
 import type { AskedSituation, Principal } from "./policy/entities.ts";
 import { type RawFile, renderFileProblem } from "./policy/policy-files.ts";
 import type { PolicySet } from "./policy/policy-set.ts";
 import { type Registry, withKnown } from "./policy/registry.ts";
 import { loadPolicies, takeUpKept } from "./policy-load.ts";
-import { createReferee, type Dispute, type RefereeState } from "./policy-referee.ts";
+import { createReferee, type Dispute, type RefereeState, type Untaken } from "./policy-referee.ts";
 import type { CedarThread, KeptPolicies, OpLog } from "./ports.ts";
 
 export type PoliciesParts = {
@@ -33,9 +34,10 @@ export type PoliciesParts = {
 
 /** As the fold has it. */
 export type PolicyMemory = {
-  /** SHA-256 of the kept text, hex, and the digest of a set that Cedar disagreed with; "" for none. */
+  /** SHA-256 of the kept text, hex; "" for none. */
   readonly kept: string;
-  readonly disputed: string;
+  /** Of the sets that Cedar disagreed with, the newest: what they are compiled of (`compiledDigest`). */
+  readonly disputed: readonly string[];
 };
 
 /** Reads the fold's `policies`. What cannot be read vouches for nothing. */
@@ -43,7 +45,7 @@ export function readPolicyMemory(data: Data): PolicyMemory {
   const { kept, disputed } = data;
   return {
     kept: typeof kept === "string" ? kept : "",
-    disputed: typeof disputed === "string" ? disputed : "",
+    disputed: Array.isArray(disputed) ? disputed.filter((each) => typeof each === "string") : [],
   };
 }
 
@@ -61,6 +63,8 @@ export type PoliciesState = {
 
 export type LoadedPolicies = {
   readonly digest: string;
+  /** SHA-256 of the registry's text, hex; "" where there is none. */
+  readonly entities: string;
   readonly policies: number;
   readonly changed: boolean;
 };
@@ -74,9 +78,9 @@ export type Policies = {
    * "policy-invalid" with every fault and its place.
    */
   readonly load: (by: string) => Promise<LoadedPolicies>;
-  /** Settles when the first load has, whatever came of it: until then every answer is "policy-unavailable". */
+  /** Settles when the first load has, whatever came of it: who asks waits for it, since until then every answer is "policy-unavailable". */
   readonly settled: () => Promise<void>;
-  /** SHA-256 of the set that answers, hex; "" when none does. */
+  /** SHA-256 of the set that answers with its registry, hex; "" when none does. */
   readonly digest: () => string;
   readonly state: () => PoliciesState;
   /** Who and what is known, and the set that answers; null when none does. */
@@ -91,14 +95,17 @@ type Current = { readonly set: PolicySet; readonly registry: Registry };
 const MAX_TOLD = 20;
 const MAX_LINE = 500;
 const MAX_QUESTION = 16_384;
+/** Of questions that Cedar does not take: so many are denied without being asked; the oldest is found out again. */
+const MAX_UNTAKEN = 256;
 
 /** Nothing is loaded yet: call `load`. */
 export function createPolicies(parts: PoliciesParts): Policies {
   let current: Current | null = null;
   let attempted = false;
   let why = "";
-  let disputed: { readonly digest: string; readonly why: string } | null =
-    parts.memory.disputed === "" ? null : { digest: parts.memory.disputed, why: "before this start" };
+  /** What was disagreed about, by what it is compiled of: it stays so, whatever is loaded in between. */
+  const disputed = new Map(parts.memory.disputed.map((digest) => [digest, "before this start"]));
+  const untaken = new Set<string>();
   let counted = 0;
   let before: Promise<unknown> = Promise.resolve();
   const first = Promise.withResolvers<void>();
@@ -106,26 +113,39 @@ export function createPolicies(parts: PoliciesParts): Policies {
     open: parts.openCedar,
     random: parts.random,
     onDispute,
+    onUntaken,
     onFailed: (error) => parts.opLog.warn({ err: renderErrorChain(error) }, "the policy referee cannot work"),
   });
 
   function onDispute({ set, question, detail }: Dispute): void {
-    if (disputed !== null) return;
-    disputed = { digest: set.digest, why: detail };
-    const asked = question.length > MAX_QUESTION ? `${question.slice(0, MAX_QUESTION)} …` : question;
-    parts.opLog.error(
-      { digest: set.digest, detail },
-      "policy disagreed with Cedar: nothing is allowed any more",
-    );
-    parts.record({ kind: "policy.disagreed", data: { digest: set.digest, detail: clip(detail), asked } });
-    parts.disagreed(set.digest, clip(detail));
+    const { digest, compiledDigest: compiled } = set;
+    if (disputed.has(compiled)) return;
+    disputed.set(compiled, detail);
+    const asked = clip(question, MAX_QUESTION);
+    parts.opLog.error({ digest, detail }, "policy disagreed with Cedar: this set allows nothing any more");
+    parts.record({ kind: "policy.disagreed", data: { digest, compiled, detail: clip(detail), asked } });
+    // of a set that is gone: it is told, and it will not be taken up again, but it is not what answers
+    if (current?.set.compiledDigest === compiled) parts.disagreed(digest, clip(detail));
+  }
+
+  /** Any caller may come upon such a question: it is denied from then on, and no other one is. */
+  function onUntaken({ set, question, why: told }: Untaken): void {
+    const asked = clip(JSON.stringify(question), MAX_QUESTION);
+    parts.opLog.error({ digest: set.digest, why: told }, "Cedar does not take a question that was answered");
+    parts.record({ kind: "policy.untaken", data: { digest: set.digest, detail: clip(told), asked } });
+    if (set !== current?.set) return;
+    const [oldest] = untaken;
+    if (untaken.size >= MAX_UNTAKEN && oldest !== undefined) untaken.delete(oldest);
+    untaken.add(keyOf(question));
   }
 
   function answer(request: AccessRequest, principal: Principal, situation: AskedSituation): PolicyAnswer {
-    if (disputed !== null) return refusal(new BoundaryError("policy-disagreed", ""));
     if (current === null) return refusal(new BoundaryError("policy-unavailable", ""));
+    if (disputed.has(current.set.compiledDigest)) return refusal(new BoundaryError("policy-disagreed", ""));
     const { set, registry } = current;
     const found = answerRequest(set, registry, request, principal, situation);
+    if (found.asked !== null && untaken.size > 0 && untaken.has(keyOf(found.asked.question)))
+      return refusal(new BoundaryError("policy-unavailable", "Cedar does not take this question"));
     if (found.asked !== null && ++counted >= parts.refereeEvery) {
       counted = 0;
       referee.hold(set, found.asked.question, found.asked.ruling);
@@ -137,7 +157,7 @@ export function createPolicies(parts: PoliciesParts): Policies {
     const made = await make(parts, attempted ? "" : parts.memory.kept);
     attempted = true;
     if ("problems" in made) {
-      const lines = made.problems.slice(0, MAX_TOLD).map(clip);
+      const lines = made.problems.slice(0, MAX_TOLD).map((line) => clip(line));
       why = made.problems[0] ?? "";
       const more = Math.max(0, made.problems.length - lines.length);
       parts.record({ kind: "policy.refused", data: { by, problems: lines, more } });
@@ -152,15 +172,14 @@ export function createPolicies(parts: PoliciesParts): Policies {
     }
     const { set, registry, entities, files, kept } = made;
     const changed = current?.set.digest !== set.digest;
-    // what was disagreed about stays: the same policies would be answered in the same way
-    if (disputed !== null && disputed.digest !== set.digest) disputed = null;
     current = { set, registry };
     why = "";
+    untaken.clear();
     referee.forget();
-    const { digest, notes } = set;
-    const data = { by, digest, files, policies: notes.size, entities, kept: keep(kept) };
+    const { digest, compiledDigest: compiled, notes } = set;
+    const data = { by, digest, compiled, files, policies: notes.size, entities, kept: keep(kept) };
     parts.record({ kind: "policy.loaded", data });
-    return { digest, policies: notes.size, changed };
+    return { digest, entities, policies: notes.size, changed };
   }
 
   /** For the next start, which reads all anew where this fails. Gives its digest, for the log to sign. */
@@ -191,10 +210,16 @@ export function createPolicies(parts: PoliciesParts): Policies {
       current === null ? request : withKnown(current.set.shapes, current.registry, request),
     state: () => ({
       state:
-        disputed !== null ? "disagreed" : current !== null ? "ready" : attempted ? "unavailable" : "loading",
+        current === null
+          ? attempted
+            ? "unavailable"
+            : "loading"
+          : disputed.has(current.set.compiledDigest)
+            ? "disagreed"
+            : "ready",
       digest: current?.set.digest ?? "",
       policies: current?.set.notes.size ?? 0,
-      why: disputed?.why ?? why,
+      why: disputed.get(current?.set.compiledDigest ?? "") ?? why,
       referee: referee.state(),
     }),
     stop: referee.stop,
@@ -222,8 +247,13 @@ async function make(parts: PoliciesParts, signed: string): Promise<Made> {
   }
 }
 
-function clip(text: string): string {
-  return text.length > MAX_LINE ? `${text.slice(0, MAX_LINE)} …` : text;
+function clip(text: string, most = MAX_LINE): string {
+  return text.length > most ? `${text.slice(0, most)} …` : text;
+}
+
+/** Who asks what of what, as Cedar is told it; the circumstances, with their clock, are other ones each time. */
+function keyOf({ principal, action, resource, entities }: CedarQuestion): string {
+  return hash("sha256", JSON.stringify([principal, action, resource, entities]));
 }
 
 /** The status's row. */
@@ -234,7 +264,7 @@ export function policyClaim({ state, digest, policies, why, referee }: PoliciesS
   const judged = `referee ${referee.state}, ${referee.judged} judged${referee.why === "" ? "" : `: ${referee.why}`}`;
   switch (state) {
     case "loading":
-      return { state: "observed", detail: "being loaded; what policy is asked about is denied until then" };
+      return { state: "observed", detail: "being loaded; what policy is asked about waits until then" };
     case "unavailable":
       return { state: "failed", detail: `what policy is asked about is denied: ${why}` };
     case "disagreed":

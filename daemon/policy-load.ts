@@ -1,6 +1,7 @@
 import { hash } from "node:crypto";
 import { z } from "zod";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
+import { parseExact, writable } from "./policy/cedar-exact.ts";
 import { at, type FileProblem, type RawFile } from "./policy/policy-files.ts";
 import { buildSet, type PolicySet, readParts } from "./policy/policy-set.ts";
 import type { ReadPolicies, RegistryFile } from "./policy/read-policies.ts";
@@ -36,7 +37,7 @@ export async function loadPolicies(
 ): Promise<Loaded> {
   const thread = open();
   try {
-    const read = JSON.parse(await thread.ask({ kind: "read", files, entities })) as ReadPolicies;
+    const read = parseExact(await thread.ask({ kind: "read", files, entities })) as ReadPolicies;
     return read.ok ? takeUp(read, sourceOf(files, entities)) : read;
   } catch (error) {
     return { ok: false, problems: [at("", renderErrorChain(error))], runs: [] };
@@ -54,7 +55,7 @@ export function takeUpKept(
   files: readonly RawFile[],
   entities: RegistryFile | null,
 ): Extract<Loaded, { ok: true }> | null {
-  const read = KeptSchema.safeParse(JSON.parse(text));
+  const read = KeptSchema.safeParse(parseExact(text));
   const source = sourceOf(files, entities);
   if (!read.success || read.data.source !== source) return null;
   const { parts, registry } = read.data;
@@ -87,7 +88,7 @@ function takeUp(
   const built = buildSet(known);
   const made = "set" in built ? createRegistry(built.set.shapes, text.data) : built;
   if ("set" in built && "registry" in made) {
-    const kept = JSON.stringify({ source, parts, registry });
+    const kept = JSON.stringify(writable({ source, parts, registry }));
     return { ok: true, set: built.set, registry: made.registry, runs, kept };
   }
   const problems = "problems" in made ? made.problems : [];

@@ -17,6 +17,9 @@ export type RefereeState = {
 /** Two engines came to different answers. `question` is its JSON text. */
 export type Dispute = { readonly set: PolicySet; readonly question: string; readonly detail: string };
 
+/** A question that Cedar does not take: it should not have been asked, and says nothing of the policies. */
+export type Untaken = { readonly set: PolicySet; readonly question: CedarQuestion; readonly why: string };
+
 export type Referee = {
   /** Takes an answer to be judged some time soon; drops it when there are too many. */
   readonly hold: (set: PolicySet, question: CedarQuestion, ruling: Ruling) => void;
@@ -38,6 +41,7 @@ export function createReferee(parts: {
   /** In [0, 1). */
   readonly random: () => number;
   readonly onDispute: (dispute: Dispute) => void;
+  readonly onUntaken: (untaken: Untaken) => void;
   readonly onFailed: (error: unknown) => void;
 }): Referee {
   let waiting: Held[] = [];
@@ -72,6 +76,10 @@ export function createReferee(parts: {
     judged += batch.length;
     for (const [index, { question, ruling }] of batch.entries()) {
       const said = theirs[index];
+      if (said !== undefined && "refused" in said) {
+        parts.onUntaken({ set, question, why: said.refused });
+        continue;
+      }
       const detail = said === undefined ? "it was not judged" : disagreement(ruling, said);
       if (detail !== "") parts.onDispute({ set, question: JSON.stringify(question), detail });
     }

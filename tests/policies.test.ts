@@ -1,7 +1,13 @@
 import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Entry } from "../daemon/audit/record.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
-import { createPolicies, type Policies, type PoliciesParts, policyClaim } from "../daemon/policies.ts";
+import {
+  createPolicies,
+  type Policies,
+  type PoliciesParts,
+  policyClaim,
+  readPolicyMemory,
+} from "../daemon/policies.ts";
 import type { CedarOrder, CedarThread } from "../daemon/ports.ts";
 import { openWarm, question, situation, small, USER } from "./support/policies.ts";
 
@@ -50,7 +56,7 @@ function start(change: Partial<PoliciesParts> & { judge?: Judge } = {}) {
     entities: () => null,
     openCedar,
     kept: host.kept,
-    memory: { kept: "", disputed: "" },
+    memory: { kept: "", disputed: [] },
     refereeEvery: 1,
     random: () => 0.5,
     record: (entry) => void records.push(entry),
@@ -74,7 +80,7 @@ describe("taking up policies", () => {
     ]);
     const loaded = await policies.load("test");
     await policies.settled();
-    expect(loaded).toEqual({ digest: policies.digest(), policies: 1, changed: true });
+    expect(loaded).toEqual({ digest: policies.digest(), entities: "", policies: 1, changed: true });
     expect(answer()).toMatchObject({ decision: "allow", code: "allowed", reasons: ["a"], advice: "" });
     expect(records).toEqual([
       {
@@ -82,6 +88,7 @@ describe("taking up policies", () => {
         data: {
           by: "test",
           digest: policies.digest(),
+          compiled: expect.stringMatching(/^[0-9a-f]{64}$/),
           files: 3,
           policies: 1,
           entities: "",
@@ -211,7 +218,6 @@ describe("the referee", () => {
     ["another decision", { decision: "deny", reasons: [], errors: [] }],
     ["other reasons", { decision: "allow", reasons: ["b"], errors: [] }],
     ["an error", { decision: "allow", reasons: ["a"], errors: ["b"] }],
-    ["a refusal", { refused: "not in the schema" }],
   ])("%s of Cedar's: nothing is allowed from then on, and it is told once", async (_what, theirs) => {
     const { policies, answer, kinds, disagreed, host } = start({
       judge: (questions) => Promise.resolve(JSON.stringify(questions.map(() => theirs))),
@@ -228,6 +234,30 @@ describe("the referee", () => {
     expect(answer().code).toBe("policy-disagreed");
     host.judge = agree;
     host.files = good("b");
+    await policies.load("test");
+    expect(answer().decision).toBe("allow");
+  });
+
+  test("a question that Cedar does not take is denied from then on, and no other one is", async () => {
+    const { policies, answer, records, disagreed, host } = start({
+      judge: (questions) =>
+        Promise.resolve(JSON.stringify(questions.map(() => ({ refused: "not in the schema" })))),
+    });
+    await policies.load("test");
+    expect(answer().decision).toBe("allow");
+    await vi.waitFor(() => expect(records).toHaveLength(2));
+    const { digest } = policies.state();
+    expect(records[1]).toMatchObject({
+      kind: "policy.untaken",
+      data: { digest, detail: "not in the schema", asked: expect.stringContaining('"recall"') },
+    });
+    host.judge = agree;
+    expect(answer()).toMatchObject({ decision: "deny", code: "policy-unavailable", needsPerson: false });
+    const later = policies.answer(ASKED, USER, situation({ wallMs: 1 }));
+    expect(later.code).toBe("policy-unavailable");
+    const other = policies.answer(question("recall", ["memory", "other"]), USER, situation());
+    expect([other.decision, policies.state().state, disagreed]).toEqual(["allow", "ready", []]);
+    // another set, or the schema, may take it
     await policies.load("test");
     expect(answer().decision).toBe("allow");
   });
@@ -299,7 +329,7 @@ describe("a start after another", () => {
     return { text: first.host.kept.text ?? "", kept: String(first.records[0]?.data["kept"]) };
   };
   const next = (text: string, kept: string, change: Parameters<typeof start>[0] = {}) => {
-    const begun = start({ memory: { kept, disputed: "" }, refereeEvery: 1_000, ...change });
+    const begun = start({ memory: { kept, disputed: [] }, refereeEvery: 1_000, ...change });
     begun.host.kept.text = text;
     return begun;
   };
@@ -312,6 +342,24 @@ describe("a start after another", () => {
     expect(records).toMatchObject([{ kind: "policy.loaded", data: { kept } }]);
     await policies.load("a person");
     expect(host.opened).toBe(1); // who asks for it has everything read anew
+  });
+
+  test("takes up integers beyond 2^53 as they were written", async () => {
+    const files = (long: string) =>
+      small(
+        `@id("a") permit (principal, action == Action::"recall", resource) when { 9007199254740992 + 1 == ${long} };`,
+        CASE("a"),
+      );
+    const first = start({ files: () => files("9007199254740993") });
+    await first.policies.load("test");
+    expect(first.answer().decision).toBe("allow");
+    const kept = String(first.records[0]?.data["kept"]);
+    const again = next(first.host.kept.text ?? "", kept, { files: () => files("9007199254740993") });
+    await again.policies.load("start");
+    expect([again.host.opened, again.answer().decision]).toEqual([0, "allow"]);
+    // its case would be another one
+    const rounded = start({ files: () => files("9007199254740992") });
+    await expect(rounded.policies.load("test")).rejects.toMatchObject({ code: "policy-invalid" });
   });
 
   test.each<[string, (was: { text: string; kept: string }) => ReturnType<typeof next>]>([
@@ -332,9 +380,30 @@ describe("a start after another", () => {
   test("what was disagreed about stays so", async () => {
     const first = start();
     await first.policies.load("test");
-    const { policies, answer } = start({ memory: { kept: "", disputed: first.policies.digest() } });
+    const { policies, answer } = start({
+      memory: { kept: "", disputed: [String(first.records[0]?.data["compiled"])] },
+    });
     await policies.load("start");
     expect([policies.state().state, answer().code]).toEqual(["disagreed", "policy-disagreed"]);
+  });
+
+  test("what was disagreed about is also known in other words, and other policies are not it", async () => {
+    const first = start();
+    await first.policies.load("test");
+    const memory = { kept: "", disputed: [String(first.records[0]?.data["compiled"])] };
+    const { policies, answer, host, records } = start({ memory });
+    host.files = small(
+      '// a comment\n@advice("nothing") @id("a")\n  permit (principal, action == Action::"recall", resource);',
+      CASE("a"),
+    );
+    await policies.load("start");
+    expect(records[0]?.data["digest"]).not.toBe(first.policies.digest());
+    expect(answer().code).toBe("policy-disagreed");
+    host.files = good("b");
+    await policies.load("start");
+    expect([answer().decision, policies.state().why]).toEqual(["allow", ""]);
+    expect(readPolicyMemory({ disputed: ["a", 3], kept: 3 })).toEqual({ kept: "", disputed: ["a"] });
+    expect(readPolicyMemory({ disputed: "a" })).toEqual({ kept: "", disputed: [] });
   });
 
   test("a disk that takes nothing is no fault", async () => {

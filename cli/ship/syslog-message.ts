@@ -25,6 +25,7 @@ const SEVERITIES: ReadonlyMap<string, number> = new Map([
   ["mode.apply-failed", CRITICAL],
   ["policy.disagreed", CRITICAL],
   ["policy.refused", WARNING],
+  ["policy.untaken", WARNING],
   ["sensor.blind", WARNING],
   ["clock.frozen", WARNING],
   ["gap", WARNING],

@@ -10,6 +10,7 @@ import {
   statefulIsAuthorized,
   validate,
 } from "@cedar-policy/cedar-wasm/nodejs";
+import { answerText, parseExact, writable } from "../policy/cedar-exact.ts";
 import { type Cedar, readPolicies } from "../policy/read-policies.ts";
 import type { CedarOrder } from "../ports.ts";
 
@@ -37,7 +38,8 @@ function parse(schema: string, statements: readonly string[]): object {
   if (read.type === "failure")
     return { schema: { faults: read.errors.map(faultOf) }, policies: [], validation: [] };
   const policies = statements.map((text) => {
-    const json = policyToJson(text);
+    // integers of a policy go up to 2^63, and JSON.parse would round them
+    const json = parseExact(answerText(() => policyToJson(text))) as ReturnType<typeof policyToJson>;
     return json.type === "success" ? { json: json.json } : { faults: json.errors.map(faultOf) };
   });
   const said = read.warnings.map(faultOf);
@@ -108,7 +110,7 @@ function execute(order: CedarOrder): object {
 parentPort?.on("message", (order: CedarOrder) => {
   let reply: { ok: boolean; text: string };
   try {
-    reply = { ok: true, text: JSON.stringify(execute(order)) };
+    reply = { ok: true, text: JSON.stringify(writable(execute(order))) };
   } catch (error) {
     // a RuntimeError is a trap, a RangeError a stack that is used up: nothing after it can be trusted
     if (!(error instanceof Error) || error.name === "RuntimeError" || error instanceof RangeError)

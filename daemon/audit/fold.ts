@@ -46,6 +46,8 @@ export type Fold = HoldMemory & {
 
 /** More distinct names than this are counted under "other": the log may outlive many configurations. */
 const MAX_TRIPWIRES = 1024;
+/** Sets that Cedar disagreed with, the newest. */
+const MAX_DISPUTED = 8;
 
 export function emptyFold(): Fold {
   return {
@@ -104,7 +106,7 @@ export function fold(state: Fold, record: LogRecord): Fold {
     case "policy.loaded":
       return { ...next, policies: loadedPolicies(state.policies, record.data) };
     case "policy.disagreed":
-      return { ...next, policies: { disputed: record.data["digest"] ?? "" } };
+      return { ...next, policies: { disputed: disputedWith(state.policies, record.data) } };
     case "decision":
       return withGrants(next, record, takeUses(next.grants, record.data));
     case "token.state":
@@ -208,9 +210,14 @@ function withGrants(state: Fold, record: LogRecord, grants: Grants | string): Fo
   return grants === state.grants ? state : { ...state, grants };
 }
 
-/** What was disagreed about stays so as long as it is what is loaded. */
+/** What was disagreed about stays so, whatever is loaded. */
 function loadedPolicies({ disputed }: Data, loaded: Data): Data {
-  return disputed !== undefined && disputed === loaded["digest"] ? { ...loaded, disputed } : loaded;
+  return disputed === undefined ? loaded : { ...loaded, disputed };
+}
+
+function disputedWith({ disputed }: Data, { compiled }: Data): readonly string[] {
+  const before = Array.isArray(disputed) ? disputed.filter((each) => typeof each === "string") : [];
+  return [...before, ...(typeof compiled === "string" ? [compiled] : [])].slice(-MAX_DISPUTED);
 }
 
 function unreadable(state: Fold, record: LogRecord, field: string): Fold {

@@ -83,10 +83,11 @@ export const RECORD_KINDS = [
   "decision",
   /** The same denial again, counted: `first` is the number of the record that stands for it. */
   "decision.repeated",
-  /** Policies were taken up; a bad set was not; the compiled ones and Cedar differ. */
+  /** Policies were taken up; a bad set was not; the compiled ones and Cedar differ; Cedar takes no such question. */
   "policy.loaded",
   "policy.refused",
   "policy.disagreed",
+  "policy.untaken",
   "request.refused",
   /** A caller gets nothing for a time; and what is counted, so that a restart does not forget it. docs/LIMITS.md. */
   "limit.blocked",

@@ -20,6 +20,10 @@ export function openDecisions(
   },
 ): { readonly evaluator: Evaluator; readonly service: DecisionService } {
   const evaluator = createEvaluator(parts);
+  const search = createSearch({
+    candidates: (query) => candidatesFor(parts.policies, query),
+    probe: evaluator.probe,
+  });
   const service: DecisionService = {
     identify: (text, peer) => {
       if (text === null) return null;
@@ -28,10 +32,11 @@ export function openDecisions(
       return id;
     },
     evaluator: limited(evaluator, parts.limits, parts),
-    search: createSearch({
-      candidates: (query) => candidatesFor(parts.policies, query),
-      probe: evaluator.probe,
-    }),
+    search: async (...asked) => {
+      // as a question does: who asks before there are policies waits for them
+      await parts.policies.settled();
+      return search(...asked);
+    },
   };
   return { evaluator, service };
 }

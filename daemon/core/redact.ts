@@ -39,8 +39,14 @@ export function redactValue<T>(value: T): T {
 
 const MAX_ROUNDS = 8;
 const MAX_ENCODED_DEPTH = 2;
+const MARKER = "[redacted:";
 function marker(kind: string): string {
-  return `[redacted:${kind}]`;
+  return `${MARKER}${kind}]`;
+}
+
+/** Whether something was replaced in a text, or in the JSON of a value; or it holds the words that say so by itself. */
+export function holdsRedaction(text: string): boolean {
+  return text.includes(MARKER);
 }
 
 function redactOnce(text: string): string {

@@ -3,6 +3,7 @@ import type { Data } from "../audit/record.ts";
 import type { AccessRequest } from "../core/access.ts";
 import { parseStrictJson } from "../core/json.ts";
 import { MODES } from "../core/mode.ts";
+import { holdsRedaction } from "../core/redact.ts";
 import type { PolicyAnswer } from "./answer.ts";
 import type { AskedSituation, Principal } from "./entities.ts";
 import { PropertiesSchema } from "./properties-schema.ts";
@@ -13,8 +14,8 @@ const MAX_DEPTH = 32;
 
 /**
  * What a `decision` record keeps of policy, as its field `policy`: the answer, and all that it was given on, so that
- * another set can be asked the same later. `digest`: of the set that answered. What the log redacts in a question (a
- * key in a command line) is asked redacted, too.
+ * another set can be asked the same later. `digest`: of the set that answered. Where the log redacts something of it (a
+ * key in a command line), the record says so in its place, and cannot be replayed: it would be another question.
  */
 export function decisionFacts(
   digest: string,
@@ -79,10 +80,10 @@ const AskedSchema = z.strictObject({
   context: PropertiesSchema,
 });
 
-/** Reads a record's field `policy`; null when it is none, or does not say all. */
+/** Reads a record's field `policy`; null when it is none, or does not say all: something of it was redacted, say. */
 export function readDecisionFacts(data: unknown): RecordedDecision | null {
   const facts = FactsSchema.safeParse(data);
-  if (!facts.success) return null;
+  if (!facts.success || holdsRedaction(JSON.stringify(facts.data))) return null;
   const json = parseStrictJson(facts.data.asked, { maxDepth: MAX_DEPTH });
   const asked = AskedSchema.safeParse(json.ok ? json.value : null);
   if (!asked.success) return null;

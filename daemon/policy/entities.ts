@@ -5,7 +5,7 @@ import type { CedarJson, CedarQuestion, EntityJson, Uid } from "./cedar-question
 import { claim, isText, MAX_ID } from "./claimed-value.ts";
 import { derive } from "./derived.ts";
 import { entityTypeOf, type KnownResource, type Registry } from "./registry.ts";
-import { PRINCIPAL_TYPES, ROLE_NAMES, type Shapes } from "./schema-shapes.ts";
+import { isNamed, PRINCIPAL_TYPES, ROLE_NAMES, type Shapes } from "./schema-shapes.ts";
 
 /** Who asks, by what the kernel, the configuration and the token say. */
 export type Principal = {
@@ -103,6 +103,8 @@ function resourceEntity(
     throw new BoundaryError("property-invalid", "the resource's id is a text of 1 to 1,024 characters");
   const derived = derive(type, id);
   if ("problem" in derived) throw new BoundaryError("property-invalid", derived.problem);
+  if (!isNamed(shapes, type, derived.id))
+    throw new BoundaryError("resource-unknown", `there is no ${type} ${quote(derived.id)}`);
   const attributes = shapes.entities.get(type)?.attributes;
   const known = registry.resource(type, derived.id);
   const attrs = new Map<string, CedarJson>();

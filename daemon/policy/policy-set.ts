@@ -1,6 +1,8 @@
+import { createHash } from "node:crypto";
 import { z } from "zod";
 import { BoundaryError, renderErrorChain } from "../core/errors.ts";
 import { type Compiled, compilePolicies } from "./cedar-decide.ts";
+import { writable } from "./cedar-exact.ts";
 import { at, type Draft, type FileProblem, type Statement } from "./policy-files.ts";
 import { positionOf, unitsOf } from "./policy-text.ts";
 import { readShapes, type Shapes } from "./schema-shapes.ts";
@@ -22,8 +24,10 @@ export type PolicyNote = {
 /** Policies that can be asked. Nothing in it is changed; a reload makes another one. */
 export type PolicySet = {
   readonly compiled: Compiled;
-  /** SHA-256 over the files, hex. */
+  /** SHA-256 over the files and, where there is one, the registry, hex. */
   readonly digest: string;
+  /** SHA-256 over what is compiled, hex: the same policies with other comments, places or advice have the same. */
+  readonly compiledDigest: string;
   readonly shapes: Shapes;
   readonly notes: ReadonlyMap<string, PolicyNote>;
   /** By action: what the permits that name it say would be allowed. */
@@ -127,12 +131,25 @@ export function buildSet(
     });
     const notes = new Map(policies.map(({ id, note }) => [id, note]));
     const permitted = permittedBy(notes);
-    return { set: { compiled, digest, shapes: shaped.shapes, notes, permitted, schema } };
+    const compiledDigest = digestOfCompiled(policies);
+    return { set: { compiled, compiledDigest, digest, shapes: shaped.shapes, notes, permitted, schema } };
   } catch (error) {
     // a policy so deep that our compiler's stack does not bear it is refused like any other that it cannot compile
     if (!(error instanceof BoundaryError || error instanceof RangeError)) throw error;
     return { problems: [`compiling: ${renderErrorChain(error)}`] };
   }
+}
+
+/** Goes up when the compiler would make something else of the same policies: what was disagreed about is mended then. */
+const COMPILED_FORM = 1;
+
+function digestOfCompiled(policies: SetParts["policies"]): string {
+  const bodies = policies
+    .map(({ id, json }) => [id, { ...(json as object), annotations: {} }] as const)
+    .toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return createHash("sha256")
+    .update(JSON.stringify(writable([COMPILED_FORM, bodies])))
+    .digest("hex");
 }
 
 /** Made once: a flood of denials looks it up each time. */

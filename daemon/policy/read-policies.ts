@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { renderProblems } from "../core/config-parse.ts";
 import { BoundaryError, renderErrorChain } from "../core/errors.ts";
 import { at, draftOf, type FileProblem, type RawFile } from "./policy-files.ts";
@@ -51,7 +52,21 @@ export function readPolicies(
   const known = readRegistry(set, entities);
   return "problems" in known
     ? refused(known.problems, runs)
-    : { ok: true, parts, registry: known.registry, runs };
+    : {
+        ok: true,
+        parts: { ...parts, digest: digestWith(parts.digest, entities) },
+        registry: known.registry,
+        runs,
+      };
+}
+
+/** Another registry gives other answers: with one, the digest of a set is over its digest without, and the registry's. */
+function digestWith(files: string, entities: RegistryFile | null): string {
+  if (entities === null) return files;
+  const registry = createHash("sha256").update(entities.text).digest("hex");
+  return createHash("sha256")
+    .update(JSON.stringify([files, registry]))
+    .digest("hex");
 }
 
 /** What Cedar has to load to judge a set's answers. */

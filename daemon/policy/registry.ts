@@ -5,7 +5,7 @@ import type { CedarJson } from "./cedar-question.ts";
 import { claim, isText, MAX_ID } from "./claimed-value.ts";
 import { derive } from "./derived.ts";
 import { PropertiesSchema } from "./properties-schema.ts";
-import { type PrincipalType, ROLE_NAMES, type Shapes } from "./schema-shapes.ts";
+import { isNamed, type PrincipalType, ROLE_NAMES, type Shapes } from "./schema-shapes.ts";
 
 /**
  * Who and what is known: the file of `policy.entitiesFile`. What it says of a resource goes before what a caller says.
@@ -88,6 +88,9 @@ export function createRegistry(
   ] as const) {
     for (const { id, roles, groups, workspaces } of list) {
       const key = keyOf(type, id);
+      problems.push(
+        ...parentProblems(shapes, groups, workspaces).map((one) => `${type} ${JSON.stringify(id)}: ${one}`),
+      );
       if (principals.has(key)) problems.push(`${type} ${JSON.stringify(id)} is there twice`);
       principals.set(key, { type, id, roles, groups, workspaces });
     }
@@ -146,6 +149,9 @@ function readResource(
   const derived = derive(type, id);
   if ("problem" in derived) return derived;
   if (groups.length > 0 && !shape?.parents.has("Group")) return { problem: "it can be in no groups" };
+  const [parent] = parentProblems(shapes, groups, []);
+  if (parent !== undefined) return { problem: parent };
+  if (!isNamed(shapes, type, derived.id)) return { problem: "the schema names no such one" };
   const attributes = new Map<string, CedarJson>();
   for (const [name, value] of Object.entries(properties)) {
     const attribute = shape?.attributes.get(name);
@@ -156,6 +162,22 @@ function readResource(
     attributes.set(name, claimed.value);
   }
   return { type, id: derived.id, groups, attributes, properties };
+}
+
+/** The groups and workspaces that a schema's closed list of them does not have. */
+function parentProblems(
+  shapes: Shapes,
+  groups: readonly string[],
+  workspaces: readonly string[],
+): readonly string[] {
+  return [
+    ...groups
+      .filter((id) => !isNamed(shapes, "Group", id))
+      .map((id) => `there is no Group ${JSON.stringify(id)}`),
+    ...workspaces
+      .filter((id) => !isNamed(shapes, "Workspace", id))
+      .map((id) => `there is no Workspace ${JSON.stringify(id)}`),
+  ];
 }
 
 function keyOf(type: string, id: string): string {

@@ -52,6 +52,19 @@ const NAMES: Readonly<Record<string, readonly string[]>> = {
   Assurance: ["enforced", "observed", "failed"],
 };
 
+/** What the daemon says of a principal or a resource in its own words: the type that a schema has to give it, if any. */
+const FILLED_IN: readonly {
+  readonly attribute: string;
+  readonly of: string | null;
+  readonly type: string;
+}[] = [
+  { attribute: "registered", of: null, type: "Bool" },
+  { attribute: "path", of: "File", type: "String" },
+  { attribute: "host", of: "Host", type: "String" },
+  { attribute: "program", of: "Command", type: "String" },
+  { attribute: "rank", of: "Mode", type: "Long" },
+];
+
 type RawType = {
   readonly type: string;
   readonly name?: string | undefined;
@@ -132,7 +145,8 @@ export function readShapes(
       case "Extension":
         return typeOf({ type: raw.name ?? "" }, where, depth + 1);
       case "Entity":
-        return { kind: "Entity", type: raw.name ?? "" };
+        // an action is no value: not every name would be one
+        return Object.hasOwn(entityTypes, raw.name ?? "") ? { kind: "Entity", type: raw.name ?? "" } : null;
       case "Set": {
         const of = raw.element === undefined ? null : typeOf(raw.element, where, depth + 1);
         return of === null ? null : { kind: "Set", of };
@@ -174,7 +188,7 @@ export function readShapes(
     });
     problems.push(...contextProblems(name, attributesOf(appliesTo.context, `action "${name}"`)));
   }
-  problems.push(...missingWords(entities, known));
+  problems.push(...missingWords(entities, known), ...filledInProblems(entities, known));
   return problems.length === 0 ? { shapes: { entities, actions: known } } : { problems };
 }
 
@@ -222,6 +236,25 @@ function missingWords(entities: Shapes["entities"], actions: Shapes["actions"]):
     ];
   });
   return [...missing.map((name) => `action "${name}" is missing`), ...names, ...principals];
+}
+
+/** Of those that can ask or be asked about. Cedar would not take a question with an attribute of another type. */
+function filledInProblems(entities: Shapes["entities"], actions: Shapes["actions"]): readonly string[] {
+  const asked = new Set<string>(PRINCIPAL_TYPES);
+  for (const { resources } of actions.values()) for (const type of resources) asked.add(type);
+  return [...asked].flatMap((entity) =>
+    FILLED_IN.flatMap(({ attribute, of, type }) => {
+      const has = of === null || of === entity ? entities.get(entity)?.attributes.get(attribute) : undefined;
+      return has === undefined || describeType(has.type) === type
+        ? []
+        : [`entity ${entity}: ${attribute}, which the daemon fills in, has to be a ${type}`];
+    }),
+  );
+}
+
+/** Whether there is such an entity: of an enumerated type there are its names alone. */
+export function isNamed(shapes: Shapes, type: string, id: string): boolean {
+  return shapes.entities.get(type)?.names?.has(id) ?? true;
 }
 
 /** As it is written in a schema. */

@@ -326,8 +326,10 @@ export type CeremonyReply = {
   readonly moreChanges: number;
 };
 export type PolicyReloadReply = {
-  /** SHA-256 of the set that answers now. */
+  /** SHA-256 of the set that answers now, with its registry. */
   readonly digest: string;
+  /** SHA-256 of the registry; "" where there is none. */
+  readonly entities: string;
   readonly policies: number;
   /** Whether it is another one than before. */
   readonly changed: boolean;

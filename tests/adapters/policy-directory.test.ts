@@ -1,4 +1,13 @@
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  lchownSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -54,6 +63,57 @@ test.skipIf(OWN !== 0)("one that is somebody else's is not read (needs root)", (
   chownSync(directory, 2, 2);
   expect(read({ owner: 1 })).toContain("belongs to uid 2");
 });
+
+test("a directory that links lead to is read, a ring of links is not", () => {
+  const links = mkdtempSync(join(tmpdir(), "boundary-links-"));
+  try {
+    const [one, two] = [join(links, "one"), join(links, "two")];
+    symlinkSync(directory, one);
+    symlinkSync("one", two); // from where it stands
+    const readAt = (path: string) =>
+      readPolicyDirectory(path, {
+        wanted: (name) => name.endsWith(".cedar"),
+        maxBytes: 16,
+        maxFiles: 2,
+        owner: OWN,
+      });
+    expect([one, two, `${two}/`].map((path) => readAt(path).map(({ name }) => name))).toEqual(
+      Array.from({ length: 3 }, () => ["a.cedar"]),
+    );
+    symlinkSync("ring", join(links, "ring"));
+    expect(() => readAt(join(links, "ring"))).toThrow(BoundaryError);
+    symlinkSync(join(directory, "a.cedar"), join(links, "file"));
+    expect(() => readAt(join(links, "file"))).toThrow(BoundaryError);
+  } finally {
+    rmSync(links, { recursive: true, force: true });
+  }
+});
+
+test.skipIf(OWN !== 0)(
+  "a link that is somebody else's is not followed, however it is written (needs root)",
+  () => {
+    const links = mkdtempSync(join(tmpdir(), "boundary-links-"));
+    try {
+      const theirs = join(links, "theirs");
+      symlinkSync(directory, theirs);
+      lchownSync(theirs, 3, 3);
+      symlinkSync(theirs, join(links, "ours"));
+      for (const path of [theirs, `${theirs}/`, `${theirs}/.`, join(links, "ours")])
+        expect(readFailure(path)).toContain("belongs to uid 3, not to root or to us");
+    } finally {
+      rmSync(links, { recursive: true, force: true });
+    }
+  },
+);
+
+function readFailure(path: string): string {
+  try {
+    readPolicyDirectory(path, { wanted: () => true, maxBytes: 16, maxFiles: 2, owner: OWN });
+    return "";
+  } catch (error) {
+    return renderErrorChain(error);
+  }
+}
 
 test("what is no regular file is not read", () => {
   symlinkSync(join(directory, "notes.txt"), join(directory, "b.cedar"));

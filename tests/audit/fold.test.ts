@@ -42,6 +42,18 @@ describe("fold", () => {
     },
   );
 
+  test("sets that Cedar disagreed with stay so, the newest eight, whatever is loaded", () => {
+    const disagreed = (n: number) => record("policy.disagreed", { digest: `d${n}`, compiled: `c${n}` });
+    const loaded = record("policy.loaded", { digest: "x", compiled: "y", kept: "k" });
+    expect(run(loaded, disagreed(1)).policies).toEqual({ disputed: ["c1"] });
+    expect(run(disagreed(1), loaded, disagreed(2), loaded).policies).toEqual({
+      ...loaded.data,
+      disputed: ["c1", "c2"],
+    });
+    const many = run(...Array.from({ length: 10 }, (_, n) => disagreed(n)), loaded);
+    expect(many.policies["disputed"]).toEqual(["c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"]);
+  });
+
   test("the last record wins: a trip after a loosening", () => {
     const loosened = record("mode.changed", { wanted: "OPEN", epoch: 1 });
     const fired = record("tripwire.fired", { wanted: "LOCKDOWN", epoch: 2, tripwire: "usb" });
@@ -198,6 +210,8 @@ describe("fold", () => {
         "why",
         "tripwire",
         "digest",
+        "compiled",
+        "disputed",
         "to",
         "lasts",
         "base",

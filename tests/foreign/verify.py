@@ -12,7 +12,7 @@ import argparse, base64, contextlib, copy, datetime, hashlib, json, os, re, sys,
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-MAX_LINE, MAX_BATCH, MAX_DEPTH, MAX_TRIPWIRES, MAX_BLOCKS, MAX_APPROVALS = 65_535, 4 * 1024 * 1024, 32, 1024, 48, 16
+MAX_LINE, MAX_BATCH, MAX_DEPTH, MAX_TRIPWIRES, MAX_BLOCKS, MAX_APPROVALS, MAX_DISPUTED = 65_535, 4 * 1024 * 1024, 32, 1024, 48, 16, 8
 MODES = ("OPEN", "RESTRICTED", "TRUSTED", "AIRGAP", "COLDROOM", "LOCKDOWN")
 QUIET = ("seal", "log.alive", "log.snapshot", "log.rotated", "log.segment", "token.state")
 MAX_STATE = 7 * 512 * 1024  # of a batch, beside the rest: records that go with a snapshot
@@ -288,8 +288,11 @@ def fold_record(fold, grants, record):
     if kind in ("usb.state", "limit.state"): keep(fold, kind.split(".")[0].replace("limit", "limits"), data)
     if kind == "policy.loaded":
         disputed = fold.get("policies", {}).get("disputed")
-        keep(fold, "policies", {**data, "disputed": disputed} if disputed is not None and disputed == data.get("digest") else data)
-    if kind == "policy.disagreed": keep(fold, "policies", {"disputed": data.get("digest", "")})
+        keep(fold, "policies", data if disputed is None else {**data, "disputed": disputed})
+    if kind == "policy.disagreed":
+        disputed = fold.get("policies", {}).get("disputed")
+        known = (disputed if type(disputed) is list else []) + [data.get("compiled")]
+        keep(fold, "policies", {"disputed": [each for each in known if type(each) is str][-MAX_DISPUTED:]})
     if kind == "limit.blocked":
         blocks = fold.get("limits", {}).get("blocks")
         keep(fold, "limits", {**fold.get("limits", {}), "blocks": ((blocks if type(blocks) is list else []) + [data])[-MAX_BLOCKS:]})

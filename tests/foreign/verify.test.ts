@@ -190,8 +190,36 @@ describe.skipIf(PYTHON === null)(`verify.py ${NO_PYTHON}`, () => {
       [asked(3), ["approval.approved", { id: "z" }], ["approval.denied", {}], asked("a")],
     ],
     ["more questions than are kept", Array.from({ length: 20 }, (_, n) => asked(`q${n}`))],
+    [
+      "what Cedar disagreed about, and policies after it",
+      [
+        ["policy.loaded", { digest: "a", kept: "k" }],
+        ["policy.disagreed", { digest: "a", compiled: "c" }],
+        ["policy.disagreed", { digest: "b" }],
+        ["policy.disagreed", { compiled: ["no text"] }],
+        ["policy.loaded", { digest: "b", compiled: "d" }],
+      ],
+    ],
+    [
+      "more disagreements than are kept",
+      Array.from({ length: 12 }, (_, n) => ["policy.disagreed", { compiled: `c${n}` }]),
+    ],
+    [
+      "a list of them that is none",
+      [
+        ["policy.loaded", { disputed: "x" }],
+        ["policy.disagreed", { compiled: "c" }],
+      ],
+    ],
+    [
+      "one of other things",
+      [
+        ["policy.loaded", { disputed: [3, "x", {}] }],
+        ["policy.disagreed", { compiled: "c" }],
+      ],
+    ],
   ] as const)(
-    "agrees on limits and approvals in a segment's snapshot, whole and pruned: %s",
+    "agrees on limits, approvals and policies in a segment's snapshot, whole and pruned: %s",
     (_name, entries) => {
       const log = createSegmentedLog(genesis);
       log.add("daemon.started", MODE);

@@ -183,7 +183,7 @@ describe("a set that is not", () => {
     [
       "more than a megabyte",
       () => small(FORBID, FORBIDDEN).concat(file("b.cedar", "//".padEnd(1_048_577))),
-      /^more than 1048576 bytes in all/,
+      /^more than 262144 bytes in all/,
     ],
     [
       "too many files",

@@ -9,6 +9,8 @@ import { draftOf, type RawFile } from "../../daemon/policy/policy-files.ts";
 import { parseQuestion } from "../../daemon/policy/question-file.ts";
 import { replayDecision } from "../../daemon/policy/replay.ts";
 import { diffSets } from "../../daemon/policy/set-diff.ts";
+import { startHost } from "../support/host.ts";
+import { askAs } from "../support/office.ts";
 import { file, loadGood, question, registry, shippedFiles, situation, USER } from "../support/policies.ts";
 
 const AGENT = { type: "Agent", id: "coder", roles: [] };
@@ -73,6 +75,28 @@ describe("what a record keeps of a decision", () => {
       }),
     );
   });
+
+  test.each([
+    ["a password in a command line", { command: "mysql --password=hunter2secret db" }],
+    ["a key in an address", { domain: "psql postgres://u:secretpw@h/db" }],
+  ])(
+    "is not asked in another's place when the written log has it redacted: %s",
+    async (_what, properties) => {
+      const on = await startHost({ mode: "OPEN", config: { roles: { readonly: { users: [1000] } } } });
+      const ask = (more: Readonly<Record<string, string>>) =>
+        askAs(on, 1000, "check", {
+          action: { name: "command.run" },
+          resource: { type: "command", id: "bash", properties: { reach: "file", ...more } },
+        });
+      await ask(properties);
+      await ask({ command: "ls -l" });
+      const { set } = await loadGood(shippedFiles());
+      const records = on.records.filter(({ kind }) => kind === "decision");
+      expect(JSON.stringify(records[0])).toContain("[redacted:");
+      const told = records.map((record) => replayDecision(set, registry(set.shapes), record).kind);
+      expect(told).toEqual(["unasked", "flipped"]); // answered by a policy that permits all
+    },
+  );
 
   test("is not read where it does not say all", () => {
     const long = question("recall", ["memory", "n"], { domain: "a".repeat(20_000) });

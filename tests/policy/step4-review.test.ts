@@ -61,7 +61,7 @@ function start(change: Partial<PoliciesParts> & { judge: Judge }) {
     entities: () => null,
     openCedar,
     kept: { load: () => null, save: () => undefined },
-    memory: { kept: "", disputed: "" },
+    memory: { kept: "", disputed: [] },
     refereeEvery: 1,
     random: () => 0.5,
     record: (entry) => void records.push(entry),
