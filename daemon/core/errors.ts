@@ -127,6 +127,12 @@ export const ERRORS = {
     "transient",
     "a person has to approve it: `boundaryctl approvals list`; then ask the same again",
   ),
+  "answer-lapsed": about(
+    "security",
+    "info",
+    "transient",
+    "ask again: while it was recorded the mode changed, or the token ended",
+  ),
   // mode machine
   "ceremony-required": about("auth", "info", "lasting", "run `boundaryctl ceremony begin`"),
   "ceremony-none": about("auth", "info", "lasting", "run `boundaryctl ceremony begin`"),
