@@ -220,6 +220,12 @@ export const ERRORS = {
     "lasting",
     "ask for what is in the token's scope, or with another token",
   ),
+  "person-required": about(
+    "auth",
+    "warning",
+    "lasting",
+    "a person has to do it: without a token, or with one that stands for a user",
+  ),
   "token-wider": about(
     "auth",
     "warning",

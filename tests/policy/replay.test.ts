@@ -185,7 +185,7 @@ describe("explain", () => {
       principal: USER,
       situation: situation(),
     });
-    expect([other.decision, other.ceiling]).toEqual(["deny", null]);
+    expect([other.decision, other.ceiling.rule]).toEqual(["deny", "request.action-unknown"]);
   });
 
   test("the ceiling is asked about what the registry knows", async () => {

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, test } from "vitest";
+import { renderCanonical } from "../../daemon/audit/canonical.ts";
 import type { Entry } from "../../daemon/audit/record.ts";
 import { withoutSecrets } from "../../daemon/audit/redaction.ts";
-import { renderCanonical } from "../../daemon/audit/canonical.ts";
 import type { AccessRequest } from "../../daemon/core/access.ts";
 import { accessDigest } from "../../daemon/core/access-text.ts";
 import { scopeOf } from "../../daemon/core/token-standing.ts";
@@ -9,8 +9,8 @@ import { createPolicies, type Policies, type PoliciesParts } from "../../daemon/
 import { answerRequest } from "../../daemon/policy/answer.ts";
 import { decisionFacts, readDecisionFacts } from "../../daemon/policy/decision-facts.ts";
 import { derive } from "../../daemon/policy/derived.ts";
-import { entityTypeOf } from "../../daemon/policy/registry.ts";
 import type { RawFile } from "../../daemon/policy/policy-files.ts";
+import { entityTypeOf } from "../../daemon/policy/registry.ts";
 import type { CedarOrder, CedarThread } from "../../daemon/ports.ts";
 import {
   loadGood,
