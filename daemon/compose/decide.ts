@@ -1,6 +1,6 @@
 import { ACTIONS, type Evaluator, type SearchQuery } from "../core/access.ts";
 import { createEvaluator, type DecideParts, limited } from "../decide.ts";
-import { createSearch } from "../decide-search.ts";
+import { createSearch, searchDoor } from "../decide-search.ts";
 import type { LimitDesk } from "../limits.ts";
 import type { Policies } from "../policies.ts";
 import { entityTypeOf } from "../policy/registry.ts";
@@ -22,6 +22,7 @@ export function openDecisions(
     search: createSearch({
       candidates: (query) => candidatesFor(parts.policies, query),
       probe: evaluator.probe,
+      door: searchDoor(parts),
     }),
   };
   return { evaluator, service };

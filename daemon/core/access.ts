@@ -114,7 +114,7 @@ export type Found =
   | {
       readonly ok: true;
       readonly ids: readonly string[];
-      /** Where to go on: the last one looked at. null: all were. */
+      /** Where to go on, in words that only the search reads. null: all were looked at. */
       readonly next: string | null;
     }
   | { readonly ok: false; readonly code: ErrorCode; readonly why: string; readonly retryAfterMs: number };
