@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { renderCanonical } from "../../daemon/audit/canonical.ts";
+import { withoutSecrets } from "../../daemon/audit/redaction.ts";
 import { MODES } from "../../daemon/core/mode.ts";
 import { answerRequest } from "../../daemon/policy/answer.ts";
 import { decisionFacts, readDecisionFacts } from "../../daemon/policy/decision-facts.ts";
@@ -73,6 +74,24 @@ describe("what a record keeps of a decision", () => {
       }),
     );
   });
+
+  test.each(["pwd=a ", '"', "\u6f22", "\u0001", "\\", 'a"\u6f22'])(
+    "leaves room in the record, whatever %j does to its length",
+    (piece) => {
+      for (let length = 15_000; length < 70_000; length += 5_000) {
+        const domain = piece.repeat(length).slice(0, length);
+        const facts = decisionFacts(
+          "00",
+          question("recall", ["memory", "n"], { domain }),
+          USER,
+          situation(),
+          ANSWER,
+        );
+        const kept = withoutSecrets("decision", { data: facts, text: renderCanonical(facts) });
+        expect(Buffer.byteLength(kept.text)).toBeLessThan(42_000);
+      }
+    },
+  );
 
   test("is not read where it does not say all", () => {
     const long = question("recall", ["memory", "n"], { domain: "a".repeat(20_000) });
