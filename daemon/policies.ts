@@ -77,8 +77,7 @@ export function createPolicies(parts: PoliciesParts): Policies {
   let current: Current | null = null;
   let attempted = false;
   let why = "";
-  let disputed: { readonly digest: string; readonly why: string } | null = null;
-  let counted = 0;
+  const disputes = new Map<string, string>(); // digests of sets that Cedar disagreed about, and how; they stay
   let before: Promise<unknown> = Promise.resolve();
   const first = Promise.withResolvers<void>();
   const referee = createReferee({
@@ -89,8 +88,8 @@ export function createPolicies(parts: PoliciesParts): Policies {
   });
 
   function onDispute({ set, question, detail }: Dispute): void {
-    if (disputed !== null) return;
-    disputed = { digest: set.digest, why: detail };
+    if (disputes.has(set.digest)) return;
+    disputes.set(set.digest, detail);
     const asked = question.length > MAX_QUESTION ? `${question.slice(0, MAX_QUESTION)} …` : question;
     parts.opLog.error(
       { digest: set.digest, detail },
@@ -101,14 +100,13 @@ export function createPolicies(parts: PoliciesParts): Policies {
   }
 
   function answer(request: AccessRequest, principal: Principal, situation: AskedSituation): PolicyAnswer {
-    if (disputed !== null) return refusal(new BoundaryError("policy-disagreed", ""));
     if (current === null) return refusal(new BoundaryError("policy-unavailable", ""));
     const { set, registry } = current;
+    if (disputes.has(set.digest)) return refusal(new BoundaryError("policy-disagreed", ""));
     const found = answerRequest(set, registry, request, principal, situation);
-    if (found.asked !== null && ++counted >= parts.refereeEvery) {
-      counted = 0;
+    // by chance: who counted along could ask between two that are judged
+    if (found.asked !== null && parts.random() * parts.refereeEvery < 1)
       referee.hold(set, found.asked.question, found.asked.ruling);
-    }
     return found.answer;
   }
 
@@ -131,14 +129,16 @@ export function createPolicies(parts: PoliciesParts): Policies {
     }
     const { set, registry, entities, files } = made;
     const changed = current?.set.digest !== set.digest;
-    // what was disagreed about stays: the same policies would be answered in the same way
-    if (disputed !== null && disputed.digest !== set.digest) disputed = null;
     current = { set, registry };
     why = "";
     referee.forget();
     const { digest, notes } = set;
     parts.record({ kind: "policy.loaded", data: { by, digest, files, policies: notes.size, entities } });
     return { digest, policies: notes.size, changed };
+  }
+
+  function disputed(): string | undefined {
+    return current === null ? undefined : disputes.get(current.set.digest);
   }
 
   return {
@@ -158,10 +158,10 @@ export function createPolicies(parts: PoliciesParts): Policies {
       current === null ? request : withKnown(current.set.shapes, current.registry, request),
     state: () => ({
       state:
-        disputed !== null ? "disagreed" : current !== null ? "ready" : attempted ? "unavailable" : "loading",
+        disputed() !== undefined ? "disagreed" : current !== null ? "ready" : attempted ? "unavailable" : "loading",
       digest: current?.set.digest ?? "",
       policies: current?.set.notes.size ?? 0,
-      why: disputed?.why ?? why,
+      why: disputed() ?? why,
       referee: referee.state(),
     }),
     stop: referee.stop,
