@@ -47,7 +47,7 @@ type Ruling = {
 /**
  * The one way to an answer, for both sockets: who asks, the mode's ceilings, leases, policy, a person's approval, record.
  * Whether he may ask at all (limits) is decided before, at the door. It is decided on the state of one instant, and
- * answered when the record is on disk.
+ * answered when the record is on disk: an allow only while the mode is still that one and the token still stands.
  */
 export function createEvaluator(parts: DecideParts): Evaluator & {
   /** Whether it would be allowed now. Nothing is recorded, asked or used up. */
@@ -281,13 +281,40 @@ async function answer(
     await receipt.durable;
     return { ...evaluation, correlationId: receipt.seq === -1 ? "" : String(receipt.seq) };
   }
+  const { epoch } = parts.daemon.state();
   const receipt = parts.daemon.record({ kind: "decision", data });
   try {
     await receipt.durable;
   } catch {
     return { ...evaluationOf(situation, deny("log-unavailable")), correlationId: String(receipt.seq) };
   }
-  return { ...evaluation, correlationId: String(receipt.seq) };
+  const now = situationOf(parts);
+  const lapse = lapseOf(parts, caller, request, { situation, epoch }, now);
+  if (lapse === null) return { ...evaluation, correlationId: String(receipt.seq) };
+  const instead = `ask again: ${lapse}`;
+  return answer(parts, caller, request, now, {
+    ...deny("answer-lapsed"),
+    instead,
+    facts: { lapsed: receipt.seq },
+  });
+}
+
+/** Why an allow whose record took its time is not told any more; null when it is. A disk may be slow, a trip is not. */
+function lapseOf(
+  { daemon, tokens }: DecideParts,
+  { uid, token }: Caller,
+  request: AccessRequest,
+  then: { readonly situation: Situation; readonly epoch: number },
+  now: Situation,
+): string | null {
+  const { wanted, applied, assurance } = then.situation;
+  if (daemon.state().epoch !== then.epoch || now.wanted !== wanted || now.applied !== applied)
+    return "the mode has changed";
+  if (now.assurance !== assurance) return "how firmly the mode is held has changed";
+  if (token === null) return null;
+  const standing = tokens.authorize(token, { request, uid, privilege: privilegeMode(now) });
+  // used up is no lapse: this answer's use may have been the last
+  return standing.ok || standing.code === "token-spent" ? null : standing.why;
 }
 
 function evaluationOf(situation: Situation, ruling: Ruling): Evaluation {

@@ -106,7 +106,6 @@ export function createPolicies(parts: PoliciesParts): Policies {
   /** What was disagreed about, by what it is compiled of: it stays so, whatever is loaded in between. */
   const disputed = new Map(parts.memory.disputed.map((digest) => [digest, "before this start"]));
   const untaken = new Set<string>();
-  let counted = 0;
   let before: Promise<unknown> = Promise.resolve();
   const first = Promise.withResolvers<void>();
   const referee = createReferee({
@@ -146,10 +145,9 @@ export function createPolicies(parts: PoliciesParts): Policies {
     const found = answerRequest(set, registry, request, principal, situation);
     if (found.asked !== null && untaken.size > 0 && untaken.has(keyOf(found.asked.question)))
       return refusal(new BoundaryError("policy-unavailable", "Cedar does not take this question"));
-    if (found.asked !== null && ++counted >= parts.refereeEvery) {
-      counted = 0;
+    // by chance: who counted along could ask between two that are judged
+    if (found.asked !== null && parts.random() * parts.refereeEvery < 1)
       referee.hold(set, found.asked.question, found.asked.ruling);
-    }
     return found.answer;
   }
 

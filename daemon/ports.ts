@@ -228,7 +228,7 @@ export interface DecisionService {
    */
   identify(text: string | null, peer: Peer): string | null;
   readonly evaluator: Evaluator;
-  /** At most `limit` of those after `after`. Decides without deciding: nothing found is a promise. */
+  /** At most `limit` of those after `after`, which is the `next` of a page before. Decides without deciding: nothing found is a promise. */
   search(
     caller: Caller,
     query: SearchQuery,

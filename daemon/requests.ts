@@ -3,7 +3,7 @@ import type { z } from "zod";
 import type { Approvals, Said } from "./approvals.ts";
 import type { AuditStream } from "./audit-stream.ts";
 import type { Baseline, Comparison } from "./baseline.ts";
-import type { Evaluation, Evaluator } from "./core/access.ts";
+import type { Evaluation, Evaluator, GovernedVerb } from "./core/access.ts";
 import type { Decider } from "./core/approval.ts";
 import { privilegeMode } from "./core/authority.ts";
 import { capLines, capList } from "./core/capped-list.ts";
@@ -23,8 +23,8 @@ import {
   rightsOf,
 } from "./core/roles.ts";
 import type { Person } from "./core/state.ts";
-import type { Maker, Token } from "./core/token.ts";
-import type { Standing } from "./core/token-standing.ts";
+import { coversAction, describeActions, type Maker, type Token } from "./core/token.ts";
+import type { Standing, TokenRefusal } from "./core/token-standing.ts";
 import type { Tripwire } from "./core/tripwire.ts";
 import type { UsbTarget } from "./core/usb-facts.ts";
 import type { Daemon, Outcome } from "./daemon.ts";
@@ -106,14 +106,32 @@ type Handler<V extends Verb> = (office: Office, call: Call<V>) => Promise<object
 type Row<V extends Verb> = Needed & {
   /** What it counts against, for somebody whose role it is; for anybody else it is a "verb". docs/LIMITS.md. */
   readonly limit: LimitClass | ((office: Office, call: Pick<Call<V>, "params" | "rights">) => LimitClass);
+  /** Only a person does it: a token that is shown, and each that it grew from, has to stand for a user. Or only then. */
+  readonly person?: true | ((office: Office, params: Call<V>["params"]) => boolean);
+  /** What the scope of a token has to have for it; with a condition in `person`, only then. */
+  readonly scope?: GovernedVerb;
   readonly handle: Handler<V>;
 };
+
+const LOOSENS = { person: true, scope: "mode.loosen" } as const;
 
 /** Everything that can be asked, by whom, with what limits. What each verb takes is PARAMS in protocol/messages.ts. */
 const VERBS: { readonly [V in Verb]: Row<V> } = {
   status: { role: "readonly", limit: "verb", handle: (office) => office.status() },
-  "mode.set": { role: "operator", limit: limitOfMode, handle: setMode },
-  "mode.confirm": { role: "operator", limit: "verb", handle: confirmMode },
+  "mode.set": {
+    role: "operator",
+    limit: limitOfMode,
+    person: (office, params) => limitOfMode(office, params) === "loosening",
+    scope: "mode.loosen",
+    handle: setMode,
+  },
+  "mode.confirm": {
+    role: "operator",
+    limit: "verb",
+    person: keepsLooser,
+    scope: "mode.loosen",
+    handle: confirmMode,
+  },
   "mode.preflight": {
     role: "operator",
     limit: "verb",
@@ -126,10 +144,10 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   },
   "enforcement.enforce": { role: "operator", limit: "tightening", handle: enforce },
   "enforcement.shadow": { role: "operator", limit: "verb", handle: shadow },
-  "ceremony.begin": { role: "operator", limit: "verb", handle: ceremonyBegin },
-  "ceremony.confirm": { role: "operator", limit: "loosening", handle: ceremonyConfirm },
-  "ceremony.cancel": { role: "operator", limit: "tightening", handle: ceremonyCancel },
-  "clock.clear": { role: "operator", limit: "loosening", handle: clockClear },
+  "ceremony.begin": { role: "operator", limit: "verb", ...LOOSENS, handle: ceremonyBegin },
+  "ceremony.confirm": { role: "operator", limit: "loosening", ...LOOSENS, handle: ceremonyConfirm },
+  "ceremony.cancel": { role: "operator", limit: "tightening", person: true, handle: ceremonyCancel },
+  "clock.clear": { role: "operator", limit: "loosening", ...LOOSENS, handle: clockClear },
   "events.list": {
     role: "readonly",
     limit: "verb",
@@ -167,8 +185,14 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   },
   check: { role: "readonly", token: "suffices", limit: "decision", handle: check },
   "token.bootstrap": { role: "admin", limit: "loosening", handle: grants.bootstrap },
-  "token.mint": { role: "admin", token: "needed", limit: "verb", handle: grants.mint },
-  "token.narrow": { role: "none", token: "needed", limit: "verb", handle: grants.narrow },
+  "token.mint": { role: "admin", token: "needed", limit: "verb", scope: "token.mint", handle: grants.mint },
+  "token.narrow": {
+    role: "none",
+    token: "needed",
+    limit: "verb",
+    scope: "token.narrow",
+    handle: grants.narrow,
+  },
   "token.list": {
     role: "operator",
     limit: "verb",
@@ -178,7 +202,13 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   "token.revoke": { role: "operator", token: "suffices", limit: limitOfRevoking, handle: grants.revoke },
   "lease.request": { role: "readonly", token: "suffices", limit: "verb", handle: grants.leaseRequest },
   "lease.list": { role: "operator", token: "suffices", limit: "verb", handle: grants.leaseList },
-  "lease.approve": { role: "operator", limit: "verb", handle: grants.leaseApprove },
+  "lease.approve": {
+    role: "operator",
+    limit: "verb",
+    person: true,
+    scope: "lease.approve",
+    handle: grants.leaseApprove,
+  },
   "lease.deny": { role: "operator", limit: "tightening", handle: grants.leaseDeny },
   "lease.revoke": {
     role: "operator",
@@ -196,7 +226,13 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     limit: "verb",
     handle: ({ approvals }, { params }) => approvals.show(params.id) ?? unknownApproval(params.id),
   },
-  "approvals.approve": { role: "operator", limit: "verb", handle: approve },
+  "approvals.approve": {
+    role: "operator",
+    limit: "verb",
+    person: true,
+    scope: "approval.approve",
+    handle: approve,
+  },
   "approvals.deny": {
     role: "operator",
     limit: "tightening",
@@ -282,11 +318,12 @@ async function dispatchVerb<V extends Verb>(
   const held: Rights = token
     ? { role: token.role, auditor: false, token: true }
     : rightsOf(peer, office.roles, office.ownUid);
-  const isHis = mayAct(held, row) && shown?.ok !== false;
   const params = PARAMS[verb].safeParse(raw);
   if (office.daemon.stopping()) throw new Refusal("stopping", "the daemon is stopping");
   const { limit } = row;
   const data = params.data as z.output<(typeof PARAMS)[V]>;
+  const beyond = token !== null && params.success ? beyondToken(office, token, verb, data) : null;
+  const isHis = mayAct(held, row) && shown?.ok !== false && beyond === null;
   const usual = limit === "decision" ? "decision" : "verb";
   const kind =
     typeof limit === "function" ? () => limit(office, { params: data, rights: held }) : () => limit;
@@ -298,13 +335,17 @@ async function dispatchVerb<V extends Verb>(
       shown.wouldAllow === "" ? shown.why : `${shown.why}; it works ${shown.wouldAllow}`,
     );
   }
-  if (!isHis) {
+  if (!mayAct(held, row)) {
     const code = row.token === "needed" && !held.token ? "token-needed" : "role-required";
     refuse(office, peer, token, { verb, code });
     throw new Refusal(
       code,
       `${verb} takes the role ${describeNeeded(row)}; uid ${connection.peer.uid} holds ${describeRights(held)}`,
     );
+  }
+  if (beyond !== null) {
+    refuse(office, peer, token, { verb, code: beyond.code });
+    throw new Refusal(beyond.code, `${beyond.why}; it works ${beyond.wouldAllow}`);
   }
   if (!params.success) throw new Refusal("request-invalid", issues(params.error));
   if (token && verb !== "check") office.tokens.consume(token.id, verb); // an answer counts in its own record
@@ -334,6 +375,29 @@ const UNKNOWN_TOKEN: Standing = {
   why: "there is no such token (any more)",
   wouldAllow: "",
 };
+
+/** Why a token does not do for a verb, whatever its role; null when it does. */
+function beyondToken<V extends Verb>(
+  office: Office,
+  token: Token,
+  verb: V,
+  params: Call<V>["params"],
+): Omit<TokenRefusal, "ok"> | null {
+  const { person = false, scope } = VERBS[verb] as unknown as Row<V>;
+  if (typeof person === "function" && !person(office, params)) return null;
+  if (person !== false && !office.tokens.lineOf(token.id).every(({ principal }) => principal.type === "User"))
+    return {
+      code: "person-required",
+      why: `only a person does ${verb}`,
+      wouldAllow: "without a token, or with one that stands for a user, as each does that it grew from",
+    };
+  if (scope === undefined || coversAction(token.actions, scope)) return null;
+  return {
+    code: "token-scope",
+    why: `the token's scope has no action ${scope}`,
+    wouldAllow: `for actions: ${describeActions(token.actions)}`,
+  };
+}
 
 /** May this caller ask at all? Refusals are one record and a count. */
 function takeLimit(
@@ -370,6 +434,12 @@ function limitOfMode(
 /** Of one's own anybody makes as many as he likes: an operator alone is never kept waiting. */
 function limitOfRevoking(_: Office, { rights }: { readonly rights: Rights }): LimitClass {
   return mayAct(rights, { role: "operator" }) ? "tightening" : "verb";
+}
+
+/** Whether what would go back by itself, and is confirmed, is the looser one. */
+function keepsLooser({ daemon }: Office): boolean {
+  const { wanted, deadline } = daemon.state();
+  return deadline !== null && isStricter(deadline.to, wanted);
 }
 
 /** Who asks, by what the kernel says; the terminal is looked up, never taken from the caller. */

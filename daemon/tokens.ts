@@ -61,6 +61,8 @@ export type Tokens = {
   show(id: string): TokenView;
   /** The token that it grew from, itself where it grew from none; null when it is not known. */
   rootOf(id: string): Token | null;
+  /** The token and those that it grew from; none when it is not known. */
+  lineOf(id: string): readonly Token[];
   /** Whether `id` is the token itself or grew from it. */
   isOwn(id: string, ancestor: string): boolean;
   /** Says once of each token that it ends soon. */
@@ -342,6 +344,7 @@ export function createTokens(parts: TokenParts): Tokens {
     tick,
     show: (id) => viewOf(known(id)),
     rootOf: (id) => rootOf(grants().tokens, id),
+    lineOf: (id) => lineageOf(grants().tokens, id) ?? [],
     isOwn: (id, ancestor) => descendsFrom(grants().tokens, id, ancestor),
   };
 }

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { AccessRequest, SearchQuery } from "../daemon/core/access.ts";
 import { createSearch } from "../daemon/decide-search.ts";
 
@@ -13,6 +13,11 @@ const QUERY: SearchQuery = {
 };
 
 type Search = ReturnType<typeof createSearch>;
+
+function nextOf(found: Awaited<ReturnType<Search>>): string {
+  if (!found.ok || found.next === null) throw new Error("no next page");
+  return found.next;
+}
 
 async function everyPage(search: Search, limit: number): Promise<readonly (readonly string[])[]> {
   const pages: (readonly string[])[] = [];
@@ -58,11 +63,7 @@ test("so many are tried for a page: where little is allowed the pages are short,
       return resource.id === "02400";
     },
   });
-  expect(await search(CALLER, QUERY, { after: null, limit: 10 })).toEqual({
-    ok: true,
-    ids: [],
-    next: "00999",
-  });
+  expect(await search(CALLER, QUERY, { after: null, limit: 10 })).toMatchObject({ ok: true, ids: [] });
   expect(tried).toBe(1_000);
   expect(await everyPage(search, 10)).toEqual([[], [], ["02400"]]);
 });
@@ -70,20 +71,18 @@ test("so many are tried for a page: where little is allowed the pages are short,
 test("a page of none is asked on", async () => {
   const search = createSearch({ candidates: () => ["a"], probe: () => true });
   const first = await search(CALLER, QUERY, { after: null, limit: 0 });
-  expect(first).toEqual({ ok: true, ids: [], next: "" });
-  expect(await search(CALLER, QUERY, { after: "", limit: 5 })).toEqual({ ok: true, ids: ["a"], next: null });
+  expect(first).toMatchObject({ ok: true, ids: [] });
+  const after = nextOf(first);
+  expect(await search(CALLER, QUERY, { after, limit: 5 })).toEqual({ ok: true, ids: ["a"], next: null });
 });
 
 test("what comes and goes between two pages repeats nothing", async () => {
   let ids = ["b", "c", "d"];
   const search = createSearch({ candidates: () => ids, probe: () => true });
-  expect(await search(CALLER, QUERY, { after: null, limit: 2 })).toEqual({
-    ok: true,
-    ids: ["b", "c"],
-    next: "c",
-  });
+  const first = await search(CALLER, QUERY, { after: null, limit: 2 });
+  expect(first).toMatchObject({ ok: true, ids: ["b", "c"] });
   ids = ["a", "d", "e"];
-  expect(await search(CALLER, QUERY, { after: "c", limit: 2 })).toEqual({
+  expect(await search(CALLER, QUERY, { after: nextOf(first), limit: 2 })).toEqual({
     ok: true,
     ids: ["d", "e"],
     next: null,
@@ -120,3 +119,56 @@ test.each([
     expect(one?.resource.properties).toEqual({ class: "PUBLIC" });
   },
 );
+
+test("where it goes on is sealed: for its own question, and for nobody to read or make up", async () => {
+  const search = createSearch({ candidates: () => ["hidden", "seen"], probe: () => true });
+  const after = nextOf(await search(CALLER, QUERY, { after: null, limit: 1 }));
+  expect(Buffer.from(after, "base64url").toString("latin1")).not.toContain("hidden");
+  const other = { ...QUERY, context: { other: true } };
+  expect(await search(CALLER, other, { after, limit: 1 })).toMatchObject({ code: "page-invalid" });
+  const another = createSearch({ candidates: () => ["hidden"], probe: () => true });
+  expect(await another(CALLER, QUERY, { after, limit: 1 })).toMatchObject({ code: "page-invalid" });
+  await fc.assert(
+    fc.asyncProperty(fc.oneof(fc.string(), fc.base64String()), async (made) => {
+      expect(await search(CALLER, QUERY, { after: made, limit: 1 })).toMatchObject({ code: "page-invalid" });
+    }),
+    { numRuns: 50 },
+  );
+});
+
+describe("at the door", () => {
+  const ids = Array.from({ length: 100 }, (_, n) => String(n).padStart(3, "0"));
+  const no = { ok: false, code: "rate-limited", retryAfterMs: 5, why: "too many" } as const;
+
+  test("so many that are tried count as one question; where a limit is met the page ends", async () => {
+    let left = 2;
+    const told: unknown[] = [];
+    const search = createSearch({
+      candidates: () => ids,
+      probe: (_, { resource }) => resource.id !== "001",
+      door: {
+        take: () => (left-- > 0 ? { ok: true } : no),
+        told: (_caller, _query, came) => Promise.resolve(told.push(came) > 0),
+      },
+    });
+    const first = await search(CALLER, QUERY, { after: null, limit: 100 });
+    expect(first).toMatchObject({ ok: true, ids: ids.slice(0, 64).filter((id) => id !== "001") });
+    expect(told).toEqual([{ tried: 64, found: 63 }]);
+    expect(await search(CALLER, QUERY, { after: nextOf(first), limit: 100 })).toEqual(no);
+  });
+
+  test("what cannot be recorded is not told; a search for nothing that is known counts too", async () => {
+    let taken = 0;
+    const parts = { probe: () => true, candidates: () => ids };
+    const door = { take: () => ({ ok: true }) as const, told: () => Promise.resolve(false) };
+    const search = createSearch({ ...parts, door });
+    expect(await search(CALLER, QUERY, { after: null, limit: 1 })).toMatchObject({ code: "log-unavailable" });
+    const counting = {
+      take: () => (taken++ < 0 ? no : ({ ok: true } as const)),
+      told: () => Promise.resolve(true),
+    };
+    const none = createSearch({ ...parts, candidates: () => [], door: counting });
+    expect(await none(CALLER, QUERY, { after: null, limit: 1 })).toEqual({ ok: true, ids: [], next: null });
+    expect(taken).toBe(1);
+  });
+});

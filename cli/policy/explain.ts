@@ -138,10 +138,7 @@ function readRequest(path: string): Asked["request"] {
 }
 
 function render({ decision, ceiling, policy, policies, changes }: Explanation): readonly string[] {
-  const ceilingText =
-    ceiling === null
-      ? "says nothing of this"
-      : `${ceiling.decision} by ${ceiling.rule}${ceiling.wouldAllow === "" ? "" : `; would allow ${ceiling.wouldAllow}`}`;
+  const ceilingText = `${ceiling.decision} by ${ceiling.rule}${ceiling.wouldAllow === "" ? "" : `; would allow ${ceiling.wouldAllow}`}`;
   return [
     `decision   ${decision}`,
     `ceiling    ${plain(ceilingText)}`,

@@ -1,7 +1,7 @@
 import { ACTIONS, type Evaluator, type SearchQuery } from "../core/access.ts";
 import type { Daemon } from "../daemon.ts";
 import { createEvaluator, type DecideParts, limited } from "../decide.ts";
-import { createSearch } from "../decide-search.ts";
+import { createSearch, searchDoor } from "../decide-search.ts";
 import type { Denials } from "../denials.ts";
 import type { LimitDesk } from "../limits.ts";
 import type { Policies } from "../policies.ts";
@@ -23,6 +23,7 @@ export function openDecisions(
   const search = createSearch({
     candidates: (query) => candidatesFor(parts.policies, query),
     probe: evaluator.probe,
+    door: searchDoor(parts),
   });
   const service: DecisionService = {
     identify: (text, peer) => {

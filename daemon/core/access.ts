@@ -31,7 +31,7 @@ export const ACTIONS = [
 ] as const;
 export type ActionName = (typeof ACTIONS)[number];
 
-/** Verbs of the control socket that policy is asked about too, beside the verb table's role. */
+/** What a token's scope has to have, beside its role, for verbs of the control socket that open or hand out something. */
 export const GOVERNED_VERBS = [
   "mode.loosen",
   "token.mint",
@@ -39,6 +39,7 @@ export const GOVERNED_VERBS = [
   "lease.approve",
   "approval.approve",
 ] as const;
+export type GovernedVerb = (typeof GOVERNED_VERBS)[number];
 
 /** Who asks, by what the kernel says of the peer and by what the log says of the token. Nothing of it is the caller's word. */
 export type Caller = {
@@ -113,7 +114,7 @@ export type Found =
   | {
       readonly ok: true;
       readonly ids: readonly string[];
-      /** Where to go on: the last one looked at. null: all were. */
+      /** Where to go on, in words that only the search reads. null: all were looked at. */
       readonly next: string | null;
     }
   | { readonly ok: false; readonly code: ErrorCode; readonly why: string; readonly retryAfterMs: number };

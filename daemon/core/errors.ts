@@ -127,6 +127,12 @@ export const ERRORS = {
     "transient",
     "a person has to approve it: `boundaryctl approvals list`; then ask the same again",
   ),
+  "answer-lapsed": about(
+    "security",
+    "info",
+    "transient",
+    "ask again: while it was recorded the mode changed, or the token ended",
+  ),
   // mode machine
   "ceremony-required": about("auth", "info", "lasting", "run `boundaryctl ceremony begin`"),
   "ceremony-none": about("auth", "info", "lasting", "run `boundaryctl ceremony begin`"),
@@ -213,6 +219,12 @@ export const ERRORS = {
     "warning",
     "lasting",
     "ask for what is in the token's scope, or with another token",
+  ),
+  "person-required": about(
+    "auth",
+    "warning",
+    "lasting",
+    "a person has to do it: without a token, or with one that stands for a user",
   ),
   "token-wider": about(
     "auth",

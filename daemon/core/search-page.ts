@@ -14,11 +14,11 @@ export function stableText(value: unknown): string {
 }
 
 /**
- * `next_token` of a page (AuthZEN 1.0, Pagination): where to go on, bound to its question. Nothing is kept here for it,
- * and nothing secret is in it: who makes one up only chooses where his own search begins.
+ * `next_token` of a page (AuthZEN 1.0, Pagination): where to go on, bound to its question. Nothing is kept here for it.
+ * `after` is the search's own word, sealed (decide-search.ts): where it was may be nothing that the caller may know of.
  */
 export function renderPageToken(query: SearchQuery, page: Page & { readonly after: string }): string {
-  return Buffer.from(JSON.stringify([digestOf(query), page.limit, page.after])).toString("base64url");
+  return Buffer.from(JSON.stringify([searchDigest(query), page.limit, page.after])).toString("base64url");
 }
 
 /** The page of a token; null when it is none, or one of another question. */
@@ -26,11 +26,12 @@ export function readPageToken(query: SearchQuery, token: string): (Page & { read
   const parsed = parseStrictJson(Buffer.from(token, "base64url").toString("utf8"), { maxDepth: 1 });
   if (!parsed.ok || !Array.isArray(parsed.value) || parsed.value.length !== 3) return null;
   const [digest, limit, after] = parsed.value as readonly unknown[];
-  if (digest !== digestOf(query) || typeof after !== "string") return null;
+  if (digest !== searchDigest(query) || typeof after !== "string") return null;
   if (typeof limit !== "number" || !Number.isSafeInteger(limit) || limit < 0) return null;
   return { limit, after };
 }
 
-function digestOf(query: SearchQuery): string {
+/** Of a question with one part open: the beginning of its SHA-256, base64url. */
+export function searchDigest(query: SearchQuery): string {
   return createHash("sha256").update(stableText(query)).digest("base64url").slice(0, 22);
 }

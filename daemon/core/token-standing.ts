@@ -69,22 +69,24 @@ export function standingOf(tokens: Tokens, id: string, showing: Showing): Standi
   if (line === null || token === undefined)
     return refuse("token-unknown", "there is no such token (any more)", "");
   for (const each of line) {
-    const refusal = faultOf(
-      each,
-      each === token ? "the token" : "a token that it was narrowed from",
-      showing,
-    );
+    const refusal = faultOf(each, nameOf(each, token), showing);
     if (refusal) return refusal;
   }
+  // last: what is used up hides nothing else
+  const spent = line.find(({ uses }) => uses !== null && uses <= 0);
+  if (spent) return refuse("token-spent", `${nameOf(spent, token)} is used up`, "");
   return { ok: true, token };
 }
 
+function nameOf(one: Token, shown: Token): string {
+  return one === shown ? "the token" : "a token that it was narrowed from";
+}
+
 function faultOf(token: Token, which: string, showing: Showing): TokenRefusal | null {
-  const { maxMode, expiresAtMs, uses, uid } = token;
+  const { maxMode, expiresAtMs, uid } = token;
   if (token.revokedAtMs !== null) return refuse("token-revoked", `${which} was revoked`, "");
   if (showing.nowMs >= expiresAtMs)
     return refuse("token-expired", `${which} ended ${new Date(expiresAtMs).toISOString()}`, "");
-  if (uses !== null && uses <= 0) return refuse("token-spent", `${which} is used up`, "");
   if (uid !== null && uid !== showing.uid)
     return refuse("token-peer", `${which} is another user's`, `from the user it is bound to`);
   if (isStricter(showing.privilege, maxMode)) {

@@ -3,13 +3,15 @@ import type { Data } from "../audit/record.ts";
 import type { AccessRequest } from "../core/access.ts";
 import { parseStrictJson } from "../core/json.ts";
 import { MODES } from "../core/mode.ts";
-import { holdsRedaction } from "../core/redact.ts";
+import { holdsRedaction, redactText } from "../core/redact.ts";
 import type { PolicyAnswer } from "./answer.ts";
 import type { AskedSituation, Principal } from "./entities.ts";
 import { PropertiesSchema } from "./properties-schema.ts";
 
 /** A longer question is not kept whole; its record cannot be replayed. */
 const MAX_ASKED = 16_384;
+/** Of it in UTF-8, before its quotes are escaped: with them it is 40 KiB at most, and a record holds 64. */
+const MAX_ASKED_BYTES = 32_768;
 const MAX_DEPTH = 32;
 
 /**
@@ -25,7 +27,8 @@ export function decisionFacts(
   answer: PolicyAnswer,
 ): Data {
   const { action, resource, context } = request;
-  const asked = JSON.stringify({ action, resource, context });
+  // as the log will keep it: a marker is longer than what it stands for, and a record that is too large is none
+  const asked = redactText(JSON.stringify({ action, resource, context }));
   return {
     digest,
     answer: answer.decision,
@@ -44,7 +47,7 @@ export function decisionFacts(
     // not "token": the log takes what stands under that name for one
     identified: situation.token ? "by-token" : "by-peer",
     wallMs: situation.wallMs,
-    asked: asked.length > MAX_ASKED ? "" : asked,
+    asked: asked.length > MAX_ASKED || Buffer.byteLength(asked) > MAX_ASKED_BYTES ? "" : asked,
   };
 }
 

@@ -1,4 +1,3 @@
-import { MODES, rank } from "../core/mode.ts";
 import type { CedarJson } from "./cedar-question.ts";
 
 /** What the daemon itself says of a resource, by its id: the id as it is looked up, and the attributes; or a fault. */
@@ -25,12 +24,6 @@ export function derive(type: string, id: string): Derived {
     }
     case "Command":
       return { id, attributes: { program: id } };
-    case "Mode": {
-      const mode = MODES.find((each) => each === id);
-      return mode === undefined
-        ? { problem: `a mode's id is one of ${MODES.join(", ")}` }
-        : { id, attributes: { rank: rank(mode) } };
-    }
     default:
       return { id, attributes: {} };
   }

@@ -5,7 +5,7 @@ import type { CedarJson, CedarQuestion, EntityJson, Uid } from "./cedar-question
 import { claim, isText, MAX_ID } from "./claimed-value.ts";
 import { derive } from "./derived.ts";
 import { entityTypeOf, type KnownResource, type Registry } from "./registry.ts";
-import { isNamed, PRINCIPAL_TYPES, ROLE_NAMES, type Shapes } from "./schema-shapes.ts";
+import { isNamed, PRINCIPAL_TYPES, ROLE_NAMES, type Shapes, type ValueType } from "./schema-shapes.ts";
 
 /** Who asks, by what the kernel, the configuration and the token say. */
 export type Principal = {
@@ -121,6 +121,8 @@ function resourceEntity(
       Object.hasOwn(derived.attributes, name) ? derived.attributes[name] : undefined,
     );
     refuseOther(name, claimed.value, known?.attributes.get(name));
+    if (known !== undefined && !known.attributes.has(name) && saysWhose(attribute.type))
+      throw new BoundaryError("resource-mismatch", `resource.properties.${name} is the registry's to say`);
     attrs.set(name, claimed.value);
   }
   for (const [name, value] of known?.attributes ?? []) attrs.set(name, value);
@@ -132,6 +134,14 @@ function resourceEntity(
       throw new BoundaryError("property-invalid", `name resource.properties.${name}`);
   return { uid: { type, id: derived.id }, attrs: Object.fromEntries(attrs), parents: groupsOf(known) };
 }
+
+/** Whose something is that the registry has says the registry: a caller would name his own workspace. */
+function saysWhose(type: ValueType): boolean {
+  if (type.kind === "Set") return saysWhose(type.of);
+  return type.kind === "Entity" && WHOSE.has(type.type);
+}
+
+const WHOSE: ReadonlySet<string> = new Set(["Role", "Group", "Workspace", ...PRINCIPAL_TYPES]);
 
 function refuseOther(name: string, claimed: CedarJson, ours: CedarJson | undefined): void {
   if (ours === undefined || JSON.stringify(claimed) === JSON.stringify(ours)) return;

@@ -1,4 +1,4 @@
-import { ACTIONS, type AccessRequest } from "../core/access.ts";
+import type { AccessRequest } from "../core/access.ts";
 import { ceilingOf as underCeilings } from "../core/authority.ts";
 import { MODES } from "../core/mode.ts";
 import { answerRequest, type PolicyAnswer } from "./answer.ts";
@@ -17,8 +17,7 @@ export type Ceiling = {
 export type Explanation = {
   /** What ceiling and policy come to together. */
   readonly decision: "allow" | "deny";
-  /** null: plain code says nothing of this action. */
-  readonly ceiling: Ceiling | null;
+  readonly ceiling: Ceiling;
   readonly policy: PolicyAnswer;
   readonly policies: readonly {
     readonly id: string;
@@ -59,7 +58,7 @@ export function explain(set: PolicySet, registry: Registry, asked: Asked): Expla
   return { decision, ceiling, policy, policies, changes };
 }
 
-function both(set: PolicySet, registry: Registry, asked: Asked): readonly [Ceiling | null, PolicyAnswer] {
+function both(set: PolicySet, registry: Registry, asked: Asked): readonly [Ceiling, PolicyAnswer] {
   const known = withKnown(set.shapes, registry, asked.request);
   return [ceilingOf(known, asked.situation), policyOf(set, registry, asked)];
 }
@@ -72,12 +71,11 @@ function policyOf(
   return answerRequest(set, registry, request, principal, situation).answer;
 }
 
-function together(ceiling: Ceiling | null, policy: PolicyAnswer): "allow" | "deny" {
-  return ceiling?.decision === "deny" ? "deny" : policy.decision;
+function together(ceiling: Ceiling, policy: PolicyAnswer): "allow" | "deny" {
+  return ceiling.decision === "deny" ? "deny" : policy.decision;
 }
 
-function ceilingOf(request: AccessRequest, situation: AskedSituation): Ceiling | null {
-  if (!ACTIONS.some((name) => name === request.action.name)) return null;
+function ceilingOf(request: AccessRequest, situation: AskedSituation): Ceiling {
   const { allow, rule, instead } = underCeilings(situation, request);
   return { decision: allow ? "allow" : "deny", rule, wouldAllow: instead };
 }

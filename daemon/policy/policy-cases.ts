@@ -35,7 +35,7 @@ const CaseSchema = z.strictObject({
   token: z.boolean().default(false),
   at: z.iso.datetime({ offset: true }).default("2026-01-01T12:00:00Z"),
   answer: z.enum(["allow", "deny"]),
-  /** The ids of the policies that determine it; none where nothing permits. */
+  /** The ids of the policies that determine it; none where nothing permits; "resource-mismatch" where that denies it. */
   by: z.array(z.string().max(64)).max(64),
   /** Whether a person may be asked. Not looked at when it is not written. */
   person: z.boolean().optional(),

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { ACTIONS, GOVERNED_VERBS } from "../core/access.ts";
+import { ACTIONS } from "../core/access.ts";
 
 /** What a value has to be. An entity of an enumerated type is one of its names. */
 export type ValueType =
@@ -219,7 +219,7 @@ function contextProblems(action: string, context: ReadonlyMap<string, Attribute>
 }
 
 function missingWords(entities: Shapes["entities"], actions: Shapes["actions"]): readonly string[] {
-  const missing = [...ACTIONS, ...GOVERNED_VERBS].filter((name) => !actions.has(name));
+  const missing = ACTIONS.filter((name) => !actions.has(name));
   const names = Object.entries(NAMES).flatMap(([type, wanted]) =>
     wanted
       .filter((name) => !entities.get(type)?.names?.has(name))

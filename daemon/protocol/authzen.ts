@@ -14,7 +14,8 @@ export const MAX_EVALUATIONS = 100;
 export const PAGE_LIMIT = 100;
 /** Of what zod says about a body, this much goes back to its sender. */
 const MAX_DETAIL_CHARACTERS = 300;
-const MAX_PAGE_TOKEN_CHARACTERS = 4_096;
+/** An id has 1,024 characters at most, of three bytes each; it is sealed, and in base64 twice. */
+const MAX_PAGE_TOKEN_CHARACTERS = 6_144;
 
 export type Unread = { readonly ok: false; readonly code: ErrorCode; readonly why: string };
 type Read<T> = { readonly ok: true; readonly value: T } | Unread;

@@ -79,13 +79,19 @@ describe("minting and narrowing", () => {
     const agent = await make(
       0,
       "token.mint",
-      { principal: "Agent::a", actions: ["recall"], subjects: ["Agent::a-*"], uid: UIDS.none, uses: 50 },
+      {
+        principal: "Agent::a",
+        actions: ["recall", "token.narrow"],
+        subjects: ["Agent::a-*"],
+        uid: UIDS.none,
+        uses: 50,
+      },
       admin,
     );
     const child = await make(UIDS.none, "token.narrow", {}, agent.text);
     expect(child.token).toMatchObject({
       parent: agent.token.id,
-      actions: ["recall"],
+      actions: ["recall", "token.narrow"],
       uid: UIDS.none,
       uses: 49, // asking was a use
       expires: new Date(host.clock.realMs + HOUR_MS).toISOString(),
@@ -110,6 +116,47 @@ describe("minting and narrowing", () => {
       "request-invalid",
     );
     await host.checkInvariants();
+  });
+
+  test("what only a person does, no token does that grew from an agent's, in whose name it may be", async () => {
+    const { ask, make, admin } = await bootstrapped();
+    const wish = { principal: "Agent::a", role: "operator", subjects: ["User::*"] };
+    const agent = await make(0, "token.mint", wish, admin);
+    const user = await make(UIDS.none, "token.narrow", { principal: "User::1003" }, agent.text);
+    const own = await make(0, "token.narrow", { principal: "User::1003", role: "operator" }, admin);
+    const reason = "test";
+    dataOf(await ask(UIDS.none, "mode.set", { mode: "RESTRICTED", reason }, agent.text)); // tightens
+    for (const text of [agent.text, user.text])
+      for (const [verb, params] of [
+        ["mode.set", { mode: "OPEN", reason }],
+        ["clock.clear", { reason }],
+        ["ceremony.begin", { reason }],
+        ["ceremony.confirm", { code: "000-000-000" }],
+        ["ceremony.cancel", {}],
+        ["lease.approve", { id: "0".repeat(16) }],
+        ["approvals.approve", { id: "0".repeat(12) }],
+      ] as const)
+        expect([verb, codeOf(await ask(UIDS.none, verb, params, text))]).toEqual([verb, "person-required"]);
+    const trial = { mode: "OPEN", reason, confirmForMs: 60_000 };
+    dataOf(await ask(UIDS.none, "mode.set", trial, own.text));
+    expect(codeOf(await ask(UIDS.none, "mode.confirm", {}, agent.text))).toBe("person-required");
+    expect(codeOf(await ask(UIDS.none, "mode.confirm", {}, own.text))).toBe("");
+  });
+
+  test("nothing is minted or narrowed with a token whose scope has no such action", async () => {
+    const { ask, make, admin } = await bootstrapped();
+    const bare = await make(
+      0,
+      "token.mint",
+      { principal: "User::7", role: "admin", actions: ["recall"] },
+      admin,
+    );
+    for (const [verb, params] of [
+      ["token.mint", { principal: "User::7" }],
+      ["token.narrow", {}],
+      ["clock.clear", { reason: "test" }],
+    ] as const)
+      expect(codeOf(await ask(0, verb, params, bare.text))).toBe("token-scope");
   });
 
   test("a tree is at most eight deep", async () => {

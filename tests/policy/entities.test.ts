@@ -157,8 +157,12 @@ describe("a question that is refused", () => {
     ["a path with NUL", question("file.read", ["file", "/a\0b"]), "property-invalid"],
     ["a path beside the id", question("file.read", ["file", "/a"], { path: "/b" }), "resource-mismatch"],
     ["a host with a path", question("network.connect", ["host", "a/b"]), "property-invalid"],
-    ["a mode that is none", question("mode.loosen", ["mode", "open"]), "property-invalid"],
-    ["a rank of one's own", question("mode.loosen", ["mode", "OPEN"], { rank: 3 }), "resource-mismatch"],
+    [
+      "a program beside the id",
+      question("command.run", ["command", "a"], { program: "b" }),
+      "resource-mismatch",
+    ],
+    ["a verb of ours", question("mode.loosen", ["mode", "OPEN"]), "action-unknown"],
     [
       "what the registry says otherwise",
       question("recall", ["memory", "plan"], { class: "PUBLIC" }),
@@ -293,13 +297,21 @@ describe("the registry", () => {
     ["resources: [{ type: file, id: a }]", /absolute path/],
     ["resources: [{ type: file, id: /a, properties: { path: /b } }]", /"path" is no property/],
     ["resources: [{ type: memory, id: a, properties: { registered: true } }]", /"registered" is no property/],
-    ["resources: [{ type: token, id: a, groups: [x] }]", /it can be in no groups/],
   ];
   test.each(faults)("refuses %s", (text, problem) => {
     const parsed = parseRegistry(text);
     if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
     const made = createRegistry(shapes, parsed.value);
     expect("problems" in made ? made.problems.join() : "made").toMatch(problem);
+  });
+
+  test("refuses groups where a schema of one's own has none", () => {
+    const memory = shapes.entities.get("Memory");
+    if (memory === undefined) throw new Error("no Memory");
+    const entities = new Map([...shapes.entities, ["Memory", { ...memory, parents: new Set<string>() }]]);
+    const resources = [{ type: "memory", id: "a", groups: ["x"], properties: {} }];
+    const made = createRegistry({ ...shapes, entities }, { ...EMPTY_REGISTRY_TEXT, resources });
+    expect("problems" in made ? made.problems.join() : "made").toMatch(/it can be in no groups/);
   });
 
   test.each([

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { renderCanonical } from "../../daemon/audit/canonical.ts";
+import { withoutSecrets } from "../../daemon/audit/redaction.ts";
 import { MODES } from "../../daemon/core/mode.ts";
 import { answerRequest } from "../../daemon/policy/answer.ts";
 import { decisionFacts, readDecisionFacts } from "../../daemon/policy/decision-facts.ts";
@@ -95,6 +96,24 @@ describe("what a record keeps of a decision", () => {
       expect(JSON.stringify(records[0])).toContain("[redacted:");
       const told = records.map((record) => replayDecision(set, registry(set.shapes), record).kind);
       expect(told).toEqual(["unasked", "flipped"]); // answered by a policy that permits all
+    },
+  );
+
+  test.each(["pwd=a ", '"', "\u6f22", "\u0001", "\\", 'a"\u6f22'])(
+    "leaves room in the record, whatever %j does to its length",
+    (piece) => {
+      for (let length = 15_000; length < 70_000; length += 5_000) {
+        const domain = piece.repeat(length).slice(0, length);
+        const facts = decisionFacts(
+          "00",
+          question("recall", ["memory", "n"], { domain }),
+          USER,
+          situation(),
+          ANSWER,
+        );
+        const kept = withoutSecrets("decision", { data: facts, text: renderCanonical(facts) });
+        expect(Buffer.byteLength(kept.text)).toBeLessThan(42_000);
+      }
     },
   );
 
@@ -209,7 +228,7 @@ describe("explain", () => {
       principal: USER,
       situation: situation(),
     });
-    expect([other.decision, other.ceiling]).toEqual(["deny", null]);
+    expect([other.decision, other.ceiling.rule]).toEqual(["deny", "request.action-unknown"]);
   });
 
   test("the ceiling is asked about what the registry knows", async () => {
