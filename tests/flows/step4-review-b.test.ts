@@ -425,23 +425,22 @@ describe("clients and hooks", () => {
     const mapped = mapToolCall({ tool: "Write", input: { file_path: "/etc/cron.d/x" }, cwd: "/" });
     if (!mapped.ok) throw new Error("not mapped");
     const { action, resource } = mapped.question;
-    const asked = (type: string) => ({
-      subject: { type, id: "1000", properties: {} },
+    const asked = {
+      subject: { type: "Agent", id: "a", properties: {} },
       action: { name: action.name, properties: {} },
       resource: { ...resource, properties: {} },
       context: {},
-    });
-    const known = registry(set.shapes);
-    const agent = answerRequest(
-      set,
-      known,
-      asked("Agent"),
-      { type: "Agent", id: "a", roles: [] },
-      situation(),
-    );
-    // whom the daemon takes the hook for: cli/hook asks without a subject, so it is User::UID
-    const hook = answerRequest(set, known, asked("User"), USER, situation());
-    expect([agent.answer.needsPerson, hook.answer.decision]).toEqual([true, "deny"]);
+    };
+    const who = { type: "Agent", id: "a", roles: [] };
+    const { answer } = answerRequest(set, registry(set.shapes), asked, who, situation());
+    expect(answer.needsPerson).toBe(true);
+    // without a token the daemon would take the hook for User::UID, for whom this needs nobody: nothing is asked then
+    vi.stubEnv("BOUNDARY_TOKEN_FILE", undefined);
+    expect(() => {
+      agentClient({ runtimeDir: "/nonexistent" } as never, { deadlineMs: 10, tokenFile: undefined }).close();
+    }).toThrow("--as-user");
+    const settings = /"command": "(boundaryctl hook[^"]*)"/.exec(docs("AGENTS.md"))?.[1];
+    expect(settings).toMatch(/--token-file \S+ \|\| exit 2$/);
   });
 
   test("a mode's ceiling is not lifted by a key pressed at the agent's prompt", () => {
