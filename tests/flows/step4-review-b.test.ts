@@ -15,7 +15,9 @@ import type { Policies } from "../../daemon/policies.ts";
 import { answerRequest } from "../../daemon/policy/answer.ts";
 import { readDecisionFacts } from "../../daemon/policy/decision-facts.ts";
 import { readEvaluation } from "../../daemon/protocol/authzen.ts";
-import { PARAMS } from "../../daemon/protocol/messages.ts";
+import { createFrameReader } from "../../daemon/protocol/frame.ts";
+import { MAX_DEPTH, MAX_FRAME_BYTES, PARAMS } from "../../daemon/protocol/messages.ts";
+import { parseRequest } from "../../daemon/protocol/request.ts";
 import { evaluationOf, fixtureService, TOKEN } from "../support/authzen-fixture.ts";
 import { createHome } from "../support/daemon-process.ts";
 import { startDecide } from "../support/decide-server.ts";
@@ -341,12 +343,26 @@ describe("search", () => {
 });
 
 describe("one request, two readers", () => {
-  test("a number that nobody wrote is refused on the control socket as on decide.sock", () => {
-    const text =
-      '{"subject":{"type":"User","id":"1"},"action":{"name":"network.connect"},"resource":{"type":"host","id":"h","properties":{"port":443.0}}}';
-    expect(readEvaluation(Buffer.from(text)).ok).toBe(false);
-    expect(PARAMS.check.safeParse(JSON.parse(text)).success).toBe(false);
-  });
+  test.each([
+    ["443", true],
+    ["443.0", false],
+    ["4430e-1", false],
+    ["9007199254740990.6", false],
+  ])(
+    "a number that nobody wrote is refused on the control socket as on decide.sock: %s is taken: %j",
+    (port, taken) => {
+      const text = `{"subject":{"type":"User","id":"1"},"action":{"name":"network.connect"},"resource":{"type":"host","id":"h","properties":{"port":${port}}}}`;
+      expect(readEvaluation(Buffer.from(text)).ok).toBe(taken);
+      const frames = createFrameReader({ maxBytes: MAX_FRAME_BYTES, maxDepth: MAX_DEPTH }).push(
+        Buffer.from(`{"type":"request","data":{"id":"1","verb":"check","params":${text}}}\f`),
+      );
+      const [params] = frames.map((frame) => {
+        const read = parseRequest(frame);
+        return read.ok ? PARAMS.check.safeParse(read.request.params).success : false;
+      });
+      expect(params).toBe(taken);
+    },
+  );
 
   test("properties of the subject are refused on the control socket as on decide.sock, not dropped", () => {
     const params = {
