@@ -1,34 +1,32 @@
-import { statSync } from "node:fs";
 import { type BoundaryClient, connect } from "../client/client.ts";
 import { controlSocket } from "../client/places.ts";
-import { BoundaryError } from "../daemon/core/errors.ts";
 import type { Common } from "./command.ts";
-import { readSmallFile } from "./read-file.ts";
+import { usageError } from "./exit.ts";
+import { readToken } from "./token-file.ts";
 
-const MAX_TOKEN_BYTES = 256;
+/** What `hook` and `mcp` take, to say for whom they ask. */
+export type AgentOptions = {
+  readonly deadlineMs: number;
+  readonly tokenFile: string | undefined;
+  /** Without a token, ask as the user that runs it. */
+  readonly asUser?: boolean;
+};
 
 /**
- * The client of what acts for an agent (`hook`, `mcp`): with the token of `tokenFile`, or of BOUNDARY_TOKEN_FILE, where
- * there is one. Throws BoundaryError "argument-invalid" for a file that holds none, or that others may read.
+ * The client of what acts for an agent (`hook`, `mcp`): with the token of `tokenFile`, or of BOUNDARY_TOKEN_FILE. Without
+ * one the daemon would take the agent for the person whose user it runs as, so that has to be said (`asUser`). Throws
+ * BoundaryError "argument-invalid" for no token, for a file that holds none, or that is not ours alone.
  */
 export function agentClient(
   common: Common,
-  { deadlineMs, tokenFile }: { readonly deadlineMs: number; readonly tokenFile: string | undefined },
+  { deadlineMs, tokenFile, asUser = false }: AgentOptions,
 ): BoundaryClient {
   const file = tokenFile ?? process.env["BOUNDARY_TOKEN_FILE"];
-  const token = file === undefined || file === "" ? undefined : readToken(file);
+  if (file === "-") throw usageError("stdin is the agent's: the token comes from a file");
+  const token = readToken(file);
+  if (token === undefined && !asUser)
+    throw usageError(
+      "no token: give the agent's (--token-file FILE, BOUNDARY_TOKEN_FILE), or --as-user to have it judged as the user who runs it",
+    );
   return connect({ socket: controlSocket(common.runtimeDir), token, deadlineMs });
-}
-
-function readToken(path: string): string {
-  const bytes = readSmallFile(path, MAX_TOKEN_BYTES);
-  if (bytes === null) throw invalid(`there is no token file ${path}`);
-  if ((statSync(path).mode & 0o077) !== 0) throw invalid(`others may read the token file ${path}: chmod 600`);
-  const token = bytes.toString("utf8").trim();
-  if (!/^bd_[A-Za-z0-9_-]{43}$/.test(token)) throw invalid(`${path} holds no token`);
-  return token;
-}
-
-function invalid(what: string): BoundaryError {
-  return new BoundaryError("argument-invalid", what);
 }

@@ -40,6 +40,7 @@ import type {
   UsbPolicyReply,
   Verb,
 } from "../daemon/protocol/messages.ts";
+import { faultOfPlace } from "./socket-place.ts";
 
 /** What each verb answers. */
 export type Replies = {
@@ -203,7 +204,7 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
 
 /**
  * One connection to a control socket, until it ends. `token` goes with every request. Throws BoundaryError "no-daemon",
- * or "role-required" when we may not connect.
+ * "role-required" when we may not connect, "socket-unsafe" where somebody else may have put the socket there.
  */
 export async function connectControl(path: string, token?: string): Promise<Client> {
   const socket = await retry(() => open(path), CONNECT_AGAIN, {
@@ -310,16 +311,16 @@ export async function beforeDeadline(
   }
 }
 
-function open(path: string): Promise<Socket> {
+async function open(path: string): Promise<Socket> {
+  const fault = look(path);
+  if (fault !== null) throw new BoundaryError("socket-unsafe", `connecting to ${path}: ${fault}`);
   return new Promise((resolve, reject) => {
     const socket = connect({ path });
     const timer = setTimeout(() => fail(new Error("it does not accept")), CONNECT_DEADLINE_MS);
     const fail = (cause: NodeJS.ErrnoException): void => {
       clearTimeout(timer);
       socket.destroy();
-      const denied = cause.code === "EACCES" || cause.code === "EPERM";
-      const doing = denied ? `you may not connect to ${path}` : `no daemon answers at ${path}`;
-      reject(new BoundaryError(denied ? "role-required" : "no-daemon", doing, { cause }));
+      reject(unreachable(path, cause));
     };
     socket.once("error", fail);
     socket.once("connect", () => {
@@ -328,6 +329,20 @@ function open(path: string): Promise<Socket> {
       resolve(socket);
     });
   });
+}
+
+function look(path: string): string | null {
+  try {
+    return faultOfPlace(path);
+  } catch (error) {
+    throw unreachable(path, error as NodeJS.ErrnoException);
+  }
+}
+
+function unreachable(path: string, cause: NodeJS.ErrnoException): BoundaryError {
+  const denied = cause.code === "EACCES" || cause.code === "EPERM";
+  const doing = denied ? `you may not connect to ${path}` : `no daemon answers at ${path}`;
+  return new BoundaryError(denied ? "role-required" : "no-daemon", doing, { cause });
 }
 
 function wrongField(verb: Verb, data: object): string | null {

@@ -103,6 +103,9 @@ const MILLION = 1_000_000;
 /** Another daemon has the socket or the log: the kernel's rules are its own, and not ours to close. */
 const NOT_OURS = new Set(["socket-in-use", "log-locked"]);
 
+/** What SIGHUP does, once there is something to read anew. */
+let reread = (): void => undefined;
+
 async function main(): Promise<void> {
   const command = parseCommand(process.argv.slice(2), process.env, process.getuid?.() ?? 0);
   switch (command.kind) {
@@ -123,6 +126,8 @@ async function main(): Promise<void> {
     case "close":
       return close(await readSetupOrClose(command.options));
     case "run":
+      // the signal's own way is to end us, and that before anything is closed
+      process.on("SIGHUP", () => reread());
       return run(await readSetupOrClose(command.options));
   }
 }
@@ -392,9 +397,9 @@ async function start(setup: Setup, host: Host): Promise<void> {
   });
   // a bad set is told and recorded by then, and the one before it stays
   const loadPolicies = (by: string) => void policies.load(by).catch(() => undefined);
-  process.on("SIGHUP", () => {
+  reread = () => {
     if (control !== null) loadPolicies("SIGHUP"); // before that, the first load is still to come
-  });
+  };
   const obstacle = () => {
     const { frozen } = daemon.state();
     if (frozen) return { code: "clock-frozen", why: `nothing is allowed: ${frozen.why}` } as const;

@@ -14,16 +14,20 @@ type Rules = {
   readonly deadline: string;
   readonly noPrompt: boolean;
   readonly denyOnly: boolean;
+  readonly asUser: boolean;
   readonly tokenFile?: string | undefined;
 };
-const DEFAULTS: Rules = { deadline: "5s", noPrompt: false, denyOnly: false };
+const DEFAULTS: Rules = { deadline: "5s", noPrompt: false, denyOnly: false, asUser: false };
 
 const withOptions = define({
   usage: "hook",
   describe: "Answer an agent's PreToolUse hook: allow, deny or ask, for the tool call on stdin",
   examples: [
-    ["boundaryctl hook || exit 2", "as the command of the hook: whatever fails, blocks"],
-    ["boundaryctl hook --no-prompt || exit 2", "where nobody sits before the agent"],
+    [
+      "boundaryctl hook --token-file /etc/agent/token || exit 2",
+      "as the command of the hook: whatever fails, blocks",
+    ],
+    ["boundaryctl hook --token-file /etc/agent/token --no-prompt || exit 2", "where nobody sits before it"],
   ],
   options: (yargs) =>
     yargs
@@ -47,6 +51,11 @@ const withOptions = define({
         type: "string",
         requiresArg: true,
         describe: "The agent's token (also BOUNDARY_TOKEN_FILE)",
+      })
+      .option("as-user", {
+        type: "boolean",
+        default: DEFAULTS.asUser,
+        describe: "Without a token, ask as the user that runs this; otherwise that is denied",
       }),
   run: (args) => hook(args, args),
 });
@@ -67,13 +76,13 @@ async function hook(common: Common, rules: Rules): Promise<ExitCode> {
   return 0;
 }
 
-async function answer(common: Common, { deadline, noPrompt, tokenFile }: Rules): Promise<HookOutput> {
+async function answer(common: Common, { deadline, noPrompt, tokenFile, asUser }: Rules): Promise<HookOutput> {
   try {
     const untilMs = performance.now() + parseDuration(deadline);
     const left = (): number => Math.max(1, untilMs - performance.now());
     const bytes = await readInput(left());
     if (bytes === null) return deny("stdin did not end in time");
-    const client = agentClient(common, { deadlineMs: left(), tokenFile });
+    const client = agentClient(common, { deadlineMs: left(), tokenFile, asUser });
     try {
       return await decide(bytes, (question) => client.check(question, { deadlineMs: left() }), {
         prompt: !noPrompt,

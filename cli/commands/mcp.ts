@@ -6,7 +6,9 @@ import { parseDuration } from "../duration.ts";
 export const command = define({
   usage: "mcp",
   describe: "Serve status, check and request-approval to an agent as MCP tools, over stdin and stdout",
-  examples: [["claude mcp add boundary -- boundaryctl mcp", "to put it before Claude Code"]],
+  examples: [
+    ["claude mcp add boundary -- boundaryctl mcp --token-file FILE", "to put it before Claude Code"],
+  ],
   options: (yargs) =>
     yargs
       .option("deadline", {
@@ -19,11 +21,17 @@ export const command = define({
         type: "string",
         requiresArg: true,
         describe: "The agent's token (also BOUNDARY_TOKEN_FILE)",
+      })
+      .option("as-user", {
+        type: "boolean",
+        default: false,
+        describe: "Without a token, ask as the user that runs this; otherwise it does not start",
       }),
   run: async (args) => {
     const client = agentClient(args, {
       deadlineMs: parseDuration(args.deadline),
       tokenFile: args.tokenFile,
+      asUser: args.asUser,
     });
     try {
       // the SDK takes longer to load than other commands to answer

@@ -13,7 +13,7 @@ export type HookOutput = {
 };
 
 export type HookRules = {
-  /** Where a person may be asked, the agent asks the one before it ("ask"); otherwise that is a denial too. */
+  /** What waits for a person's approval is put to the one before the agent ("ask"); otherwise that is a denial too. */
   readonly prompt: boolean;
 };
 
@@ -46,9 +46,11 @@ export function outputOf(answer: Answer, { prompt }: HookRules): HookOutput {
   if (answer.decision) return output("allow", ["allowed", ...by, ...where, ...record]);
   const instead = answer.wouldAllow === "" ? [] : [`would be allowed: ${answer.wouldAllow}`];
   const failed = answer.detail === "" ? [] : [answer.detail];
-  // LOCKDOWN ends by ceremony, not by a key pressed at a prompt
-  const mayAsk = answer.askPerson && answer.mode !== null && answer.mode !== "LOCKDOWN";
-  const person = mayAsk ? [askWhom(answer.approval)] : [];
+  // LOCKDOWN ends by ceremony
+  const mayLift = answer.askPerson && answer.mode !== null && answer.mode !== "LOCKDOWN";
+  const person = mayLift ? [askWhom(answer.approval)] : [];
+  // a mode's ceiling, a role and a rule are changed by who may change them, not lifted by a key pressed at a prompt
+  const mayAsk = mayLift && answer.code === "approval-required";
   const again = answer.retryable ? [retryText(answer.retryAfterMs)] : [];
   const said = [
     `denied (${answer.code})`,

@@ -53,6 +53,12 @@ const TABLE: Readonly<Record<string, Row>> = {
   ToolSearch: inside,
 };
 
+/** What nobody confines can reach the network, whatever it is meant to do: no stricter reach can be allowed. */
+const ANYWHERE = { reach: "network" } as const;
+/** What policies/files.cedar lets nobody read: a search that begins above it reads it, too. */
+const UNREAD = ["/var/lib/boundary-daemon"];
+/** Its links lead to everything. */
+const MAZE = /^\/proc(?:\/|$)/;
 const MAX_ID = 256;
 const MAX_PATH = 4_096;
 /** What a pattern begins to choose with. */
@@ -77,7 +83,7 @@ function command(shell: string, field: string): Row {
   return ({ tool, input }) => {
     const line = own(input, field);
     if (typeof line !== "string" || line === "") return no(`${tool} without a ${field}`);
-    return ask("command.run", "command", shell, { command: line });
+    return ask("command.run", "command", shell, { command: line, ...ANYWHERE });
   };
 }
 
@@ -98,8 +104,15 @@ function search(patternField: string | null): Row {
     if (pattern.includes("\\") || narrow.includes("..") || (wide === "" && CHOICE_OF_ROOT.test(narrow)))
       return no(`${tool} with a pattern that may lead elsewhere`);
     const path = wide === "" ? from : absolute(wide, from);
-    return path === null ? no(`${tool} with a pattern that cannot be told`) : ask("file.read", "file", path);
+    if (path === null) return no(`${tool} with a pattern that cannot be told`);
+    if (MAZE.test(path) || UNREAD.some((one) => isAbove(path, one)))
+      return no(`${tool} from ${path} would read what nobody may read: begin further down`);
+    return ask("file.read", "file", path);
   };
+}
+
+function isAbove(directory: string, path: string): boolean {
+  return path.startsWith(directory === "/" ? "/" : `${directory}/`);
 }
 
 function splitAtWildcard(pattern: string): readonly [wide: string, narrow: string] {
@@ -126,7 +139,7 @@ function hostOf({ hostname }: URL): string {
 function spawn({ tool, input }: ToolCall): Mapped {
   const kind = own(input, "subagent_type") ?? "general-purpose";
   if (typeof kind !== "string" || kind === "") return no(`${tool} without a kind of agent`);
-  return ask("process.spawn", "command", `agent:${kind}`);
+  return ask("process.spawn", "command", `agent:${kind}`, ANYWHERE);
 }
 
 /** A path with nothing in it to be worked out; null where that takes more than the text ("~", a cwd that is none). */

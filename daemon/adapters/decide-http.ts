@@ -11,7 +11,7 @@ import { BoundaryError } from "../core/errors.ts";
 import type { HttpAnswer, HttpEndpoints, OpLog, Peer, SocketPlace } from "../ports.ts";
 import { createAdmission } from "../protocol/admission.ts";
 import { refusal } from "../protocol/authzen-reply.ts";
-import { isLong, MAX_BODY_BYTES, readBody, readHead } from "./http-message.ts";
+import { isLong, MAX_BODY_BYTES, MAX_HEADER_BYTES, readBody, readHead } from "./http-message.ts";
 import { descriptorOf } from "./socket-descriptor.ts";
 
 export type DecideOptions = {
@@ -32,7 +32,8 @@ export type DecideSocket = {
   stop(): Promise<void>;
 };
 
-const MAX_HEADER_BYTES = 8_192;
+/** Behind our own limit, of which an answer can say more. */
+const NODE_HEADER_BYTES = 2 * MAX_HEADER_BYTES;
 const IDLE_MS = 60_000;
 const TOO_LARGE = refusal("body-too-large", `a body has at most ${MAX_BODY_BYTES} bytes`);
 /** What may wait for a slow reader before it is dropped. */
@@ -56,6 +57,8 @@ type Session = {
   } | null;
   /** What came after the requests under way cannot be read: told when these are answered. */
   broken: HttpAnswer | null;
+  /** An answer that ends the connection is given: nobody would hear one to what comes behind it. */
+  ending: boolean;
   flushed: number;
   stuckSinceMs: number | null;
 };
@@ -71,7 +74,7 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
   const admission = createAdmission(limits);
   let stopping = false;
   const server = createServer({
-    maxHeaderSize: MAX_HEADER_BYTES,
+    maxHeaderSize: NODE_HEADER_BYTES,
     headersTimeout: limits.frameTimeoutMs,
     requestTimeout: limits.frameTimeoutMs,
     keepAliveTimeout: options.idleMs ?? IDLE_MS,
@@ -92,8 +95,10 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
       refuse(socket, refused);
       return;
     }
-    const fresh = { pending: 0, reading: null, broken: null, flushed: 0, stuckSinceMs: null };
+    const fresh = { pending: 0, reading: null, broken: null, ending: false, flushed: 0, stuckSinceMs: null };
     sessions.set(socket, { peer, ...fresh });
+    // until its first request; after that Node's keepAliveTimeout counts
+    socket.setTimeout(options.idleMs ?? IDLE_MS);
     socket.once("close", () => {
       sessions.delete(socket);
       admission.release(peer.uid);
@@ -108,7 +113,8 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
 
   function take(request: IncomingMessage, response: ServerResponse): void {
     const session = sessions.get(request.socket);
-    if (session === undefined || session.broken !== null) return; // it is being refused
+    if (session === undefined || session.broken !== null || session.ending) return; // it is being refused
+    request.socket.setTimeout(0);
     session.pending += 1;
     response.once("close", () => {
       session.pending -= 1;
@@ -152,12 +158,15 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
     if (socket.destroyed || response.headersSent) return;
     const { status, headers, body } = told.answer;
     const text = JSON.stringify(body);
+    const last = told.last || stopping || isLong(request);
+    const session = sessions.get(socket);
+    if (last && session !== undefined) session.ending = true;
     response.writeHead(status, {
       ...headers,
       "Content-Length": Buffer.byteLength(text),
       "Cache-Control": "no-store",
       ...(told.requestId === null ? {} : { "X-Request-ID": told.requestId }),
-      ...(told.last || stopping || isLong(request) ? { Connection: "close" } : {}),
+      ...(last ? { Connection: "close" } : {}),
     });
     response.end(text);
     if (socket.writableLength > MAX_PENDING_BYTES) drop(socket);
@@ -167,6 +176,8 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
   function unread(error: NodeJS.ErrnoException, socket: Socket): void {
     const session = sessions.get(socket);
     if (session === undefined) return; // it is being refused
+    // Node counts a connection that has sent nothing as a request that is late; it is idle
+    if (error.code === "ERR_HTTP_REQUEST_TIMEOUT" && socket.bytesRead === 0) return;
     if (!socket.writable || error.code === "ECONNRESET") {
       socket.destroy();
       return;
@@ -177,7 +188,12 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
       reading.over = true;
       const { request, response, requestId } = reading;
       send(request, response, { requestId, answer, last: true });
-    } else if (session.pending > 0) session.broken ??= answer;
+    } else refuseInTurn(socket, session, answer);
+  }
+
+  /** After the answers to what came before it. */
+  function refuseInTurn(socket: Socket, session: Session, answer: HttpAnswer): void {
+    if (session.pending > 0) session.broken ??= answer;
     else refuse(socket, answer);
   }
 
@@ -234,9 +250,11 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
   server.on("request", take);
   server.on("checkExpectation", take); // RFC 9110 lets what is not known of it be ignored
   server.on("clientError", unread);
-  server.on("connect", (_request, socket) => {
-    if (sessions.has(socket as Socket))
-      refuse(socket as Socket, refusal("method-unknown", "there is no CONNECT"));
+  server.on("connect", (_request, duplex) => {
+    const socket = duplex as Socket;
+    const session = sessions.get(socket);
+    if (session !== undefined && session.broken === null && !session.ending)
+      refuseInTurn(socket, session, refusal("method-unknown", "there is no CONNECT"));
   });
   const sweeping = setInterval(sweep, Math.min(1_000, Math.ceil(limits.frameTimeoutMs / 4))).unref();
   try {

@@ -3,7 +3,8 @@ import type { HttpAnswer, HttpHead } from "../ports.ts";
 import { refusal } from "../protocol/authzen-reply.ts";
 
 export const MAX_BODY_BYTES = 65_536;
-/** Beside Node's own limit on the bytes of all headers. */
+/** Of the request's target, and the names and values of its headers. */
+export const MAX_HEADER_BYTES = 8_192;
 const MAX_HEADERS = 64;
 /** Two of these, and two readers may see two requests. */
 const ONCE = new Set([
@@ -33,6 +34,8 @@ export function readHead(request: IncomingMessage): ReadHead {
   });
   if (request.rawHeaders.length > 2 * MAX_HEADERS)
     return refuse("headers-too-large", `more than ${MAX_HEADERS} headers`);
+  if (headerBytes(request) > MAX_HEADER_BYTES)
+    return refuse("headers-too-large", `the headers have at most ${MAX_HEADER_BYTES} bytes`);
   const twice = firstRepeated(request.rawHeaders);
   if (twice !== null) return refuse("http-invalid", `the header ${twice} is there twice`);
   if (given !== undefined && requestId === null)
@@ -51,6 +54,11 @@ export function readHead(request: IncomingMessage): ReadHead {
       contentEncoding: headers["content-encoding"] ?? null,
     },
   };
+}
+
+// one character of them is one byte: Node reads them as Latin-1
+function headerBytes({ url = "", rawHeaders }: IncomingMessage): number {
+  return rawHeaders.reduce((sum, text) => sum + text.length, url.length);
 }
 
 function firstRepeated(rawHeaders: readonly string[]): string | null {

@@ -23,12 +23,16 @@ export function readExactJson(bytes: Uint8Array): ReadJson {
   const parsed = parseStrictJson(text.value, { maxDepth: MAX_DEPTH });
   if (!parsed.ok)
     return { ok: false, code: parsed.code, why: `the body is not one JSON value: at ${parsed.at}` };
+  return { ok: true, value: exactNumbers(text.value, parsed.value) };
+}
+
+/** `parsed`, what strict JSON `text` says, with NaN for each number that is written with a fraction or an exponent. */
+export function exactNumbers(text: string, parsed: unknown): unknown {
   // also true for some strings, which costs no more than a second reading
-  if (!FRACTION_OR_EXPONENT.test(text.value)) return parsed;
-  const value: unknown = JSON.parse(text.value, function exact(_name, each: unknown, ...rest: unknown[]) {
+  if (!FRACTION_OR_EXPONENT.test(text)) return parsed;
+  return JSON.parse(text, function exact(_name, each: unknown, ...rest: unknown[]) {
     return typeof each === "number" && !PLAIN_INTEGER.test(sourceOf(rest[0])) ? Number.NaN : each;
   });
-  return { ok: true, value };
 }
 
 /** JSON.parse hands its reviver the text of a primitive value (ECMAScript, "JSON.parse source text access"). */

@@ -1,6 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import type { ErrorCode } from "../core/errors.ts";
 import { parseStrictJson } from "../core/json.ts";
+import { exactNumbers } from "./exact-json.ts";
 
 /**
  * One thing read off a connection. `fatal`: the stream cannot be trusted to be in step any more, so the reader
@@ -10,7 +11,10 @@ export type Frame =
   | { readonly kind: "message"; readonly type: string; readonly data: unknown }
   | { readonly kind: "bad"; readonly code: ErrorCode; readonly fatal: boolean };
 
-/** Reads one connection's bytes. It holds at most `maxBytes` of them. */
+/**
+ * Reads one connection's bytes. It holds at most `maxBytes` of them. In a frame of type "request" a number with a
+ * fraction or an exponent is NaN (exact-json.ts), which nothing takes.
+ */
 export type FrameReader = {
   /** The frames that these bytes complete, in order. Never throws. */
   push(chunk: Buffer): readonly Frame[];
@@ -90,9 +94,14 @@ function withRoom(held: Buffer | null, usedBytes: number, neededBytes: number, m
 
 function parseFrame(bytes: Buffer, maxDepth: number): Frame {
   if (!isUtf8(bytes)) return bad("frame-not-utf8");
-  const parsed = parseStrictJson(bytes.toString("utf8"), { maxDepth });
+  const text = bytes.toString("utf8");
+  const parsed = parseStrictJson(text, { maxDepth });
   if (!parsed.ok) return bad(parsed.code);
-  return parseEnvelope(parsed.value);
+  const frame = parseEnvelope(parsed.value);
+  // what is asked for is asked as it was written, on either socket; replies may have fractions
+  return frame.kind === "message" && frame.type === "request"
+    ? parseEnvelope(exactNumbers(text, parsed.value))
+    : frame;
 }
 
 function parseEnvelope(value: unknown): Frame {

@@ -309,15 +309,37 @@ describe("bodies", () => {
 
 describe("slow and silent peers", () => {
   test.each([
-    ["nothing", ""],
     ["half a head", "POST /access/v1/evaluation HTTP/1.1\r\nHost: a\r\n"],
     ["half a body", `${head("Content-Type: application/json", "Content-Length: 10")}{`],
   ])("%s, then silence: told, and ended", async (_what, bytes) => {
     const server = await serve();
     const client = await raw(server.path);
-    if (bytes !== "") client.send(bytes);
+    client.send(bytes);
     expect(await client.ended).toMatch(/^HTTP\/1\.1 408 [\s\S]*"code":"request-timeout"/);
     await expect.poll(() => server.socket.connections()).toBe(0);
+  });
+
+  test("who says nothing is idle, not late: ended after the time for that, and untold", async () => {
+    const server = await serve(fixtureService(), { idleMs: 1_200 });
+    const begunMs = performance.now();
+    const client = await raw(server.path);
+    expect(await client.ended).toBe("");
+    expect(performance.now() - begunMs).toBeGreaterThan(LIMITS.frameTimeoutMs * 2);
+    await expect.poll(() => server.socket.connections()).toBe(0);
+  });
+
+  test("who begins after having been idle for long has all the time of a request, and no more", async () => {
+    const server = await serve();
+    const client = await raw(server.path);
+    await sleep(LIMITS.frameTimeoutMs * 3);
+    client.send("POST /access/v1/evaluation HTTP/1.1\r\n");
+    await sleep(LIMITS.frameTimeoutMs / 4);
+    expect(client.text()).toBe("");
+    expect(await client.ended).toMatch(/^HTTP\/1\.1 408 /);
+    const other = await raw(server.path);
+    await sleep(LIMITS.frameTimeoutMs * 3);
+    other.send(whole());
+    await expect.poll(() => other.statuses()).toEqual([200]);
   });
 
   test("bytes that trickle in do not push the deadline back", async () => {

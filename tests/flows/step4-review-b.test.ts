@@ -15,7 +15,9 @@ import type { Policies } from "../../daemon/policies.ts";
 import { answerRequest } from "../../daemon/policy/answer.ts";
 import { readDecisionFacts } from "../../daemon/policy/decision-facts.ts";
 import { readEvaluation } from "../../daemon/protocol/authzen.ts";
-import { PARAMS } from "../../daemon/protocol/messages.ts";
+import { createFrameReader } from "../../daemon/protocol/frame.ts";
+import { MAX_DEPTH, MAX_FRAME_BYTES, PARAMS } from "../../daemon/protocol/messages.ts";
+import { parseRequest } from "../../daemon/protocol/request.ts";
 import { evaluationOf, fixtureService, TOKEN } from "../support/authzen-fixture.ts";
 import { createHome } from "../support/daemon-process.ts";
 import { startDecide } from "../support/decide-server.ts";
@@ -341,12 +343,26 @@ describe("search", () => {
 });
 
 describe("one request, two readers", () => {
-  test("a number that nobody wrote is refused on the control socket as on decide.sock", () => {
-    const text =
-      '{"subject":{"type":"User","id":"1"},"action":{"name":"network.connect"},"resource":{"type":"host","id":"h","properties":{"port":443.0}}}';
-    expect(readEvaluation(Buffer.from(text)).ok).toBe(false);
-    expect(PARAMS.check.safeParse(JSON.parse(text)).success).toBe(false);
-  });
+  test.each([
+    ["443", true],
+    ["443.0", false],
+    ["4430e-1", false],
+    ["9007199254740990.6", false],
+  ])(
+    "a number that nobody wrote is refused on the control socket as on decide.sock: %s is taken: %j",
+    (port, taken) => {
+      const text = `{"subject":{"type":"User","id":"1"},"action":{"name":"network.connect"},"resource":{"type":"host","id":"h","properties":{"port":${port}}}}`;
+      expect(readEvaluation(Buffer.from(text)).ok).toBe(taken);
+      const frames = createFrameReader({ maxBytes: MAX_FRAME_BYTES, maxDepth: MAX_DEPTH }).push(
+        Buffer.from(`{"type":"request","data":{"id":"1","verb":"check","params":${text}}}\f`),
+      );
+      const [params] = frames.map((frame) => {
+        const read = parseRequest(frame);
+        return read.ok ? PARAMS.check.safeParse(read.request.params).success : false;
+      });
+      expect(params).toBe(taken);
+    },
+  );
 
   test("properties of the subject are refused on the control socket as on decide.sock, not dropped", () => {
     const params = {
@@ -425,23 +441,22 @@ describe("clients and hooks", () => {
     const mapped = mapToolCall({ tool: "Write", input: { file_path: "/etc/cron.d/x" }, cwd: "/" });
     if (!mapped.ok) throw new Error("not mapped");
     const { action, resource } = mapped.question;
-    const asked = (type: string) => ({
-      subject: { type, id: "1000", properties: {} },
+    const asked = {
+      subject: { type: "Agent", id: "a", properties: {} },
       action: { name: action.name, properties: {} },
       resource: { ...resource, properties: {} },
       context: {},
-    });
-    const known = registry(set.shapes);
-    const agent = answerRequest(
-      set,
-      known,
-      asked("Agent"),
-      { type: "Agent", id: "a", roles: [] },
-      situation(),
-    );
-    // whom the daemon takes the hook for: cli/hook asks without a subject, so it is User::UID
-    const hook = answerRequest(set, known, asked("User"), USER, situation());
-    expect([agent.answer.needsPerson, hook.answer.decision]).toEqual([true, "deny"]);
+    };
+    const who = { type: "Agent", id: "a", roles: [] };
+    const { answer } = answerRequest(set, registry(set.shapes), asked, who, situation());
+    expect(answer.needsPerson).toBe(true);
+    // without a token the daemon would take the hook for User::UID, for whom this needs nobody: nothing is asked then
+    vi.stubEnv("BOUNDARY_TOKEN_FILE", undefined);
+    expect(() => {
+      agentClient({ runtimeDir: "/nonexistent" } as never, { deadlineMs: 10, tokenFile: undefined }).close();
+    }).toThrow("--as-user");
+    const settings = /"command": "(boundaryctl hook[^"]*)"/.exec(docs("AGENTS.md"))?.[1];
+    expect(settings).toMatch(/--token-file \S+ \|\| exit 2$/);
   });
 
   test("a mode's ceiling is not lifted by a key pressed at the agent's prompt", () => {

@@ -48,7 +48,7 @@ describe("the output", () => {
     expect(asked).toEqual([
       {
         action: { name: "command.run" },
-        resource: { type: "command", id: "bash", properties: { command: "ls" } },
+        resource: { type: "command", id: "bash", properties: { command: "ls", reach: "network" } },
       },
     ]);
   });
@@ -59,16 +59,25 @@ describe("the output", () => {
     expect(WHY(outputOf(DENY, PROMPT))).toContain("would be allowed: it in OPEN");
   });
 
-  test("a denial that a person may lift is ask, with how; deny where nobody is to be asked", () => {
-    const answer = { ...DENY, askPerson: true, approval: "ap-7" };
+  test("what waits for an approval is ask, with how; deny where nobody is to be asked", () => {
+    const answer: Answer = { ...DENY, code: "approval-required", askPerson: true, approval: "ap-7" };
     expect(SAYS(outputOf(answer, PROMPT))).toBe("ask");
     expect(WHY(outputOf(answer, PROMPT))).toContain("boundaryctl approvals show ap-7");
     expect(SAYS(outputOf(answer, { prompt: false }))).toBe("deny");
     expect(WHY(outputOf(answer, { prompt: false }))).toContain("boundaryctl approvals show ap-7");
   });
 
+  test.each(["mode-ceiling", "role-required", "policy-denied", "approval-too-many"])(
+    "%s is not asked away at a prompt, whoever could change it",
+    (code) => {
+      const output = outputOf({ ...DENY, code, askPerson: true }, PROMPT);
+      expect([SAYS(output), WHY(output).includes("a person may decide otherwise")]).toEqual(["deny", true]);
+    },
+  );
+
   test("LOCKDOWN is not asked away at a prompt, and neither is a daemon that does not answer", () => {
-    expect(SAYS(outputOf({ ...DENY, askPerson: true, mode: "LOCKDOWN" }, PROMPT))).toBe("deny");
+    const waits: Answer = { ...DENY, code: "approval-required", askPerson: true };
+    expect(SAYS(outputOf({ ...waits, mode: "LOCKDOWN" }, PROMPT))).toBe("deny");
     expect(SAYS(outputOf({ ...denial("daemon-unreachable", "x"), askPerson: true }, PROMPT))).toBe("deny");
   });
 
@@ -158,7 +167,7 @@ describe("any stdin ends in a valid answer", () => {
     fc.constant(ALLOW),
     fc.record({
       decision: fc.constant(false),
-      code: fc.string(),
+      code: fc.oneof(fc.string(), fc.constant("approval-required")),
       reason: fc.array(fc.string()),
       mode: fc.constantFrom(null, "OPEN" as const, "LOCKDOWN" as const),
       assurance: fc.constant("enforced" as const),
@@ -189,8 +198,8 @@ describe("any stdin ends in a valid answer", () => {
         expect(hookEventName).toBe("PreToolUse");
         expect(permissionDecisionReason).toMatch(/^boundary: ./);
         const allowed = said !== null && answer.decision;
-        const asks =
-          said !== null && !answer.decision && answer.askPerson && answer.mode === "OPEN" && prompt;
+        const waits = answer.code === "approval-required" && answer.askPerson && answer.mode === "OPEN";
+        const asks = said !== null && !answer.decision && waits && prompt;
         expect(permissionDecision).toBe(allowed ? "allow" : asks ? "ask" : "deny");
       }),
       { numRuns: 3_000 },

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
@@ -6,6 +6,7 @@ import type { HookOutput } from "../../../cli/hook/decision.ts";
 import { boundaryctl, type Ran, startBoundaryctl } from "../../support/boundaryctl.ts";
 import { type Behaviour, type FakeDaemon, fakeDaemon } from "../../support/fake-daemon.ts";
 
+const OURS = "--as-user";
 const CALL = JSON.stringify({
   session_id: "s",
   cwd: "/",
@@ -15,7 +16,9 @@ const CALL = JSON.stringify({
 });
 const EVALUATION = { reason: ["r"], mode: "OPEN", assurance: "enforced", correlationId: "1" };
 const ALLOW: Behaviour = { data: { ...EVALUATION, decision: true, code: "allowed" } };
-const ASK: Behaviour = { data: { ...EVALUATION, decision: false, code: "role-required", askPerson: true } };
+const ASK: Behaviour = {
+  data: { ...EVALUATION, decision: false, code: "approval-required", askPerson: true },
+};
 
 const fakes: FakeDaemon[] = [];
 const directories: string[] = [];
@@ -24,6 +27,7 @@ afterEach(async () => {
   for (const directory of directories.splice(0)) rmSync(directory, { recursive: true });
 });
 
+/** As the user that runs it, unless `args` name a token, or "": neither. */
 async function hook(
   check: Behaviour,
   args: readonly string[] = [],
@@ -31,7 +35,9 @@ async function hook(
 ): Promise<Ran> {
   const fake = await fakeDaemon({ check });
   fakes.push(fake);
-  return boundaryctl(["hook", "--runtime-dir", fake.runtimeDir, ...args], {}, stdin);
+  const whose = args.some((one) => one === "--token-file" || one === "") ? [] : [OURS];
+  const given = args.filter((one) => one !== "");
+  return boundaryctl(["hook", "--runtime-dir", fake.runtimeDir, ...whose, ...given], {}, stdin);
 }
 
 function decisionOf(ran: Ran): string {
@@ -72,7 +78,7 @@ describe("boundaryctl hook", () => {
   });
 
   test("no daemon is deny", async () => {
-    const ran = await boundaryctl(["hook", "--runtime-dir", "/nonexistent"], {}, CALL);
+    const ran = await boundaryctl(["hook", OURS, "--runtime-dir", "/nonexistent"], {}, CALL);
     expect(decisionOf(ran)).toBe("deny");
     expect(ran.stdout).toContain("daemon-unreachable");
   });
@@ -81,7 +87,7 @@ describe("boundaryctl hook", () => {
     expect(decisionOf(await hook(ALLOW, [], ""))).toBe("deny");
     const fake = await fakeDaemon({ check: ALLOW });
     fakes.push(fake);
-    const args = ["hook", "--deadline", "1s", "--runtime-dir", fake.runtimeDir];
+    const args = ["hook", OURS, "--deadline", "1s", "--runtime-dir", fake.runtimeDir];
     expect(decisionOf(await boundaryctl(args, {}, null))).toBe("deny");
     expect(fake.requests).toEqual([]);
   });
@@ -99,10 +105,17 @@ describe("boundaryctl hook", () => {
   test("a stdout that takes nothing blocks", async () => {
     const fake = await fakeDaemon({ check: ALLOW });
     fakes.push(fake);
-    const { child, done } = startBoundaryctl(["hook", "--runtime-dir", fake.runtimeDir], {}, null);
+    const { child, done } = startBoundaryctl(["hook", OURS, "--runtime-dir", fake.runtimeDir], {}, null);
     child.stdout?.destroy();
     child.stdin?.end(CALL);
     expect((await done).code).toBe(2);
+  });
+
+  test("without a token it is not asked, as the user it would be judged as; nor is stdin a token's place", async () => {
+    const none = await hook(ALLOW, [""]);
+    expect([decisionOf(none), none.stdout.includes("--as-user")]).toEqual(["deny", true]);
+    expect(decisionOf(await hook(ALLOW, ["--token-file", "-"]))).toBe("deny");
+    expect(fakes.flatMap(({ requests }) => requests)).toEqual([]);
   });
 
   test("shows the agent's token; a file that is none, or others may read, is deny", async () => {
@@ -116,7 +129,15 @@ describe("boundaryctl hook", () => {
     const good = write("good", `${token}\n`, 0o600);
     expect(decisionOf(await hook(ALLOW, ["--token-file", good]))).toBe("allow");
     expect(fakes[0]?.requests).toMatchObject([{ token }]);
-    for (const bad of [write("open", token, 0o644), write("none", "bd_x", 0o600), join(directory, "gone")]) {
+    const others = write("others", token, 0o600);
+    if (process.getuid?.() === 0) chownSync(others, 12_345, 12_345);
+    else chmodSync(others, 0o640);
+    for (const bad of [
+      others,
+      write("open", token, 0o644),
+      write("none", "bd_x", 0o600),
+      join(directory, "gone"),
+    ]) {
       const ran = await hook(ALLOW, ["--token-file", bad]);
       expect(decisionOf(ran)).toBe("deny");
       expect(ran.stdout + ran.stderr).not.toContain(token);

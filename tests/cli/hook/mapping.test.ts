@@ -12,13 +12,23 @@ const resource = (type: string, id: string, properties = {}) => ({ type, id, pro
 
 describe("each tool comes to its action and resource", () => {
   test.each<readonly [string, Record<string, unknown>, string, object]>([
-    ["Bash", { command: "ls -l" }, "command.run", resource("command", "bash", { command: "ls -l" })],
-    ["PowerShell", { command: "dir" }, "command.run", resource("command", "pwsh", { command: "dir" })],
+    [
+      "Bash",
+      { command: "ls -l" },
+      "command.run",
+      resource("command", "bash", { command: "ls -l", reach: "network" }),
+    ],
+    [
+      "PowerShell",
+      { command: "dir" },
+      "command.run",
+      resource("command", "pwsh", { command: "dir", reach: "network" }),
+    ],
     [
       "Monitor",
       { command: "tail -f x" },
       "command.run",
-      resource("command", "bash", { command: "tail -f x" }),
+      resource("command", "bash", { command: "tail -f x", reach: "network" }),
     ],
     ["Read", { file_path: "/etc/passwd" }, "file.read", resource("file", "/etc/passwd")],
     ["NotebookRead", { notebook_path: "/n.ipynb" }, "file.read", resource("file", "/n.ipynb")],
@@ -54,9 +64,14 @@ describe("each tool comes to its action and resource", () => {
       "Task",
       { subagent_type: "Explore", prompt: "x" },
       "process.spawn",
-      resource("command", "agent:Explore"),
+      resource("command", "agent:Explore", { reach: "network" }),
     ],
-    ["Agent", { prompt: "x" }, "process.spawn", resource("command", "agent:general-purpose")],
+    [
+      "Agent",
+      { prompt: "x" },
+      "process.spawn",
+      resource("command", "agent:general-purpose", { reach: "network" }),
+    ],
     ["TodoWrite", { todos: [] }, "tool.run", resource("tool", "TodoWrite", { reach: "none" })],
     ["mcp__files__read", {}, "tool.run", resource("tool", "mcp__files__read")],
     ["mcp__", {}, "tool.run", resource("tool", "mcp__", { reach: "unknown" })],
@@ -83,12 +98,13 @@ describe("a path is asked about as it will be used", () => {
   test.each([
     ["src/**/*.ts", `${CWD}/src`],
     ["/etc/*", "/etc"],
-    ["/*", "/"],
     ["../*/x", "/home/ann"],
     ["{src,tests}/**", CWD],
     ["src/@types/*.ts", `${CWD}/src/@types`],
     ["a/b", `${CWD}/a/b`],
-    ["/e[t]c/shadow", "/"],
+    ["/e/[t]c/shadow", "/e"],
+    ["/var/lib/boundary-daemon/*", "/var/lib/boundary-daemon"],
+    ["/var/lib/boundary/*", "/var/lib/boundary"],
   ])("Glob %s", (pattern, id) => {
     expect(map("Glob", { pattern })).toMatchObject({ question: { resource: { id } } });
   });
@@ -99,6 +115,21 @@ describe("a path is asked about as it will be used", () => {
       expect(map("Glob", { pattern })).toMatchObject({ ok: false });
     },
   );
+});
+
+describe("a search does not begin above what nobody may read", () => {
+  test.each<readonly [string, Record<string, unknown>]>([
+    ["Grep", { path: "/", pattern: "x" }],
+    ["Grep", { path: "/var", pattern: "x" }],
+    ["Grep", { path: "/srv/../var/lib/", pattern: "x" }],
+    ["Grep", { path: "/proc/self/root/var", pattern: "x" }],
+    ["Glob", { pattern: "/*" }],
+    ["Glob", { pattern: "/e[t]c/shadow" }],
+    ["Glob", { pattern: "**", path: "/var/lib" }],
+    ["Glob", { pattern: "../../../**" }],
+  ])("%s %j is denied", (tool, input) => {
+    expect(map(tool, input)).toMatchObject({ ok: false });
+  });
 });
 
 describe("what cannot be told is denied without being asked", () => {

@@ -20,7 +20,14 @@ async function agent(runtimeDir: string): Promise<Client> {
   await client.connect(
     new StdioClientTransport({
       command: process.execPath,
-      args: ["--disallow-code-generation-from-strings", MAIN, "mcp", "--runtime-dir", runtimeDir],
+      args: [
+        "--disallow-code-generation-from-strings",
+        MAIN,
+        "mcp",
+        "--as-user",
+        "--runtime-dir",
+        runtimeDir,
+      ],
       env: { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent" },
       stderr: "ignore",
     }),
@@ -134,16 +141,22 @@ describe("boundaryctl mcp", () => {
       { id: 2, method: "tools/call", params: { name: "boundary_check", arguments: ASK } },
     ];
     const stdin = lines.map((line) => `${JSON.stringify({ jsonrpc: "2.0", ...line })}\n`).join("");
-    const ran = await boundaryctl(["mcp", "--runtime-dir", runtimeDir], {}, stdin);
+    const ran = await boundaryctl(["mcp", "--as-user", "--runtime-dir", runtimeDir], {}, stdin);
     expect(ran.code).toBe(0);
     expect(ran.stdout.trim().split("\n")).toHaveLength(2);
     expect(ran.stdout).toContain('\\"decision\\":true');
   });
 
+  test("without a token it does not start: it would ask as the user who runs it", async () => {
+    const { runtimeDir, requests } = await given({ check: ALLOW });
+    const ran = await boundaryctl(["mcp", "--runtime-dir", runtimeDir], {}, "");
+    expect([ran.code, ran.stdout, ran.stderr.includes("--as-user"), requests]).toEqual([2, "", true, []]);
+  });
+
   test("garbage on stdin is no answer and no end", async () => {
     const { runtimeDir } = await given({ check: ALLOW });
     const ran = await boundaryctl(
-      ["mcp", "--runtime-dir", runtimeDir],
+      ["mcp", "--as-user", "--runtime-dir", runtimeDir],
       {},
       'garbage\n{"jsonrpc":"1.0"}\n[]\n',
     );
@@ -164,7 +177,7 @@ describe("what is loaded", () => {
 
   test("mcp loads of the SDK's packages what its server and stdin take, and no HTTP server", async () => {
     const forArguments = await packagesOf("hook", "--deadline", "1s");
-    const loaded = await packagesOf("mcp");
+    const loaded = await packagesOf("mcp", "--as-user");
     expect(loaded.filter((name) => !forArguments.includes(name))).toEqual([
       "@modelcontextprotocol/sdk",
       "ajv",
