@@ -121,7 +121,7 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   "mode.set": {
     role: "operator",
     limit: limitOfMode,
-    person: (office, params) => limitOfMode(office, params) === "loosening",
+    person: (office, params) => limitOfMode(office, { params }) === "loosening",
     scope: "mode.loosen",
     handle: setMode,
   },
