@@ -71,9 +71,9 @@ describe("loading text that nobody vouches for", () => {
     ["parentheses that never close", when("(".repeat(100_000)), /nested deeper than 64/],
     ["a chain of 5,000", when(Array(5_000).fill("true").join(" && ")), /more than 400 operators/],
     ["brackets of all kinds", when("{a:[(".repeat(40)), /nested deeper than 64/],
-    ["no end", "permit ".repeat(100_000), /no ';' ends this/],
+    ["no end", "permit ".repeat(30_000), /no ';' ends this/],
     ["100,000 statements", ";".repeat(100_000), /more than 4096 policies/],
-    ["a string without end", `@id("${"a".repeat(900_000)}`, /no ';' ends this/],
+    ["a string without end", `@id("${"a".repeat(200_000)}`, /no ';' ends this/],
   ])("%s is refused before Cedar sees it", async (_what, text, problem) => {
     const loaded = await load(small(text, NOTHING));
     expect(loaded.ok ? "" : (loaded.problems[0]?.problem ?? "")).toMatch(problem);

@@ -181,8 +181,8 @@ describe("a set that is not", () => {
     ],
     ["a strange name", () => [...small(FORBID, FORBIDDEN), file("b\n.cedar", "")], /a policy file is named/],
     [
-      "more than a megabyte",
-      () => small(FORBID, FORBIDDEN).concat(file("b.cedar", "//".padEnd(1_048_577))),
+      "more than a quarter of a megabyte",
+      () => small(FORBID, FORBIDDEN).concat(file("b.cedar", "//".padEnd(262_145))),
       /^more than 262144 bytes in all/,
     ],
     [

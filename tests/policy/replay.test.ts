@@ -79,7 +79,7 @@ describe("what a record keeps of a decision", () => {
 
   test.each([
     ["a password in a command line", { command: "mysql --password=hunter2secret db" }],
-    ["a key in an address", { domain: "psql postgres://u:secretpw@h/db" }],
+    ["a bearer in a header", { command: `curl -H 'Authorization: Bearer ${"a1B2".repeat(8)}' x` }],
   ])(
     "is not asked in another's place when the written log has it redacted: %s",
     async (_what, properties) => {

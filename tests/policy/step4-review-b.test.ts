@@ -84,7 +84,10 @@ function start() {
   const records: Entry[] = [];
   const disagree = () => Promise.resolve(JSON.stringify([{ decision: "deny", reasons: [], errors: [] }]));
   const agree = () => Promise.resolve(JSON.stringify([{ decision: "allow", reasons: ["a"], errors: [] }]));
-  const host = { files: good("a") as readonly RawFile[], judge: agree as () => Promise<string> };
+  const host: { files: readonly RawFile[]; judge: () => Promise<string> } = {
+    files: good("a"),
+    judge: agree,
+  };
   const openCedar = (): CedarThread => ({
     end: () => undefined,
     ask: (order: CedarOrder) =>
@@ -143,7 +146,7 @@ describe("a disagreement denies from then on", () => {
   test("of the set that was there before, it does not stop the one that is there now", async () => {
     const { policies, host, answer, turn } = start();
     await policies.load("t");
-    let say = (_text: string) => undefined as void;
+    let say: (text: string) => void = () => undefined;
     host.judge = () =>
       new Promise((resolve) => {
         say = resolve;
