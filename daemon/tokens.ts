@@ -12,6 +12,7 @@ import {
   descendsFrom,
   isCounted,
   lineageOf,
+  namesOf,
   rootOf,
   type Standing,
   scopeOf,
@@ -61,6 +62,8 @@ export type Tokens = {
   show(id: string): TokenView;
   /** The token that it grew from, itself where it grew from none; null when it is not known. */
   rootOf(id: string): Token | null;
+  /** Who it may be that shows this token: core/token-standing.ts. */
+  namesOf(shown: Maker): readonly string[];
   /** Whether `id` is the token itself or grew from it. */
   isOwn(id: string, ancestor: string): boolean;
   /** Says once of each token that it ends soon. */
@@ -342,6 +345,7 @@ export function createTokens(parts: TokenParts): Tokens {
     tick,
     show: (id) => viewOf(known(id)),
     rootOf: (id) => rootOf(grants().tokens, id),
+    namesOf: (shown) => namesOf(grants().tokens, shown),
     isOwn: (id, ancestor) => descendsFrom(grants().tokens, id, ancestor),
   };
 }
