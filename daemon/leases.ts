@@ -15,10 +15,11 @@ import {
   worksIn,
 } from "./core/lease.ts";
 import type { Mode } from "./core/mode.ts";
+import { renderPrincipal } from "./core/principal.ts";
 import { shardEach, shardGet, shardValues } from "./core/shards.ts";
 import type { Person } from "./core/state.ts";
 import { coversAction, coversResource, type Maker } from "./core/token.ts";
-import { sameTree } from "./core/token-standing.ts";
+import { namesOf, sameTree } from "./core/token-standing.ts";
 import type { LeaseList, LeaseReply, LeaseView } from "./protocol/grants.ts";
 
 type Question = Pick<AccessRequest, "action" | "resource">;
@@ -168,11 +169,14 @@ export function createLeases(parts: LeaseParts): Leases {
     return { lease: viewOf(known(id)) };
   }
 
-  /** The same user, the same token, or tokens of one tree. */
-  function isSame(one: Maker, other: Maker): boolean {
-    if (one.uid === other.uid) return true;
-    if (one.tokenId === "" || other.tokenId === "") return false;
-    return sameTree(grants().tokens, one.tokenId, other.tokenId);
+  /** The same user, also where a token stands for him, is bound to him or made by him; the same token, or of one tree. */
+  function isSame(asker: Maker, decider: Maker): boolean {
+    const { tokens } = grants();
+    const principal = shardGet(tokens, asker.tokenId)?.principal;
+    const asked = [`User::${asker.uid}`, ...(principal === undefined ? [] : [renderPrincipal(principal)])];
+    if (namesOf(tokens, decider).some((name) => asked.includes(name))) return true;
+    if (asker.tokenId === "" || decider.tokenId === "") return false;
+    return sameTree(tokens, asker.tokenId, decider.tokenId);
   }
 
   async function end(

@@ -688,7 +688,8 @@ function unknownApproval(id: string): never {
 }
 
 function deciderOf(tokens: Tokens, { uid, name, terminal }: Person, { tokenId }: Maker): Decider {
-  return { uid, name, terminal, tokenId, tree: tokens.rootOf(tokenId)?.id ?? "" };
+  const names = tokens.namesOf({ uid, tokenId });
+  return { uid, name, terminal, tokenId, names, tree: tokens.rootOf(tokenId)?.id ?? "" };
 }
 
 /** Decides on the state of this instant, and answers when the decision is on disk. What cannot be recorded is denied. */

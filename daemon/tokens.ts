@@ -12,6 +12,7 @@ import {
   descendsFrom,
   isCounted,
   lineageOf,
+  namesOf,
   rootOf,
   type Standing,
   scopeOf,
@@ -63,6 +64,8 @@ export type Tokens = {
   rootOf(id: string): Token | null;
   /** The token and those that it grew from; none when it is not known. */
   lineOf(id: string): readonly Token[];
+  /** Who it may be that shows this token: core/token-standing.ts. */
+  namesOf(shown: Maker): readonly string[];
   /** Whether `id` is the token itself or grew from it. */
   isOwn(id: string, ancestor: string): boolean;
   /** Says once of each token that it ends soon. */
@@ -345,6 +348,7 @@ export function createTokens(parts: TokenParts): Tokens {
     show: (id) => viewOf(known(id)),
     rootOf: (id) => rootOf(grants().tokens, id),
     lineOf: (id) => lineageOf(grants().tokens, id) ?? [],
+    namesOf: (shown) => namesOf(grants().tokens, shown),
     isOwn: (id, ancestor) => descendsFrom(grants().tokens, id, ancestor),
   };
 }

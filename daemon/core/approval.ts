@@ -35,8 +35,12 @@ export type Asker = {
   readonly principal: string;
 };
 
-/** Who answers, as the kernel says, with the token he showed. */
-export type Decider = Omit<Asker, "principal"> & { readonly name: string; readonly terminal: string };
+/** Who answers, as the kernel says, with the token he showed. `names`: who else he may be; core/token-standing.ts. */
+export type Decider = Omit<Asker, "principal"> & {
+  readonly name: string;
+  readonly terminal: string;
+  readonly names?: readonly string[];
+};
 
 /** An instant, and what of the mode matters to approvals: its epoch, and whether it is LOCKDOWN, wanted or applied. */
 export type Instant = Moment & { readonly epoch: number; readonly lockdown: boolean };
@@ -120,7 +124,7 @@ export function ask(
   };
 }
 
-/** A person says yes. Never whoever asked: not his uid, not his token, no token of the same tree. */
+/** A person says yes. Never whoever asked: not his uid, nor for whom he asked, not his token, no token of the same tree. */
 export function approve(
   held: readonly Approval[],
   said: {
@@ -226,9 +230,10 @@ function obstacleTo(
 ): No | null {
   if (found === undefined) return no("approval-unknown", `there is no approval ${id}`);
   if (found.answer.kind !== "pending") return no("approval-over", `${id} has been ${found.answer.kind}`);
-  const isOwn = found.by.uid === by.uid || isSameTree(found.by, by);
+  const isHim = by.names?.some((name) => name === `User::${found.by.uid}` || name === found.by.principal);
+  const isOwn = found.by.uid === by.uid || isHim === true || isSameTree(found.by, by);
   if (isOwn || (by.tokenId !== "" && by.tokenId === found.by.tokenId))
-    return no("approval-own", `${id} was asked for by the same user or with a token of the same tree`);
+    return no("approval-own", `${id} was asked for by the same user, or with a token of the same tree`);
   return requireTerminal && by.terminal === ""
     ? no("approval-no-terminal", "the caller has no controlling terminal")
     : null;

@@ -8,6 +8,7 @@ import {
   coversResource,
   describeActions,
   describeResources,
+  type Maker,
   mayStandFor,
   TOKEN_BOUNDS,
   type Token,
@@ -122,6 +123,19 @@ export function scopeOf(
     }
   }
   return null;
+}
+
+/**
+ * Who it may be that shows this token, or none (""), as principals: the user; whom the token stands for; the users that it,
+ * and what it was narrowed from, is bound to, and who made them. For what nobody may answer himself.
+ */
+export function namesOf(tokens: Tokens, { uid, tokenId }: Maker): readonly string[] {
+  const line = tokenId === "" ? [] : (lineageOf(tokens, tokenId) ?? []);
+  const users = line.flatMap((each) => (each.uid === null ? [each.by.uid] : [each.by.uid, each.uid]));
+  return [
+    ...[uid, ...users].map((id) => `User::${id}`),
+    ...line.map((each) => renderPrincipal(each.principal)),
+  ];
 }
 
 /** Whether using it takes a use away from it, or from a token that it was narrowed from. */
