@@ -18,7 +18,7 @@ const SHIPPED = fileURLToPath(new URL("../../policies", import.meta.url));
  */
 export function openPolicies(
   config: Config["policy"],
-  parts: Pick<PoliciesParts, "random" | "record" | "disagreed">,
+  parts: Pick<PoliciesParts, "random" | "record" | "disagreed" | "unjudged">,
 ): Policies {
   const { directory, entitiesFile, refereeEvery } = config;
   return createPolicies({

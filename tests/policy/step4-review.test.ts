@@ -64,6 +64,7 @@ function start(change: Partial<PoliciesParts> & { judge: Judge }) {
     random: () => 0.5,
     record: (entry) => void records.push(entry),
     disagreed: (digest) => void disagreed.push(digest),
+    unjudged: () => undefined,
     opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
     ...change,
   });
