@@ -112,11 +112,13 @@ export function createRegistry(
   return { registry };
 }
 
+/** ASCII: other letters have a capital of it too (U+017F is a small S). */
+const WIRE_TYPE = /^[a-z][A-Za-z0-9_]*$/;
+
 /** "memory" is Memory, "myThing" is MyThing; null where no action can be asked about such a thing. */
 export function entityTypeOf(shapes: Shapes, wireType: string): string | null {
-  const first = wireType.charAt(0);
-  if (first === "" || first !== first.toLowerCase()) return null;
-  const type = first.toUpperCase() + wireType.slice(1);
+  if (!WIRE_TYPE.test(wireType)) return null;
+  const type = wireType.charAt(0).toUpperCase() + wireType.slice(1);
   for (const { resources } of shapes.actions.values()) if (resources.has(type)) return type;
   return null;
 }

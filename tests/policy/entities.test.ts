@@ -157,6 +157,7 @@ describe("a question that is refused", () => {
     ["a path with //", question("file.read", ["file", "/a//b"]), "property-invalid"],
     ["a path with NUL", question("file.read", ["file", "/a\0b"]), "property-invalid"],
     ["a path beside the id", question("file.read", ["file", "/a"], { path: "/b" }), "resource-mismatch"],
+    ["a type in other letters", question("secret.read", ["\u017fecret", "k"]), "resource-unknown"],
     ["a host with a path", question("network.connect", ["host", "a/b"]), "property-invalid"],
     ["an address in one number", question("network.connect", ["host", "2130706433"]), "property-invalid"],
     ["an address in hexadecimal", question("network.connect", ["host", "0X7f.1."]), "property-invalid"],
