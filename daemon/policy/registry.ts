@@ -5,7 +5,7 @@ import type { CedarJson } from "./cedar-question.ts";
 import { claim, isText, MAX_ID } from "./claimed-value.ts";
 import { derive } from "./derived.ts";
 import { PropertiesSchema } from "./properties-schema.ts";
-import { type PrincipalType, ROLE_NAMES, type Shapes } from "./schema-shapes.ts";
+import type { PrincipalType, Shapes } from "./schema-shapes.ts";
 
 /**
  * Who and what is known: the file of `policy.entitiesFile`. What it says of a resource goes before what a caller says.
@@ -19,8 +19,6 @@ const Id = z
 const Names = z.array(Id).max(64).default([]);
 const PrincipalSchema = z.strictObject({
   id: Id,
-  /** For policy, beside those that the configuration or a token gives. */
-  roles: z.array(z.enum(ROLE_NAMES)).max(4).default([]),
   groups: Names,
   workspaces: Names,
 });
@@ -44,7 +42,6 @@ export type RegistryText = z.output<typeof RegistrySchema>;
 export type KnownPrincipal = {
   readonly type: PrincipalType;
   readonly id: string;
-  readonly roles: readonly string[];
   readonly groups: readonly string[];
   readonly workspaces: readonly string[];
 };
@@ -86,10 +83,10 @@ export function createRegistry(
     ["Service", text.services],
     ["Agent", text.agents],
   ] as const) {
-    for (const { id, roles, groups, workspaces } of list) {
+    for (const { id, groups, workspaces } of list) {
       const key = keyOf(type, id);
       if (principals.has(key)) problems.push(`${type} ${JSON.stringify(id)} is there twice`);
-      principals.set(key, { type, id, roles, groups, workspaces });
+      principals.set(key, { type, id, groups, workspaces });
     }
   }
   for (const resource of text.resources) {

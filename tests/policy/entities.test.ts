@@ -20,7 +20,7 @@ beforeAll(async () => {
 
 const known = () =>
   registry(shapes, {
-    users: [{ id: "1000", roles: ["admin"], groups: ["dev"], workspaces: ["alpha"] }],
+    users: [{ id: "1000", groups: ["dev"], workspaces: ["alpha"] }],
     resources: [
       { type: "memory", id: "plan", groups: ["plans"], properties: { class: "SECRET", workspace: "alpha" } },
       { type: "host", id: "db.example.", groups: [], properties: { sensitivity: "high" } },
@@ -358,7 +358,7 @@ describe("the registry", () => {
 
   test.each([
     "users: [{ id: a, role: admin }]",
-    "users: [{ id: a, roles: [root] }]",
+    "users: [{ id: a, roles: [admin] }]",
     "groups: []",
     "users: { a: {} }",
   ])("reads no %s", (text) => {
