@@ -394,6 +394,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     },
     disagreed: (digest, detail) =>
       daemon.submit({ kind: "policy.disagreed", facts: { digest, detail }, seenNs: clock.monoNs() }),
+    unjudged: (why) => daemon.submit({ kind: "policy.unjudged", facts: { why }, seenNs: clock.monoNs() }),
   });
   // a bad set is told and recorded by then, and the one before it stays
   const loadPolicies = (by: string) => void policies.load(by).catch(() => undefined);

@@ -27,6 +27,8 @@ export type PoliciesParts = {
   /** In [0, 1). */
   readonly random: () => number;
   readonly record: (entry: Entry) => void;
+  /** The referee cannot work any more: said once, until it works again. */
+  readonly unjudged: (why: string) => void;
   /** The compiled policies and Cedar have answered differently. */
   readonly disagreed: (digest: string, detail: string) => void;
   readonly opLog: OpLog;
@@ -113,7 +115,14 @@ export function createPolicies(parts: PoliciesParts): Policies {
     random: parts.random,
     onDispute,
     onUntaken,
-    onFailed: (error) => parts.opLog.warn({ err: renderErrorChain(error) }, "the policy referee cannot work"),
+    onFailed: (error, first) => {
+      const why = clip(renderErrorChain(error));
+      parts.opLog.warn({ err: why }, "the policy referee cannot work");
+      if (!first) return;
+      parts.record({ kind: "policy.unjudged", data: { digest: current?.set.digest ?? "", why } });
+      parts.unjudged(why);
+    },
+    onWorks: () => parts.record({ kind: "policy.judged", data: { digest: current?.set.digest ?? "" } }),
   });
 
   function onDispute({ set, question, detail }: Dispute): void {

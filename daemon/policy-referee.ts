@@ -42,7 +42,9 @@ export function createReferee(parts: {
   readonly random: () => number;
   readonly onDispute: (dispute: Dispute) => void;
   readonly onUntaken: (untaken: Untaken) => void;
-  readonly onFailed: (error: unknown) => void;
+  /** `first`: it worked until now. */
+  readonly onFailed: (error: unknown, first: boolean) => void;
+  readonly onWorks: () => void;
 }): Referee {
   let waiting: Held[] = [];
   let thread: { readonly cedar: CedarThread; readonly digest: string } | null = null;
@@ -95,6 +97,7 @@ export function createReferee(parts: {
       waiting = waiting.filter((held) => held.set !== set);
       try {
         await judge(batch, set);
+        if (failures > 0) parts.onWorks();
         failures = 0;
         why = "";
       } catch (error) {
@@ -104,7 +107,7 @@ export function createReferee(parts: {
         failures++;
         paused = true;
         why = error instanceof Error ? error.message : String(error);
-        parts.onFailed(error);
+        parts.onFailed(error, failures === 1);
         break;
       }
     }

@@ -61,6 +61,7 @@ function start(change: Partial<PoliciesParts> & { judge?: Judge } = {}) {
     random: () => 0.5,
     record: (entry) => void records.push(entry),
     disagreed: (digest) => void disagreed.push(digest),
+    unjudged: () => undefined,
     opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
     ...change,
   });
@@ -201,17 +202,19 @@ describe("the referee", () => {
 
   test("is asked one in so many, beside the answer", async () => {
     let asked = 0;
+    let at = 0;
     const { policies, answer } = start({
       refereeEvery: 3,
+      random: () => (at++ % 4) / 4, // 0, 0.25: one in three is below a third, of four two
       judge: (questions) => {
         asked += questions.length;
         return agree(questions);
       },
     });
     await policies.load("test");
-    for (let count = 0; count < 10; count++) answer();
-    await vi.waitFor(() => expect(judged(policies)).toBe(3));
-    expect([asked, policies.state().referee.state]).toEqual([3, "idle"]);
+    for (let count = 0; count < 8; count++) answer();
+    await vi.waitFor(() => expect(judged(policies)).toBe(4));
+    expect([asked, policies.state().referee.state]).toEqual([4, "idle"]);
   });
 
   test.each([
@@ -270,7 +273,7 @@ describe("the referee", () => {
     "one that %s is shown as such, and tried again later",
     async (_what, judge) => {
       vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
-      const { policies, answer, host } = start({ judge });
+      const { policies, answer, host, kinds } = start({ judge });
       await policies.load("test");
       expect(answer().decision).toBe("allow");
       await vi.waitFor(() =>
@@ -287,6 +290,7 @@ describe("the referee", () => {
         opened + 1,
         { state: "idle", judged: 1, why: "" },
       ]);
+      expect(kinds()).toEqual(["policy.loaded", "policy.unjudged", "policy.judged"]);
     },
   );
 

@@ -83,10 +83,9 @@ export const explain = define({
     if ("code" in frame) return frame.code;
     const { set, registry } = await goodSet(policyDirectory(args.dir), args.entities);
     const { type, id } = request.subject;
-    const known = registry.principal(type, id);
     const explanation = explainQuestion(set, registry, {
       request,
-      principal: { type, id, roles: [...new Set([...(args.role ?? []), ...(known?.roles ?? [])])] },
+      principal: { type, id, roles: [...new Set(args.role ?? [])] },
       situation: {
         ...frame,
         trustedInterfaces: args.interface ?? [],

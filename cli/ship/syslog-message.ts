@@ -24,6 +24,7 @@ const SEVERITIES: ReadonlyMap<string, number> = new Map([
   ["tripwire.fired", ALERT],
   ["mode.apply-failed", CRITICAL],
   ["policy.disagreed", CRITICAL],
+  ["policy.unjudged", WARNING],
   ["policy.refused", WARNING],
   ["policy.untaken", WARNING],
   ["sensor.blind", WARNING],

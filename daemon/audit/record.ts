@@ -88,6 +88,9 @@ export const RECORD_KINDS = [
   "policy.refused",
   "policy.disagreed",
   "policy.untaken",
+  /** Cedar's own answers cannot be had for comparison; and they can be had again. */
+  "policy.unjudged",
+  "policy.judged",
   "request.refused",
   /** A caller gets nothing for a time; and what is counted, so that a restart does not forget it. docs/LIMITS.md. */
   "limit.blocked",

@@ -19,7 +19,9 @@ const SHIPPED = fileURLToPath(new URL("../../policies", import.meta.url));
  */
 export function openPolicies(
   config: Config["policy"],
-  parts: Pick<PoliciesParts, "random" | "record" | "disagreed" | "memory"> & { readonly stateDir: string },
+  parts: Pick<PoliciesParts, "random" | "record" | "disagreed" | "unjudged" | "memory"> & {
+    readonly stateDir: string;
+  },
 ): Policies {
   const { directory, entitiesFile, refereeEvery } = config;
   return createPolicies({

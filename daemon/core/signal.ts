@@ -32,6 +32,8 @@ export const SIGNAL_FACTS = {
   "log.damaged": ["log", "what", "detail"],
   /** The compiled policies and Cedar answered differently. digest: of the set. */
   "policy.disagreed": ["digest", "detail"],
+  /** Answers cannot be held against Cedar's own any more. */
+  "policy.unjudged": ["why"],
   /** A sensor cannot see. sensor: files | network | usb | keys | rules | clock. */
   "sensor.blind": ["sensor", "why"],
   /** Somebody was refused again and again: looks for a way through. tokenId: "" without one. milliseconds: within so many. */

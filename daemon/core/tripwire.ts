@@ -55,6 +55,7 @@ export function sensorOf(
     case "log.damaged":
     case "peer.probing":
     case "policy.disagreed":
+    case "policy.unjudged":
     case "sensor.blind":
     case "selftest.event":
       return "none";

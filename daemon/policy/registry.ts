@@ -5,7 +5,7 @@ import type { CedarJson } from "./cedar-question.ts";
 import { claim, isText, MAX_ID } from "./claimed-value.ts";
 import { derive } from "./derived.ts";
 import { PropertiesSchema } from "./properties-schema.ts";
-import { isNamed, type PrincipalType, ROLE_NAMES, type Shapes } from "./schema-shapes.ts";
+import { isNamed, type PrincipalType, type Shapes } from "./schema-shapes.ts";
 
 /**
  * Who and what is known: the file of `policy.entitiesFile`. What it says of a resource goes before what a caller says.
@@ -19,8 +19,6 @@ const Id = z
 const Names = z.array(Id).max(64).default([]);
 const PrincipalSchema = z.strictObject({
   id: Id,
-  /** For policy, beside those that the configuration or a token gives. */
-  roles: z.array(z.enum(ROLE_NAMES)).max(4).default([]),
   groups: Names,
   workspaces: Names,
 });
@@ -44,7 +42,6 @@ export type RegistryText = z.output<typeof RegistrySchema>;
 export type KnownPrincipal = {
   readonly type: PrincipalType;
   readonly id: string;
-  readonly roles: readonly string[];
   readonly groups: readonly string[];
   readonly workspaces: readonly string[];
 };
@@ -86,13 +83,13 @@ export function createRegistry(
     ["Service", text.services],
     ["Agent", text.agents],
   ] as const) {
-    for (const { id, roles, groups, workspaces } of list) {
+    for (const { id, groups, workspaces } of list) {
       const key = keyOf(type, id);
       problems.push(
         ...parentProblems(shapes, groups, workspaces).map((one) => `${type} ${JSON.stringify(id)}: ${one}`),
       );
       if (principals.has(key)) problems.push(`${type} ${JSON.stringify(id)} is there twice`);
-      principals.set(key, { type, id, roles, groups, workspaces });
+      principals.set(key, { type, id, groups, workspaces });
     }
   }
   for (const resource of text.resources) {
@@ -115,11 +112,13 @@ export function createRegistry(
   return { registry };
 }
 
+/** ASCII: other letters have a capital of it too (U+017F is a small S). */
+const WIRE_TYPE = /^[a-z][A-Za-z0-9_]*$/;
+
 /** "memory" is Memory, "myThing" is MyThing; null where no action can be asked about such a thing. */
 export function entityTypeOf(shapes: Shapes, wireType: string): string | null {
-  const first = wireType.charAt(0);
-  if (first === "" || first !== first.toLowerCase()) return null;
-  const type = first.toUpperCase() + wireType.slice(1);
+  if (!WIRE_TYPE.test(wireType)) return null;
+  const type = wireType.charAt(0).toUpperCase() + wireType.slice(1);
   for (const { resources } of shapes.actions.values()) if (resources.has(type)) return type;
   return null;
 }

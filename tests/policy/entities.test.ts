@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { beforeAll, describe, expect, test } from "vitest";
 import { BoundaryError } from "../../daemon/core/errors.ts";
+import { derive } from "../../daemon/policy/derived.ts";
 import { buildRequest } from "../../daemon/policy/entities.ts";
 import {
   createRegistry,
@@ -19,7 +20,7 @@ beforeAll(async () => {
 
 const known = () =>
   registry(shapes, {
-    users: [{ id: "1000", roles: ["admin"], groups: ["dev"], workspaces: ["alpha"] }],
+    users: [{ id: "1000", groups: ["dev"], workspaces: ["alpha"] }],
     resources: [
       { type: "memory", id: "plan", groups: ["plans"], properties: { class: "SECRET", workspace: "alpha" } },
       { type: "host", id: "db.example.", groups: [], properties: { sensitivity: "high" } },
@@ -156,7 +157,18 @@ describe("a question that is refused", () => {
     ["a path with //", question("file.read", ["file", "/a//b"]), "property-invalid"],
     ["a path with NUL", question("file.read", ["file", "/a\0b"]), "property-invalid"],
     ["a path beside the id", question("file.read", ["file", "/a"], { path: "/b" }), "resource-mismatch"],
+    ["a type in other letters", question("secret.read", ["\u017fecret", "k"]), "resource-unknown"],
     ["a host with a path", question("network.connect", ["host", "a/b"]), "property-invalid"],
+    ["an address in one number", question("network.connect", ["host", "2130706433"]), "property-invalid"],
+    ["an address in hexadecimal", question("network.connect", ["host", "0X7f.1."]), "property-invalid"],
+    ["an address in octal", question("network.connect", ["host", "0177.0.0.1"]), "property-invalid"],
+    ["an address with too much", question("network.connect", ["host", "1.2.3.256"]), "property-invalid"],
+    ["an address of five", question("network.connect", ["host", "1.2.3.4.5"]), "property-invalid"],
+    ["no IPv6 address", question("network.connect", ["host", "1::2::3"]), "property-invalid"],
+    ["a name and a port", question("network.connect", ["host", "a.example:443"]), "property-invalid"],
+    ["a name with nothing in it", question("network.connect", ["host", "a..example"]), "property-invalid"],
+    ["a program that goes up", question("command.run", ["command", "/a/../b"]), "property-invalid"],
+    ["a program that is relative", question("command.run", ["command", "./b"]), "property-invalid"],
     [
       "a program beside the id",
       question("command.run", ["command", "a"], { program: "b" }),
@@ -272,6 +284,36 @@ describe("a question that is refused", () => {
   });
 });
 
+test.each([
+  ["DB.Example.", "db.example"],
+  ["10.0.0.1.", "10.0.0.1"],
+  ["10.0.0.example", "10.0.0.example"],
+  ["0:0::1", "::1"],
+  ["::ffff:7f00:1", "127.0.0.1"],
+  ["0:0:0:0:0:FFFF:10.1.2.3", "10.1.2.3"],
+  ["::10.1.2.3", "::a01:203"],
+])("the host %s is %s", (written, host) => {
+  expect(ask(question("network.connect", ["host", written])).resource.id).toBe(host);
+});
+
+test("a host's one name is its own", () => {
+  const groups = fc.array(fc.nat(0xffff), { minLength: 8, maxLength: 8 });
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.ipV4(),
+        fc.ipV6(),
+        groups.map((all) => all.map((n) => n.toString(16)).join(":")),
+      ),
+      (id) => {
+        const once = derive("Host", id);
+        if ("problem" in once) throw new Error(id);
+        expect(derive("Host", once.id)).toEqual(once);
+      },
+    ),
+  );
+});
+
 describe("the registry", () => {
   test("is asked for the ceilings: what it says goes before what a caller says", () => {
     const asked = question("recall", ["memory", "plan"], { class: "PUBLIC", domain: "x" });
@@ -316,7 +358,7 @@ describe("the registry", () => {
 
   test.each([
     "users: [{ id: a, role: admin }]",
-    "users: [{ id: a, roles: [root] }]",
+    "users: [{ id: a, roles: [admin] }]",
     "groups: []",
     "users: { a: {} }",
   ])("reads no %s", (text) => {

@@ -93,7 +93,7 @@ describe("the shipped policies", () => {
 
   test("for an operator they say the same of files, the network, messages and commands, and more only of secrets and stages", () => {
     const known = registry(shipped.set.shapes, {
-      users: [{ id: "1000", roles: [], groups: [], workspaces: ["alpha"] }],
+      users: [{ id: "1000", groups: [], workspaces: ["alpha"] }],
       resources: [{ type: "secret", id: "x", groups: [], properties: { workspace: "alpha" } }],
     });
     const reaches = [undefined, "none", "file", "network"].flatMap((reach) =>
