@@ -1,12 +1,14 @@
 import { type ExecFileException, execFile } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { AccessRequest } from "../daemon/core/access.ts";
 import { evaluationOf, fixtureService, TOKEN } from "./support/authzen-fixture.ts";
+import { boundaryctl } from "./support/boundaryctl.ts";
 import { createHome, type DaemonHome, type DaemonProcess, startDaemon } from "./support/daemon-process.ts";
 import { type DecideServer, IDENTIFIER, startDecide } from "./support/decide-server.ts";
+import { shippedFiles } from "./support/policies.ts";
 import { isOnHost } from "./support/setup.ts";
 
 /** The examples of docs/INTEGRATION.md, as they stand there, each with what it prints. */
@@ -23,6 +25,22 @@ const block = (name: string): string => {
   return found;
 };
 
+/** What denies the examples' second question. */
+const SITE = [
+  [
+    "site.cedar",
+    `@id("site.secret")
+forbid (principal, action == Action::"file.read", resource) when { resource.path like "/srv/secret/*" };
+`,
+  ],
+  [
+    "site.cases.yaml",
+    `cases:
+  - { who: "Agent::builder", action: file.read, resource: "file::/srv/secret/plan.md", mode: OPEN, answer: deny, by: [site.secret] }
+`,
+  ],
+] as const;
+
 type Ran = { readonly code: number; readonly out: string; readonly err: string };
 
 let directory: string;
@@ -34,7 +52,8 @@ beforeAll(async () => {
   writeFileSync(join(directory, "token"), `${TOKEN}\n`, { mode: 0o600 });
   const evaluate = async (_caller: unknown, request: AccessRequest) => {
     asked.push(request);
-    return evaluationOf(request.resource.id.startsWith("/srv/notes/"), { correlationId: "1" });
+    const allowed = request.resource.id.startsWith("/srv/notes/");
+    return evaluationOf(allowed, { correlationId: "1", ...(allowed ? {} : { code: "policy-denied" }) });
   };
   server = await startDecide(fixtureService({ evaluator: { evaluate } }));
 });
@@ -74,7 +93,7 @@ describe.skipIf(!isOnHost("curl"))("curl (needs curl)", () => {
     expect(asked.at(-1)).toMatchObject({
       subject: { type: "Agent", id: "builder" },
       action: { name: "tool.run" },
-      resource: { type: "Tool", id: "web-search", properties: { reach: "network" } },
+      resource: { type: "tool", id: "web-search", properties: { reach: "network" } },
     });
   });
 
@@ -124,20 +143,67 @@ describe.skipIf(!isOnHost("python3"))("Python (needs python3)", () => {
   describe("over control.sock, with the daemon itself", () => {
     let home: DaemonHome;
     let daemon: DaemonProcess;
+    const control = () => ({ BOUNDARY_CONTROL: join(home.runtimeDir, "control.sock") });
     beforeAll(async () => {
       home = createHome({ initialMode: "RESTRICTED" });
       daemon = await startDaemon(home);
-    });
+      // a daemon that has just started answers once its policies are there, which a loaded host puts off
+      await run("python3", ["-c", block("python control")], control());
+    }, 60_000);
     afterAll(async () => {
       await daemon.stop();
       home.remove();
     });
 
     test("check", async () => {
-      const env = { BOUNDARY_CONTROL: join(home.runtimeDir, "control.sock") };
-      const { out, err } = await run("python3", ["-c", block("python control")], env);
+      const { out, err } = await run("python3", ["-c", block("python control")], control());
       expect([out, err]).toEqual([block("text control"), ""]);
     });
+  });
+});
+
+describe("before the daemon itself, with the shipped policies and one of a site's own", () => {
+  let home: DaemonHome;
+  let daemon: DaemonProcess;
+  let env: Readonly<Record<string, string>>;
+  beforeAll(async () => {
+    const policies = join(directory, "policies");
+    mkdirSync(policies, { mode: 0o755 });
+    for (const { name, bytes } of shippedFiles()) writeFileSync(join(policies, name), bytes, { mode: 0o644 });
+    for (const [name, text] of SITE) writeFileSync(join(policies, name), text, { mode: 0o644 });
+    home = createHome({ initialMode: "OPEN", policy: { directory: policies } });
+    daemon = await startDaemon(home);
+    const [admin, token] = [join(home.path, "admin"), join(home.path, "token")];
+    const ctl = async (...args: readonly string[]): Promise<void> => {
+      const ran = await boundaryctl(["token", ...args, "--runtime-dir", home.runtimeDir]);
+      if (ran.code !== 0) throw new Error(ran.stderr);
+    };
+    await ctl("bootstrap", "--out", admin);
+    const scope = ["--actions", "file.read,tool.run", "--for", "1h"];
+    await ctl("mint", "Agent::builder", ...scope, "--token-file", admin, "--out", token);
+    env = { BOUNDARY_DECIDE: join(home.runtimeDir, "decide.sock"), BOUNDARY_TOKEN_FILE: token };
+  }, 60_000);
+  afterAll(async () => {
+    await daemon.stop();
+    home.remove();
+  });
+
+  test.skipIf(!isOnHost("curl"))("curl and shell (needs curl)", async () => {
+    const { out } = await shell("sh curl", env);
+    // a network tool is an agent's with a person's approval
+    expect(JSON.parse(out)).toMatchObject({ decision: false, context: { code: "approval-required" } });
+    expect((await shell("sh shell", env)).out).toBe(block("text shell"));
+  });
+
+  test.skipIf(!isOnHost("python3"))("Python (needs python3)", async () => {
+    expect((await run("python3", ["-c", block("python python")], env)).out).toBe(block("text python"));
+  });
+
+  test.skipIf(!isOnHost("go"))("Go (needs go)", { timeout: 120_000 }, async () => {
+    const file = join(directory, "real.go");
+    writeFileSync(file, block("go go"));
+    const { out } = await run("go", ["run", file], { ...env, GOFLAGS: "-mod=mod", GOPROXY: "off" });
+    expect(out).toBe(block("text go"));
   });
 });
 

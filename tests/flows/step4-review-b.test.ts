@@ -507,13 +507,13 @@ describe("documents", () => {
     const asked = [
       ...page.matchAll(/"resource":\s*\{"type": "(\w+)"/g),
       ...page.matchAll(/may file\.read (\w+)/g),
-      ...page.matchAll(/\{"type": "(File)"/g),
+      ...page.matchAll(/\{"type": "(\w+)", "id": path/g),
     ].map((hit) => hit[1] ?? "");
     expect(asked.length).toBeGreaterThan(2);
     const { answer } = answerRequest(
       set,
       registry(set.shapes),
-      question("file.read", ["File", "/srv/notes/today.md"]),
+      question("file.read", [asked.at(-1) ?? "", "/srv/notes/today.md"]),
       USER,
       situation(),
     );

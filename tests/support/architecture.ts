@@ -193,7 +193,11 @@ export const TABLE: readonly Row[] = [
       { what: "zod", only: "types", why: "loading it costs more than connecting" },
       { what: "node:net", why: "the control socket" },
       { what: "node:timers/promises", why: "deadlines and back-off" },
-      { what: "node:fs", only: ["existsSync", "lstatSync"], why: "where the daemon's directories are, and whose" },
+      {
+        what: "node:fs",
+        only: ["existsSync", "lstatSync"],
+        why: "where the daemon's directories are, and whose",
+      },
       { what: "node:path", why: "where the daemon's directories are" },
     ],
   },

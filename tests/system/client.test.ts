@@ -116,7 +116,11 @@ test("the hook allows what the daemon allows, and nothing in LOCKDOWN", async ()
   const { home } = await start();
   const hook = async (tool_name: string, tool_input: object): Promise<string> => {
     const call = { session_id: "s", cwd: "/", hook_event_name: "PreToolUse", tool_name, tool_input };
-    const ran = await boundaryctl(["hook", "--as-user", "--runtime-dir", home.runtimeDir], {}, JSON.stringify(call));
+    const ran = await boundaryctl(
+      ["hook", "--as-user", "--runtime-dir", home.runtimeDir],
+      {},
+      JSON.stringify(call),
+    );
     return (JSON.parse(ran.stdout) as HookOutput).hookSpecificOutput.permissionDecision;
   };
   expect(await hook("TodoWrite", { todos: [] })).toBe("allow");
@@ -129,7 +133,14 @@ test("the MCP server tells the mode, and answers as the daemon does", async () =
   const { home } = await start();
   const agent = new McpClient({ name: "agent", version: "1" });
   clients.push(agent);
-  const args = ["--disallow-code-generation-from-strings", MAIN, "mcp", "--as-user", "--runtime-dir", home.runtimeDir];
+  const args = [
+    "--disallow-code-generation-from-strings",
+    MAIN,
+    "mcp",
+    "--as-user",
+    "--runtime-dir",
+    home.runtimeDir,
+  ];
   await agent.connect(new StdioClientTransport({ command: process.execPath, args, stderr: "ignore" }));
   const use = async (name: string, given: Record<string, unknown>): Promise<unknown> => {
     const { content } = await agent.callTool({ name, arguments: given });
