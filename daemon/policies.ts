@@ -115,12 +115,12 @@ export function createPolicies(parts: PoliciesParts): Policies {
     random: parts.random,
     onDispute,
     onUntaken,
-    onFailed: (error, first) => {
-      const why = clip(renderErrorChain(error));
-      parts.opLog.warn({ err: why }, "the policy referee cannot work");
-      if (!first) return;
-      parts.record({ kind: "policy.unjudged", data: { digest: current?.set.digest ?? "", why } });
-      parts.unjudged(why);
+    onFailed: (error, isFirst) => {
+      const told = clip(renderErrorChain(error));
+      parts.opLog.warn({ err: told }, "the policy referee cannot work");
+      if (!isFirst) return;
+      parts.record({ kind: "policy.unjudged", data: { digest: current?.set.digest ?? "", why: told } });
+      parts.unjudged(told);
     },
     onWorks: () => parts.record({ kind: "policy.judged", data: { digest: current?.set.digest ?? "" } }),
   });

@@ -1,5 +1,4 @@
 import { hash } from "node:crypto";
-import { z } from "zod";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { parseExact, writable } from "./policy/cedar-exact.ts";
 import { at, type FileProblem, type RawFile } from "./policy/policy-files.ts";
@@ -55,21 +54,32 @@ export function takeUpKept(
   files: readonly RawFile[],
   entities: RegistryFile | null,
 ): Extract<Loaded, { ok: true }> | null {
-  const read = KeptSchema.safeParse(parseExact(text));
+  const read: unknown = parseExact(text);
   const source = sourceOf(files, entities);
-  if (!read.success || read.data.source !== source) return null;
-  const { parts, registry } = read.data;
+  if (!isKept(read) || read.source !== source) return null;
+  const { parts, registry } = read;
   const taken = takeUp({ parts, registry, runs: [] }, source);
   return taken.ok ? { ...taken, kept: text } : null;
 }
 
-const KeptSchema = z.strictObject({ source: z.string(), parts: z.unknown(), registry: z.unknown() });
+type Kept = { readonly source: unknown; readonly parts: unknown; readonly registry: unknown };
+
+function isKept(value: unknown): value is Kept {
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    "source" in value &&
+    "parts" in value &&
+    "registry" in value
+  );
+}
+
 /** Goes up when another version would make another set of the same files. */
 const KEPT_FORM = 1;
 
 /** SHA-256, hex, of all that a set is made of. */
 function sourceOf(files: readonly RawFile[], entities: RegistryFile | null): string {
-  const named = files.map(({ name, bytes }) => [name, hash("sha256", bytes)]).toSorted();
+  const named = files.map(({ name, bytes }) => `${name} ${hash("sha256", bytes)}`).toSorted();
   return hash("sha256", JSON.stringify([KEPT_FORM, named, entities]));
 }
 

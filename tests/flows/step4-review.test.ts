@@ -300,7 +300,7 @@ describe("decide.sock", () => {
           authorization: `Bearer bd_${String(n).padStart(43, "A")}`,
           contentType: "application/json",
           contentEncoding: null,
-        } as never,
+        },
         { uid: UIDS.none, gid: 1, pid: 1, groups: [1] },
       );
     await settled();
@@ -464,8 +464,8 @@ describe("a snapshot", () => {
       const subject = { type: "Agent", id: `${"x".repeat(860)}${n}`, properties: {} };
       const by = {
         uid: 1000 + n,
-        tokenId: "0123456789abcdef",
-        tree: "0123456789abcdef",
+        tokenId: "0".repeat(16),
+        tree: "0".repeat(16),
         principal: `Agent::${subject.id}`,
       };
       const question = {
@@ -475,7 +475,7 @@ describe("a snapshot", () => {
         by,
       };
       const asked = ask([], question, now, { lifeMs: 600_000, maxPending: 16, maxPerCaller: 16 });
-      const decider = { uid: 1, tokenId: "fedcba9876543210", tree: "", name: "ana", terminal: "pts/1" };
+      const decider = { uid: 1, tokenId: "1".repeat(16), tree: "", name: "ana", terminal: "pts/1" };
       const given = approve(
         asked.held,
         { id: question.id, by: decider, useMs: 300_000, requireTerminal: true },

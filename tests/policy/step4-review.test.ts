@@ -9,7 +9,6 @@ import { createPolicies, type Policies, type PoliciesParts } from "../../daemon/
 import { answerRequest } from "../../daemon/policy/answer.ts";
 import { decisionFacts, readDecisionFacts } from "../../daemon/policy/decision-facts.ts";
 import { derive } from "../../daemon/policy/derived.ts";
-import type { RawFile } from "../../daemon/policy/policy-files.ts";
 import { entityTypeOf, parseRegistry } from "../../daemon/policy/registry.ts";
 import type { CedarOrder, CedarThread } from "../../daemon/ports.ts";
 import {
@@ -45,7 +44,7 @@ const judgeAs =
 function start(change: Partial<PoliciesParts> & { judge: Judge }) {
   const records: Entry[] = [];
   const disagreed: string[] = [];
-  const host = { files: good("a") as readonly RawFile[], judge: change.judge };
+  const host = { files: good("a"), judge: change.judge };
   function openCedar(): CedarThread {
     const warm = openWarm();
     return {
