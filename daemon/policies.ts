@@ -86,12 +86,12 @@ export function createPolicies(parts: PoliciesParts): Policies {
     open: parts.openCedar,
     random: parts.random,
     onDispute,
-    onFailed: (error, first) => {
-      const why = clip(renderErrorChain(error));
-      parts.opLog.warn({ err: why }, "the policy referee cannot work");
-      if (!first) return;
-      parts.record({ kind: "policy.unjudged", data: { digest: current?.set.digest ?? "", why } });
-      parts.unjudged(why);
+    onFailed: (error, isNew) => {
+      const err = clip(renderErrorChain(error));
+      parts.opLog.warn({ err }, "the policy referee cannot work");
+      if (!isNew) return;
+      parts.record({ kind: "policy.unjudged", data: { digest: current?.set.digest ?? "", why: err } });
+      parts.unjudged(err);
     },
     onWorks: () => parts.record({ kind: "policy.judged", data: { digest: current?.set.digest ?? "" } }),
   });

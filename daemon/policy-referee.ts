@@ -38,8 +38,8 @@ export function createReferee(parts: {
   /** In [0, 1). */
   readonly random: () => number;
   readonly onDispute: (dispute: Dispute) => void;
-  /** `first`: it worked until now. */
-  readonly onFailed: (error: unknown, first: boolean) => void;
+  /** `isNew`: it worked until now. */
+  readonly onFailed: (error: unknown, isNew: boolean) => void;
   readonly onWorks: () => void;
 }): Referee {
   let waiting: Held[] = [];
