@@ -24,6 +24,7 @@ import { missingUsbPrivilege } from "./adapters/privilege.ts";
 import { createPeerFacts } from "./adapters/proc.ts";
 import { createRulesWatch } from "./adapters/rules-watch.ts";
 import { claimSocketPath, prepareRuntimeDir } from "./adapters/socket-path.ts";
+import { createSurroundings } from "./adapters/surroundings.ts";
 import { createNotifier } from "./adapters/systemd.ts";
 import { createKeyboardChallenge } from "./adapters/usb-challenge.ts";
 import { createUsbGate } from "./adapters/usb-gate.ts";
@@ -50,6 +51,7 @@ import {
 import { openPolicies } from "./compose/policies.ts";
 import { ownFiles, readRoles, readSetup, type Setup } from "./compose/setup.ts";
 import { clockWhileStopped } from "./core/clock-drift.ts";
+import { toIsolation } from "./core/config.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { sameFlow } from "./core/flow-text.ts";
 import type { Hold } from "./core/hold.ts";
@@ -66,6 +68,8 @@ import { createDenials } from "./denials.ts";
 import type { Enforcer } from "./enforce.ts";
 import { createFeed } from "./feed.ts";
 import { createGrants } from "./grants.ts";
+import { createIsolation } from "./isolation.ts";
+import { isolationProbes } from "./isolation-probe.ts";
 import { createLimitDesk } from "./limits.ts";
 import { networkProbes } from "./network-probe.ts";
 import { openHistory } from "./open-log.ts";
@@ -128,10 +132,10 @@ async function main(): Promise<void> {
 
 async function run(setup: Setup): Promise<void> {
   const clock = createClock();
-  const { enforcer, obstacles, via } = openKernel(setup);
+  const { enforcer, obstacles, via, firewall } = openKernel(setup);
   const known: { hold: Hold | null } = { hold: null };
   try {
-    await start(setup, { clock, enforcer, obstacles, via, known });
+    await start(setup, { clock, enforcer, obstacles, via, firewall, known });
   } catch (error) {
     if (!(error instanceof BoundaryError && NOT_OURS.has(error.code)))
       closeKernel(enforcer, known.hold ?? (await lastHold(setup)));
@@ -223,9 +227,22 @@ async function start(setup: Setup, host: Host): Promise<void> {
     directories: createDirectoryWatch({ maxDirectories: MAX_WATCHED_FILES, sweepMs: 2_000 }),
     onRehashed: () => baseline.recheck(),
   });
+  const domains = config.isolation === undefined ? null : toIsolation(config.isolation);
+  const isolation = createIsolation({
+    firewall: host.firewall,
+    missing,
+    isolation: domains,
+    links: createSurroundings().links,
+    record: (entry) => daemon.record(entry),
+    submit: (signal) => daemon.submit(signal),
+    clock,
+    opLog,
+  });
+  const domainProbes = isolationProbes({ control: isolation, isolation: domains, send: sendCanary });
   const rules = createRulesWatch({
     check: enforcer.how === "kernel" ? enforcer.check : null,
-    claim: enforcer.claim,
+    claim: (mark) => enforcer.claim(mark) || isolation.claimMark(mark),
+    isolation: isolation.touched,
   });
   const sensors = [
     rules,
@@ -293,6 +310,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       ),
       logProbe({ ...log, line: (seq) => lineOf(options.logDir, seq) }),
       usbProbe(usb, () => daemon.state().held.hold),
+      ...domainProbes,
     ],
     record: (entry) => beforeStop(entry),
     wallMs: clock.wallMs,
@@ -336,13 +354,15 @@ async function start(setup: Setup, host: Host): Promise<void> {
       },
       enforcer,
       usb,
+      isolation,
       baseline,
       sensors,
-      clerks: [limits, denials, approvals],
+      clerks: [limits, denials, approvals, isolation],
       notifier,
       exists: (flow) => SOCKETS.flows().some((each) => sameFlow(each, flow)),
       heldAs: (held) => {
         heldAs(setup, host, held);
+        isolation.holdIs(held);
         usb.look();
       },
       opLog,
@@ -456,6 +476,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     approvals,
     audit: stream,
     selftest,
+    isolation: { control: isolation, probes: domainProbes },
     sockets: SOCKETS,
     wouldBlock: () => enforcer.wouldBlock(),
     usb: usbPeople,
@@ -482,6 +503,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         selftest,
         stream: stream.state,
         usb: usbPeople.status,
+        isolation: isolation.claim,
         policy: policies.state,
         clock,
         switches: setup.switches,
@@ -495,6 +517,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         inventory: inventory.latest,
       }),
   };
+  isolation.begin(host.known.hold);
   await daemon.begin(
     {
       version: VERSION,

@@ -341,6 +341,7 @@ describe("the start", () => {
         stop: () => undefined,
         failure: () => "",
       },
+      isolation: { failure: () => "" },
       baseline: {
         begin: async () => [],
         tick: () => undefined,
