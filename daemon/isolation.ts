@@ -186,7 +186,12 @@ export function createIsolation(parts: IsolationParts): IsolationControl {
     } catch {
       put = "failed";
     }
-    if (before !== "held" || wanted().length === 0) return; // what was not there has not changed
+    if (wanted().length === 0) return;
+    if (before !== "held") {
+      // what was not there has not changed
+      if (put === "back") applied("retry");
+      return;
+    }
     tell(was.what === "missing" ? "missing" : "differs", detail ?? was.detail, put);
   }
 

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { ACTIONS } from "./access.ts";
 import { BoundaryError } from "./errors.ts";
 import { parseResource } from "./grant-data.ts";
-import { type Isolation, readIsolation } from "./isolation.ts";
+import { type Isolation, type IsolationInput, readIsolation } from "./isolation.ts";
 import { LEASE_MODES, type LeaseTemplate } from "./lease.ts";
 import { MODES, type Mode } from "./mode.ts";
 import { PROTOCOL_NAMES, readEntry } from "./net-entry.ts";
@@ -427,7 +427,7 @@ export function toLeaseTemplates(leases: Config["leases"]): readonly LeaseTempla
 }
 
 /** The configured domains, as the core takes them: they were read when the configuration was. */
-export function toIsolation(input: NonNullable<Config["isolation"]>): Isolation {
+export function toIsolation(input: IsolationInput): Isolation {
   const read = readIsolation(input);
   if (read.ok) return read.value;
   const why = read.problems.map(({ problem }) => problem).join("; ");
