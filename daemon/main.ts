@@ -24,7 +24,6 @@ import { missingUsbPrivilege } from "./adapters/privilege.ts";
 import { createPeerFacts } from "./adapters/proc.ts";
 import { createRulesWatch } from "./adapters/rules-watch.ts";
 import { claimSocketPath, prepareRuntimeDir } from "./adapters/socket-path.ts";
-import { createSurroundings } from "./adapters/surroundings.ts";
 import { createNotifier } from "./adapters/systemd.ts";
 import { createKeyboardChallenge } from "./adapters/usb-challenge.ts";
 import { createUsbGate } from "./adapters/usb-gate.ts";
@@ -38,6 +37,7 @@ import { createBaseline } from "./baseline.ts";
 import { close, holdFacts, lastHold, readSetupOrClose, SOCKETS } from "./compose/close.ts";
 import { openDecisions } from "./compose/decide.ts";
 import { EXIT } from "./compose/exit.ts";
+import { openIsolation } from "./compose/isolation.ts";
 import { opLog } from "./compose/journal.ts";
 import { closeKernel, type Host, heldAs, openKernel, rememberEnforcement } from "./compose/kernel.ts";
 import {
@@ -51,7 +51,6 @@ import {
 import { openPolicies } from "./compose/policies.ts";
 import { ownFiles, readRoles, readSetup, type Setup } from "./compose/setup.ts";
 import { clockWhileStopped } from "./core/clock-drift.ts";
-import { toIsolation } from "./core/config.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { sameFlow } from "./core/flow-text.ts";
 import type { Hold } from "./core/hold.ts";
@@ -68,8 +67,6 @@ import { createDenials } from "./denials.ts";
 import type { Enforcer } from "./enforce.ts";
 import { createFeed } from "./feed.ts";
 import { createGrants } from "./grants.ts";
-import { createIsolation } from "./isolation.ts";
-import { isolationProbes } from "./isolation-probe.ts";
 import { createLimitDesk } from "./limits.ts";
 import { networkProbes } from "./network-probe.ts";
 import { openHistory } from "./open-log.ts";
@@ -227,18 +224,14 @@ async function start(setup: Setup, host: Host): Promise<void> {
     directories: createDirectoryWatch({ maxDirectories: MAX_WATCHED_FILES, sweepMs: 2_000 }),
     onRehashed: () => baseline.recheck(),
   });
-  const domains = config.isolation === undefined ? null : toIsolation(config.isolation);
-  const isolation = createIsolation({
+  const domains = openIsolation(config.isolation, {
     firewall: host.firewall,
     missing,
-    isolation: domains,
-    links: createSurroundings().links,
     record: (entry) => daemon.record(entry),
     submit: (signal) => daemon.submit(signal),
     clock,
-    opLog,
   });
-  const domainProbes = isolationProbes({ control: isolation, isolation: domains, send: sendCanary });
+  const isolation = domains.control;
   const rules = createRulesWatch({
     check: enforcer.how === "kernel" ? enforcer.check : null,
     claim: (mark) => enforcer.claim(mark) || isolation.claimMark(mark),
@@ -310,7 +303,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       ),
       logProbe({ ...log, line: (seq) => lineOf(options.logDir, seq) }),
       usbProbe(usb, () => daemon.state().held.hold),
-      ...domainProbes,
+      ...domains.probes,
     ],
     record: (entry) => beforeStop(entry),
     wallMs: clock.wallMs,
@@ -476,7 +469,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     approvals,
     audit: stream,
     selftest,
-    isolation: { control: isolation, probes: domainProbes },
+    isolation: domains,
     sockets: SOCKETS,
     wouldBlock: () => enforcer.wouldBlock(),
     usb: usbPeople,

@@ -1,5 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import type {
@@ -9,7 +10,13 @@ import type {
   Status,
 } from "../../daemon/protocol/messages.ts";
 import { boundaryctl } from "../support/boundaryctl.ts";
-import { createHome, type DaemonHome, type DaemonProcess, startDaemon } from "../support/daemon-process.ts";
+import {
+  createHome,
+  type DaemonHome,
+  type DaemonProcess,
+  daemonArguments,
+  startDaemon,
+} from "../support/daemon-process.ts";
 import { createNetns, type Netns, NO_NETNS, removeNetns } from "../support/netns.ts";
 import { eventually } from "../support/packets.ts";
 
@@ -99,6 +106,12 @@ describe.skipIf(NO_NETNS !== "")(`domains of a real daemon (${NO_NETNS || "names
     home = createHome({ ...ON, ...EXAMPLE });
     await start(netns);
     await daemon?.stop();
+    expect(tables(netns)).toContain("boundary_isolation");
+    // as at a boot, before there is a daemon
+    netns.exec("nft", "flush ruleset");
+    const main = fileURLToPath(new URL("../../daemon/main.ts", import.meta.url));
+    const early = netns.exec(process.execPath, main, ...daemonArguments(home), "--close");
+    expect(early).toBe("OPEN is in the kernel\nthe domains are isolated\n");
     expect(tables(netns)).toContain("boundary_isolation");
     await start(netns);
     await daemon?.kill();
