@@ -135,7 +135,7 @@ export function createIsolation(parts: IsolationParts): IsolationControl {
     if (toldFailure === why) return;
     toldFailure = why;
     opLog.error({ why }, "the domains are NOT isolated");
-    note({ kind: "isolation.failed", data: { why } });
+    void note({ kind: "isolation.failed", data: { why } });
   }
 
   /** A failure to record is told by whoever keeps the log. */
@@ -154,7 +154,7 @@ export function createIsolation(parts: IsolationParts): IsolationControl {
   function order(by: string): void {
     if (firewall === null) return;
     try {
-      if (bring(firewall)) applied(by);
+      if (bring(firewall)) void applied(by);
     } catch {
       // failed() has told
     }
@@ -189,7 +189,7 @@ export function createIsolation(parts: IsolationParts): IsolationControl {
     if (wanted().length === 0) return;
     if (before !== "held") {
       // what was not there has not changed
-      if (put === "back") applied("retry");
+      if (put === "back") void applied("retry");
       return;
     }
     tell(was.what === "missing" ? "missing" : "differs", detail ?? was.detail, put);
@@ -289,7 +289,7 @@ export function createIsolation(parts: IsolationParts): IsolationControl {
       phase = "running";
       const entries = pending;
       pending = [];
-      for (const entry of entries) note(entry);
+      for (const entry of entries) void note(entry);
       if (nowMs() - lookedMs >= LOOK_EVERY_MS) touched(null);
     },
     stop: () => {

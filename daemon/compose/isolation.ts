@@ -17,7 +17,8 @@ export function openIsolation(
 ): { readonly control: IsolationControl; readonly probes: readonly Probe[] } {
   const isolation = config === undefined ? null : toIsolation(config);
   const control = createIsolation({ ...parts, isolation, links: createSurroundings().links, opLog });
-  return { control, probes: isolationProbes({ control, isolation, send: sendCanary }) };
+  const probes = isolation === null ? [] : isolationProbes({ control, isolation, send: sendCanary });
+  return { control, probes };
 }
 
 /**

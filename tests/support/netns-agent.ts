@@ -255,7 +255,7 @@ const ACTIONS = {
   isolationStatus: () => isolation?.status(),
   isolationCheck: () => isolation?.validate(),
   isolationProbe: async () => {
-    if (isolation === null) return [];
+    if (isolation === null || domains === null) return [];
     const found: string[] = [];
     for (const { name, run } of isolationProbes({
       control: isolation,
