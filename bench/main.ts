@@ -2,6 +2,7 @@ import { cpus, release } from "node:os";
 import { benchDaemon } from "./daemon.ts";
 import { benchDecide } from "./decide.ts";
 import { benchEnforce } from "./enforce.ts";
+import { benchIsolation } from "./isolation.ts";
 import { benchAppend, benchVerify } from "./log.ts";
 import { benchLength } from "./log-length.ts";
 import { benchLogProof } from "./log-proof.ts";
@@ -14,6 +15,7 @@ const SUITES: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   log: async () => [...(await benchAppend()), ...(await benchVerify()), ...(await benchLength())],
   proof: benchLogProof,
   enforce: async () => [...(await benchEnforce()), ...(await benchSignal())],
+  isolation: benchIsolation,
   daemon: benchDaemon,
   policy: benchPolicy,
   decide: benchDecide,

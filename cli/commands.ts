@@ -23,6 +23,7 @@ export const ROWS: readonly Row[] = [
   ),
   row("release", "Take our rules out of the kernel, by ceremony", () => import("./commands/release.ts")),
   row("network", "Look at what the network is used for", () => import("./commands/network.ts")),
+  row("isolation", "Keep domains apart: apply, validate, status", () => import("./commands/isolation.ts")),
   row("usb", "See and decide which USB devices are let in", () => import("./commands/usb.ts")),
   row("watch", "Follow what happens, live, until Ctrl-C", () => import("./commands/watch.ts")),
   row("events", "Show the newest records, oldest first", () => import("./commands/events.ts")),

@@ -22,6 +22,9 @@ import type {
   CeremonyReply,
   Event,
   EventList,
+  IsolationCheck,
+  IsolationReply,
+  IsolationStatus,
   KeyReply,
   ModeReply,
   PARAMS,
@@ -58,6 +61,9 @@ export type Replies = {
   "events.subscribe": object;
   "tripwire.list": TripwireList;
   "selftest.run": SelftestReply;
+  "isolation.apply": IsolationReply;
+  "isolation.validate": IsolationCheck;
+  "isolation.status": IsolationStatus;
   check: Evaluation;
   "token.bootstrap": NewToken;
   "token.mint": NewToken;
@@ -170,6 +176,9 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "events.subscribe": {},
   "selftest.run": { at: "string", results: "object" },
   "tripwire.list": { tripwires: "object" },
+  "isolation.apply": { changed: "boolean", missing: "object", tested: "object" },
+  "isolation.validate": { ok: "boolean", via: "string", problems: "object" },
+  "isolation.status": { state: "string", detail: "string", domains: "object", passes: "object" },
   check: { decision: "boolean", reason: "object", mode: "string", assurance: "string" },
   "token.bootstrap": { text: "string", token: "object" },
   "token.mint": { text: "string", token: "object" },

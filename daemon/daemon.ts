@@ -16,6 +16,7 @@ import { heldSoFar, type Start, type StartHold, takenUp, WHY_HELD } from "./core
 import { type Answer, type Input, initialState, type Order, type State, type Step } from "./core/state.ts";
 import { behind, type Tripwire } from "./core/tripwire.ts";
 import type { Enforcer } from "./enforce.ts";
+import type { IsolationControl } from "./isolation.ts";
 import type { Clerk } from "./limits.ts";
 import { createLookout } from "./lookout.ts";
 import type { Clock, Notifier, OpLog, SignalSource } from "./ports.ts";
@@ -39,6 +40,7 @@ export type Parts = {
   readonly logRoom: () => number | null;
   readonly enforcer: Enforcer;
   readonly usb: Pick<UsbControl, "modeIs" | "look" | "tick" | "stop" | "failure">;
+  readonly isolation: Pick<IsolationControl, "failure">;
   readonly baseline: Baseline;
   readonly selftest: Pick<Selftest, "failures" | "tick">;
   /** Whether a signal is the self-test's own doing, and so sets off nothing. */
@@ -423,7 +425,8 @@ export function createDaemon(
   }
 
   function assurance(): Assurance {
-    const failing = parts.selftest.failures().length > 0 || parts.usb.failure() !== "";
+    const failing =
+      parts.selftest.failures().length > 0 || parts.usb.failure() !== "" || parts.isolation.failure() !== "";
     if (state.applied !== state.wanted || failing) return "failed";
     if (enforcer.how === "observed" || state.how === "observed" || state.keep !== null) return "observed";
     return enforcer.leavesOpen() || degraded() ? "observed" : "enforced";

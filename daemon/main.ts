@@ -37,6 +37,7 @@ import { createBaseline } from "./baseline.ts";
 import { close, holdFacts, lastHold, readSetupOrClose, SOCKETS } from "./compose/close.ts";
 import { openDecisions } from "./compose/decide.ts";
 import { EXIT } from "./compose/exit.ts";
+import { openIsolation } from "./compose/isolation.ts";
 import { opLog } from "./compose/journal.ts";
 import { closeKernel, type Host, heldAs, openKernel, rememberEnforcement } from "./compose/kernel.ts";
 import {
@@ -134,10 +135,10 @@ async function main(): Promise<void> {
 
 async function run(setup: Setup): Promise<void> {
   const clock = createClock();
-  const { enforcer, obstacles, via } = openKernel(setup);
+  const { enforcer, obstacles, via, firewall } = openKernel(setup);
   const known: { hold: Hold | null } = { hold: null };
   try {
-    await start(setup, { clock, enforcer, obstacles, via, known });
+    await start(setup, { clock, enforcer, obstacles, via, firewall, known });
   } catch (error) {
     if (!(error instanceof BoundaryError && NOT_OURS.has(error.code)))
       closeKernel(enforcer, known.hold ?? (await lastHold(setup)));
@@ -229,9 +230,18 @@ async function start(setup: Setup, host: Host): Promise<void> {
     directories: createDirectoryWatch({ maxDirectories: MAX_WATCHED_FILES, sweepMs: 2_000 }),
     onRehashed: () => baseline.recheck(),
   });
+  const domains = openIsolation(config.isolation, {
+    firewall: host.firewall,
+    missing,
+    record: (entry) => daemon.record(entry),
+    submit: (signal) => daemon.submit(signal),
+    clock,
+  });
+  const isolation = domains.control;
   const rules = createRulesWatch({
     check: enforcer.how === "kernel" ? enforcer.check : null,
-    claim: enforcer.claim,
+    claim: (mark) => enforcer.claim(mark) || isolation.claimMark(mark),
+    isolation: isolation.touched,
   });
   const sensors = [
     rules,
@@ -299,6 +309,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       ),
       logProbe({ ...log, line: (seq) => lineOf(options.logDir, seq) }),
       usbProbe(usb, () => daemon.state().held.hold),
+      ...domains.probes,
     ],
     record: (entry) => beforeStop(entry),
     wallMs: clock.wallMs,
@@ -343,13 +354,15 @@ async function start(setup: Setup, host: Host): Promise<void> {
       },
       enforcer,
       usb,
+      isolation,
       baseline,
       sensors,
-      clerks: [limits, denials, approvals],
+      clerks: [limits, denials, approvals, isolation],
       notifier,
       exists: (flow) => SOCKETS.flows().some((each) => sameFlow(each, flow)),
       heldAs: (held) => {
         heldAs(setup, host, held);
+        isolation.holdIs(held);
         usb.look();
       },
       opLog,
@@ -465,6 +478,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     approvals,
     audit: stream,
     selftest,
+    isolation: domains,
     sockets: SOCKETS,
     wouldBlock: () => enforcer.wouldBlock(),
     usb: usbPeople,
@@ -491,6 +505,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         selftest,
         stream: stream.state,
         usb: usbPeople.status,
+        isolation: isolation.claim,
         policy: policies.state,
         clock,
         switches: setup.switches,
@@ -504,6 +519,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         inventory: inventory.latest,
       }),
   };
+  isolation.begin(host.known.hold);
   await daemon.begin(
     {
       version: VERSION,

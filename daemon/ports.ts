@@ -1,6 +1,7 @@
 import type { Caller, Evaluator, Found, SearchQuery } from "./core/access.ts";
 import type { FileState } from "./core/fingerprint.ts";
 import type { Flow } from "./core/flow.ts";
+import type { OwnTable } from "./core/nft-tables.ts";
 import type { HostNetwork } from "./core/preflight.ts";
 import type { FileChange, Signal } from "./core/signal.ts";
 import type { ChallengeEnd } from "./core/usb-challenge.ts";
@@ -83,8 +84,8 @@ export interface Firewall {
   readonly via: "libnftables" | "nft";
   /** Runs an nft script as one transaction. Throws BoundaryError("nft-failed") and then nothing of it took effect. */
   run(script: string): void;
-  /** Every table called boundary in the families inet, arp and netdev, one after the other; "" when there is none. */
-  list(): string;
+  /** Every table of that name (without one: boundary) in the families inet, arp and netdev, one after the other; "" when there is none. */
+  list(name?: OwnTable): string;
   /**
    * The kernel's count of the transactions that changed rules in this network namespace, ours or anybody's: while it is
    * the same, no transaction has changed anything. null: not to be had.

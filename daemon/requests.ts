@@ -31,6 +31,7 @@ import type { Daemon, Outcome } from "./daemon.ts";
 import type { Denials } from "./denials.ts";
 import type { Feed } from "./feed.ts";
 import * as grants from "./grant-verbs.ts";
+import type { IsolationControl } from "./isolation.ts";
 import type { Leases } from "./leases.ts";
 import type { LimitDesk } from "./limits.ts";
 import type { Policies } from "./policies.ts";
@@ -41,6 +42,7 @@ import {
   type ApprovalView,
   type CeremonyReply,
   type Event,
+  type IsolationReply,
   type KeyReply,
   type ModeReply,
   PARAMS,
@@ -56,7 +58,7 @@ import {
   type Verb,
 } from "./protocol/messages.ts";
 import { problem } from "./protocol/problem.ts";
-import type { Selftest } from "./selftest.ts";
+import type { Probe, Selftest } from "./selftest.ts";
 import type { Tokens } from "./tokens.ts";
 import type { UsbPeople } from "./usb-people.ts";
 
@@ -80,6 +82,10 @@ export type Office = {
   readonly wouldBlock: () => readonly WouldBlock[];
   readonly audit: Pick<AuditStream, "head" | "lines">;
   readonly selftest: Pick<Selftest, "run">;
+  readonly isolation: {
+    readonly control: Pick<IsolationControl, "apply" | "validate" | "status">;
+    readonly probes: readonly Probe[];
+  };
   readonly usb: UsbPeople;
   readonly tokens: Tokens;
   readonly leases: Leases;
@@ -159,6 +165,17 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     role: "operator",
     limit: "verb",
     handle: (office, { person }) => office.selftest.run(person().name),
+  },
+  "isolation.apply": { role: "operator", limit: "tightening", handle: applyIsolation },
+  "isolation.validate": {
+    role: "readonly",
+    limit: "verb",
+    handle: ({ isolation }) => isolation.control.validate(),
+  },
+  "isolation.status": {
+    role: "readonly",
+    limit: "verb",
+    handle: ({ isolation }) => isolation.control.status(),
   },
   "usb.list": { role: "readonly", limit: "verb", handle: ({ usb }) => usb.list() },
   "usb.explain": {
@@ -615,6 +632,25 @@ async function clockClear(office: Office, { params, person }: Call<"clock.clear"
     reason: params.reason,
   }));
   return modeReply(office, outcome);
+}
+
+/** In the kernel first; then its record, and the packets that have to be refused. */
+async function applyIsolation(
+  { isolation: { control, probes } }: Office,
+  { person }: Call<"isolation.apply">,
+): Promise<IsolationReply> {
+  const { changed, durable } = control.apply(person().name);
+  const tested: IsolationReply["tested"][number][] = [];
+  for (const { name, run } of probes) tested.push({ name, ...(await run()) });
+  try {
+    await durable;
+  } catch (cause) {
+    throw new BoundaryError("log-unavailable", "recording what was done (it stands)", { cause });
+  }
+  const missing = control
+    .status()
+    .domains.flatMap(({ interfaces }) => interfaces.flatMap(({ name, present }) => (present ? [] : [name])));
+  return { changed, missing, tested };
 }
 
 /** Age is told by the clock: while that is in doubt, nothing is old enough. */

@@ -20,6 +20,7 @@ export type StatusParts = {
   readonly selftest: Pick<Selftest, "latest" | "failures">;
   readonly stream: () => StreamState;
   readonly usb: () => Claim;
+  readonly isolation: () => Claim;
   readonly policy: () => PoliciesState;
   readonly clock: Clock;
   readonly switches: SwitchSettings;
@@ -113,6 +114,7 @@ function controls(parts: StatusParts, checkedAt: string): readonly Claim[] {
   return [
     network(parts),
     parts.usb(),
+    parts.isolation(),
     {
       name: "process",
       state: "absent",

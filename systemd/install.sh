@@ -273,7 +273,7 @@ uninstall_all() {
   fi
   open_usb
   say "kept       /etc/boundary-daemon, /var/lib/boundary-daemon, /var/log/boundary-daemon, the user boundary"
-  [ "$live" = no ] || say "kept       the last mode's rules, until the next boot; now: for f in inet arp netdev; do nft delete table $f boundary; done"
+  [ "$live" = no ] || say "kept       the last mode's rules, until the next boot; now: for f in inet arp netdev; do nft delete table $f boundary; done; nft delete table inet boundary_isolation"
 }
 
 case $action in

@@ -13,7 +13,7 @@ export function openLibnftables(): Firewall | { readonly unavailable: string } {
     return {
       via: "libnftables",
       run: (script) => void required(command(script), "loading rules"),
-      list: () => listTables(command),
+      list: (name) => listTables(command, name),
       generation: openGeneration(),
     };
   } catch (error) {

@@ -16,7 +16,7 @@ export function openNftProgram(): Firewall | { readonly unavailable: string } {
   return {
     via: "nft",
     run: (script) => void required(nft(script), "loading rules"),
-    list: () => listTables(nft),
+    list: (name) => listTables(nft, name),
     generation: openGeneration(),
   };
 }

@@ -11,6 +11,8 @@ type Settings = {
   readonly check: (() => Comparison | null) | null;
   /** `Enforcer.claim`: whether a transaction with this mark is our own. */
   readonly claim: (mark: string) => boolean;
+  /** Told that somebody else touched the domains' table; null: that nobody could see whether. */
+  readonly isolation?: (detail: string | null) => void;
 };
 
 type Emit = (signal: Signal) => void;
@@ -30,7 +32,7 @@ const VIA = "nft monitor";
  * each (re)start, for what happened before it could see. A monitor that lost events has also lost track of the sets
  * that exist, and may leave out their elements: it is blind, and started again.
  */
-export function createRulesWatch({ check, claim }: Settings): SignalSource {
+export function createRulesWatch({ check, claim, isolation }: Settings): SignalSource {
   let state: SensorHealth = { state: "absent", why: "nothing is enforced" };
   let emit: Emit | null = null;
   let following: Following | null = null;
@@ -89,6 +91,7 @@ export function createRulesWatch({ check, claim }: Settings): SignalSource {
       for (const event of read(line)) {
         if (event.kind === "foreign") foreignSeen(event);
         else if (event.kind === "beside") besideSeen(event);
+        else if (event.kind === "isolation") isolation?.(event.detail);
         else lost(event.why);
       }
     };
@@ -102,6 +105,7 @@ export function createRulesWatch({ check, claim }: Settings): SignalSource {
     following = child;
     state = { state: "watching", via: VIA };
     look();
+    isolation?.(null);
   };
 
   return {

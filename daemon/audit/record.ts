@@ -61,6 +61,9 @@ export const RECORD_KINDS = [
   "usb.rules",
   /** USB is switched off, and what an earlier run closed is opened. */
   "usb.opened",
+  /** The domains' table: loaded (or taken away), and what the kernel did not take. */
+  "isolation.applied",
+  "isolation.failed",
   /** What is plugged in and granted: the fold keeps the newest one. */
   "usb.state",
   /** Capability tokens: their digests, never their texts. docs/TOKENS.md has these and the leases. */

@@ -22,6 +22,7 @@ import type { Options } from "../options.ts";
 import type { Clock } from "../ports.ts";
 import { closeControllers } from "../usb-close.ts";
 import { EXIT } from "./exit.ts";
+import { closeDomains } from "./isolation.ts";
 import { opLog } from "./journal.ts";
 import { openKernel } from "./kernel.ts";
 import { keepingOf, logPlaceOf } from "./places.ts";
@@ -32,7 +33,7 @@ import { readSetup, type Setup } from "./setup.ts";
  * Loads nothing, and takes our rules out, where the log says that the host is in shadow or released.
  */
 export async function close(setup: Setup): Promise<void> {
-  const { enforcer, obstacles } = openKernel(setup);
+  const { enforcer, obstacles, firewall } = openKernel(setup);
   const missing = obstacles.map(({ what }) => what).join("; ");
   const isLogOnly = enforcer.how === "observed" && faultsOf(obstacles).length === 0;
   if (isLogOnly && !setup.switches.usb) {
@@ -47,6 +48,7 @@ export async function close(setup: Setup): Promise<void> {
   try {
     if (isLogOnly) process.stdout.write(`no rules to load: log-only; missing: ${missing}\n`);
     else closeNetwork(enforcer, missing, known);
+    closeDomains(setup.config.isolation, firewall, known.hold);
   } finally {
     // last: it may have to wait
     if (known.hold === "enforcing" && setup.switches.usb) await closeUsb();

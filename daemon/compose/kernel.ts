@@ -27,6 +27,8 @@ export type Host = {
   readonly enforcer: Enforcer;
   readonly obstacles: readonly Obstacle[];
   readonly via: string;
+  /** null: log-only. */
+  readonly firewall: Firewall | null;
   /** The hold, once the start knows it: a host that a person opened is not closed by what goes wrong afterwards. */
   readonly known: { hold: Hold | null };
 };
@@ -55,7 +57,7 @@ export function openKernel({
     compareEvery: Math.max(1, Math.round(COMPARE_EVERY_MS / config.enforcement.heartbeatMs)),
     retryEvery: Math.max(1, Math.round(RETRY_EVERY_MS / config.enforcement.heartbeatMs)),
   });
-  return { enforcer, obstacles, via: usable?.via ?? "" };
+  return { enforcer, obstacles, via: usable?.via ?? "", firewall: usable };
 }
 
 /** The library in this process; where it is missing, the nft program (slower: a process for every call). */

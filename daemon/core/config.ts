@@ -1,6 +1,8 @@
 import { z } from "zod";
 import { ACTIONS } from "./access.ts";
+import { BoundaryError } from "./errors.ts";
 import { parseResource } from "./grant-data.ts";
+import { type Isolation, type IsolationInput, readIsolation } from "./isolation.ts";
 import { LEASE_MODES, type LeaseTemplate } from "./lease.ts";
 import { MODES, type Mode } from "./mode.ts";
 import { PROTOCOL_NAMES, readEntry } from "./net-entry.ts";
@@ -174,6 +176,47 @@ export const ConfigSchema = z.strictObject({
       allow: z.array(NetEntrySchema).max(256).default([]),
     })
     .prefault({}),
+  /** Domains behind this host's interfaces, and what passes between them. docs/ISOLATION.md. Without it: none. */
+  isolation: z
+    .strictObject({
+      domains: z
+        .array(
+          z.strictObject({
+            name: z.string().max(64),
+            /** Those that are its, and no others. */
+            interfaces: z.array(z.string().max(64)).max(32).default([]),
+            /** This host itself is of it. */
+            host: z.boolean().default(false),
+            /** Its packets are not looked at. */
+            unaffected: z.boolean().default(false),
+          }),
+        )
+        .min(1, "name the domains")
+        .max(16),
+      /** What passes between two domains; nothing else does. */
+      passes: z
+        .array(
+          z.strictObject({
+            /** Both ways. */
+            between: z.array(z.string().max(64)).max(2).optional(),
+            /** One way, and the answers. */
+            from: z.string().max(64).optional(),
+            to: z.string().max(64).optional(),
+            protocol: z.enum(PROTOCOL_NAMES),
+            /** The destination's: a number, or "a-b". */
+            port: z.union([z.number().int(), z.string().max(11)]).optional(),
+          }),
+        )
+        .max(256)
+        .default([]),
+    })
+    .superRefine((input, context) => {
+      const read = readIsolation(input);
+      if (read.ok) return;
+      for (const { path, problem } of read.problems)
+        context.addIssue({ code: "custom", path: [...path], message: problem });
+    })
+    .optional(),
   usb: z
     .strictObject({
       /** A new keyboard is let in when a code was typed on it (`usb.challenge`), or a person allows it. */
@@ -381,6 +424,14 @@ export function toLeaseTemplates(leases: Config["leases"]): readonly LeaseTempla
     resources: resources?.flatMap((text) => parseResource(text) ?? []) ?? "all",
     maxUses: maxUses ?? null,
   }));
+}
+
+/** The configured domains, as the core takes them: they were read when the configuration was. */
+export function toIsolation(input: IsolationInput): Isolation {
+  const read = readIsolation(input);
+  if (read.ok) return read.value;
+  const why = read.problems.map(({ problem }) => problem).join("; ");
+  throw new BoundaryError("config-invalid", `reading isolation: ${why}`);
 }
 
 export type TripwireInput = z.infer<typeof TripwireSchema>;

@@ -354,6 +354,18 @@ export const ERRORS = {
     "lasting",
     "report the nft version: its listing could not be read",
   ),
+  "isolation-none": about(
+    "config",
+    "warning",
+    "lasting",
+    "name domains in the configuration (isolation), and restart",
+  ),
+  "isolation-observed": about(
+    "enforcement",
+    "warning",
+    "lasting",
+    "see `boundaryctl isolation validate`: it says what is missing",
+  ),
   "usb-failed": about(
     "enforcement",
     "critical",

@@ -3,11 +3,12 @@ import { markIn } from "./nft-marks.ts";
 
 /**
  * What the lines of `nft monitor` add up to. "foreign": somebody else's transaction touched our tables, whatever they
- * look like now. "beside": it put something beside them. "lost": events are missing, so nothing can be said of what
+ * look like now. "isolation": the same of the domains' table. "beside": it put something beside them. "lost": events are missing, so nothing can be said of what
  * happened meanwhile. `detail`, `why`, `table`: one line of printable ASCII, at most 200 characters.
  */
 export type NftEvent =
   | { readonly kind: "foreign"; readonly what: "differs" | "dead-man"; readonly detail: string }
+  | { readonly kind: "isolation"; readonly detail: string }
   | ({ readonly kind: "beside"; readonly detail: string } & ForeignAddition)
   | { readonly kind: "lost"; readonly why: string };
 
@@ -15,6 +16,8 @@ export type NftEvent =
 type Transaction = {
   /** The first line that touched our tables. */
   readonly first: string | null;
+  /** The first that touched the domains'. */
+  readonly isolation: string | null;
   readonly onlyAlive: boolean;
   /** Whether a mark of ours was there. */
   readonly ours: boolean;
@@ -22,10 +25,17 @@ type Transaction = {
   readonly beside: ReadonlyMap<string, ForeignAddition & { readonly line: string }>;
 };
 
-const NOTHING: Transaction = { first: null, onlyAlive: true, ours: false, beside: new Map() };
+const NOTHING: Transaction = {
+  first: null,
+  isolation: null,
+  onlyAlive: true,
+  ours: false,
+  beside: new Map(),
+};
 const NO_EVENTS: readonly NftEvent[] = [];
 const OURS = " boundary";
 const TOUCH = /^[a-z]+ (?:ct )?[a-z]+ (?:inet|arp|netdev) boundary(?: |$)/;
+const TOUCH_ISOLATION = /^[a-z]+ (?:ct )?[a-z]+ (?:inet|arp|netdev) boundary_isolation(?: |$)/;
 const TOUCH_ALIVE = /^[a-z]+ element (?:inet|arp) boundary alive /;
 const GENERATION = /^# new generation (\d{1,10})(?: by process (\d{1,10}) \((.{0,64}))?/;
 const LAST_GENERATION = 0xffff_ffff;
@@ -50,7 +60,9 @@ export function createNftEvents(claim: (mark: string) => boolean): (line: string
     const lost = leap(generation, Number(match[1]));
     generation = Number(match[1]);
     current = NOTHING;
-    return [foreign, ...besideIn(ended, match), lost].filter((event) => event !== null);
+    return [foreign, isolationIn(ended, match), ...besideIn(ended, match), lost].filter(
+      (event) => event !== null,
+    );
   };
 
   return (line) => {
@@ -62,6 +74,8 @@ export function createNftEvents(claim: (mark: string) => boolean): (line: string
     // a busy set of somebody else's is thousands of lines: one look each
     if (line.startsWith("add element ") && !line.includes(OURS)) return NO_EVENTS;
     if (line.includes(OURS) && TOUCH.test(line)) current = touched(current, line, claim);
+    else if (line.includes(OURS) && TOUCH_ISOLATION.test(line))
+      current = isolationTouched(current, line, claim);
     else current = added(current, line);
     return NO_EVENTS;
   };
@@ -70,6 +84,10 @@ export function createNftEvents(claim: (mark: string) => boolean): (line: string
 function foreignIn({ first, onlyAlive, ours }: Transaction, match: RegExpExecArray): NftEvent | null {
   if (first === null || ours) return null;
   return { kind: "foreign", what: onlyAlive ? "dead-man" : "differs", detail: told(first, match) };
+}
+
+function isolationIn({ isolation, ours }: Transaction, match: RegExpExecArray): NftEvent | null {
+  return isolation === null || ours ? null : { kind: "isolation", detail: told(isolation, match) };
 }
 
 /** Also where our mark is: a mark says that ours is ours, and there is nothing of others' in a transaction of ours. */
@@ -98,6 +116,15 @@ function touched(current: Transaction, line: string, claim: (mark: string) => bo
     ...current,
     first: current.first ?? line.slice(0, MAX_CHARS),
     onlyAlive: current.onlyAlive && TOUCH_ALIVE.test(line),
+    ours: current.ours || (mark !== null && claim(mark)),
+  };
+}
+
+function isolationTouched(current: Transaction, line: string, claim: (mark: string) => boolean): Transaction {
+  const mark = markIn(line);
+  return {
+    ...current,
+    isolation: current.isolation ?? line.slice(0, MAX_CHARS),
     ours: current.ours || (mark !== null && claim(mark)),
   };
 }

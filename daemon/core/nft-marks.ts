@@ -1,3 +1,5 @@
+import type { OwnTable } from "./nft-tables.ts";
+
 /**
  * How our own transactions are told from anybody else's. Each carries a random mark that nobody knows before the kernel
  * has taken the transaction, and a mark counts once. A pid would not do: the kernel reports it as the initial pid
@@ -12,18 +14,18 @@ export type Marks = {
 
 /** Where nobody watches, nobody claims. */
 const MOST = 64;
-const MAKE_TABLE = "add table inet boundary\n";
-const MARKED = /^(?:add|delete) counter inet boundary mark_([0-9a-f]{32})(?: |$)/;
+const MARKED = /^(?:add|delete) counter inet (?:boundary|boundary_isolation) mark_([0-9a-f]{32})(?: |$)/;
 
-/** `random`: 32 hex digits that cannot be guessed, new at every call. */
-export function createMarks(random: () => string): Marks {
+/** `random`: 32 hex digits that cannot be guessed, new at every call. `name`: the table that the transactions are about. */
+export function createMarks(random: () => string, name: OwnTable = "boundary"): Marks {
+  const makeTable = `add table inet ${name}\n`;
   let open: readonly string[] = [];
   return {
     mark: (script) => {
       const mark = random();
       open = [...open, mark].slice(-MOST);
-      const counter = `counter inet boundary mark_${mark}`;
-      const make = script.startsWith(MAKE_TABLE) ? MAKE_TABLE : "";
+      const counter = `counter inet ${name} mark_${mark}`;
+      const make = script.startsWith(makeTable) ? makeTable : "";
       // made and removed in the same transaction: only its events tell of it
       return `${make}add ${counter}\ndelete ${counter}\n${script}`;
     },

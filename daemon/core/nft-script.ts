@@ -11,13 +11,13 @@ export type DeadMan =
 /** "shadow": the same decisions, but what they refuse passes, and is counted and listed. */
 export type Firmness = "enforcing" | "shadow";
 
-export function table(family: string, lines: readonly string[]): string[] {
-  return [`table ${family} boundary {`, ...lines, "}"];
+export function table(family: string, lines: readonly string[], name = "boundary"): string[] {
+  return [`table ${family} ${name} {`, ...lines, "}"];
 }
 
 /** add, delete, add: a lone delete fails when the table is absent. */
-export function removal(family: string): string[] {
-  return [`add table ${family} boundary`, `delete table ${family} boundary`];
+export function removal(family: string, name = "boundary"): string[] {
+  return [`add table ${family} ${name}`, `delete table ${family} ${name}`];
 }
 
 export function chain(name: string, statements: readonly string[]): string[] {

@@ -103,7 +103,9 @@ export function renderRelease(there: readonly Family[] = FAMILIES): string {
 }
 
 function goingFrom(families: readonly Family[]): readonly string[] {
-  return FAMILIES.filter((family) => family === "inet" || families.includes(family)).flatMap(removal);
+  return FAMILIES.filter((family) => family === "inet" || families.includes(family)).flatMap((family) =>
+    removal(family),
+  );
 }
 
 /**

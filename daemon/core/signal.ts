@@ -28,6 +28,8 @@ export const SIGNAL_FACTS = {
   "rules.changed": ["what", "detail"],
   /** Somebody else put something beside our tables. what: table | flowtable | forward | earlier-chain; table: "inet filter". */
   "rules.foreign": ["what", "table", "detail"],
+  /** Our own table for the domains, which is put back at once. what: missing | differs | touched. put: back | failed. */
+  "isolation.changed": ["what", "detail", "put"],
   /** Our own log. log: core | audit (the audit stream). what: write-failed | replaced | truncated | grown | broken. */
   "log.damaged": ["log", "what", "detail"],
   /** The compiled policies and Cedar answered differently. digest: of the set. */

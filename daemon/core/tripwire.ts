@@ -49,6 +49,7 @@ export function sensorOf(
       return "keys";
     case "rules.changed":
     case "rules.foreign":
+    case "isolation.changed":
       return "rules";
     case "clock.moved":
       return "clock";

@@ -131,6 +131,11 @@ export const PARAMS = {
   "events.subscribe": None,
   "tripwire.list": None,
   "selftest.run": None,
+  /** Sees to it that the kernel holds the configured domains: what is called enforce_isolation elsewhere. */
+  "isolation.apply": None,
+  /** Whether what it takes is there: means, privileges, interfaces. */
+  "isolation.validate": None,
+  "isolation.status": None,
   "usb.list": None,
   "usb.explain": z.strictObject({ device: UsbDeviceName }),
   "usb.allow": UsbWish,
@@ -333,6 +338,36 @@ export type PolicyReloadReply = {
   readonly policies: number;
   /** Whether it is another one than before. */
   readonly changed: boolean;
+};
+
+/** Why not, a sentence each; `via`: by what rules are loaded, "" where they are not. */
+export type IsolationCheck = {
+  readonly ok: boolean;
+  readonly via: string;
+  readonly problems: readonly string[];
+};
+/** `changed`: the kernel held something else before. `missing`: interfaces that are not there (yet). */
+export type IsolationReply = {
+  readonly changed: boolean;
+  readonly missing: readonly string[];
+  readonly tested: readonly Pick<SelftestResult, "name" | "outcome" | "detail">[];
+};
+export type IsolationStatus = {
+  readonly state: Control["state"];
+  readonly detail: string;
+  readonly checkedAt: string;
+  readonly domains: readonly {
+    readonly name: string;
+    readonly interfaces: readonly { readonly name: string; readonly present: boolean }[];
+    /** This host itself is of it. */
+    readonly host: boolean;
+    readonly unaffected: boolean;
+    /** Packets from it that were refused since the rules were loaded; the self-test's own among them. */
+    readonly refused: number;
+  }[];
+  readonly passes: readonly string[];
+  /** Packets into a confined domain from interfaces of none. */
+  readonly refusedOutside: number;
 };
 
 export type TripwireList = {

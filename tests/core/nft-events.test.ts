@@ -29,6 +29,37 @@ describe("createNftEvents", () => {
     ]);
   });
 
+  test.each([
+    "add table inet boundary_isolation",
+    "add table inet boundary_isolation { flags dormant; }",
+    "insert rule inet boundary_isolation forward accept",
+    'delete element inet boundary_isolation domain_CT { "ct0" }',
+    "add chain arp boundary_isolation x",
+  ])("the domains' table touched by somebody else: %s", (line) => {
+    expect(read([line, generation(5)])).toEqual([{ kind: "isolation", detail: `process 77 (nft): ${line}` }]);
+    const ours = `add counter inet boundary_isolation mark_${MARK} { packets 0 bytes 0 } `;
+    expect(read([ours, line, generation(5)])).toEqual([]);
+    // a mark counts once
+    expect(read([ours, line, generation(5), ours, line, generation(6)])).toHaveLength(1);
+  });
+
+  test("both tables touched in one transaction are two events; another table of a like name is none of ours", () => {
+    const lines = ["delete table inet boundary", "delete table inet boundary_isolation"];
+    expect(read([...lines, generation(5)]).map(({ kind }) => kind)).toEqual(["foreign", "isolation"]);
+    expect(read(["add chain inet boundary_isolations x", generation(5)])).toEqual([]);
+  });
+
+  test("the marks of the domains' table are made in it", () => {
+    const marks = createMarks(() => MARK, "boundary_isolation");
+    const script = marks.mark("add table inet boundary_isolation\ndelete table inet boundary_isolation\n");
+    expect(script.split("\n").slice(0, 2)).toEqual([
+      "add table inet boundary_isolation",
+      `add counter inet boundary_isolation mark_${MARK}`,
+    ]);
+    expect(markIn(`add counter inet boundary_isolation mark_${MARK} { packets 0 bytes 0 }`)).toBe(MARK);
+    expect([marks.claim(MARK), marks.claim(MARK)]).toEqual([true, false]);
+  });
+
   test("a touch of alive alone is the dead-man's, with anything else it is a difference", () => {
     const alive = "add element inet boundary alive { ipv4 timeout 2s expires 2s }";
     expect(read([alive, generation(5)])).toMatchObject([{ what: "dead-man" }]);

@@ -197,6 +197,7 @@ describe("a kernel without an egress hook", () => {
       selftest: { latest: () => null, failures: () => [] },
       stream: () => ({ kind: "writing", next: 0, sealedAt: "", why: "" }),
       usb: () => ({ name: "usb", state: "absent", detail: "", checkedAt: "" }),
+      isolation: () => ({ name: "isolation", state: "absent", detail: "", checkedAt: "" }),
       policy: () => ({ state: "loading", referee: { state: "idle", judged: 0, why: "" } }),
       clock: { monoNs: () => 0n, wallMs: () => 0, bootId: () => "" },
       switches: { network: true, usb: false, process: false },
@@ -300,6 +301,7 @@ describe("the start", () => {
         stop: () => undefined,
         failure: () => "",
       },
+      isolation: { failure: () => "" },
       baseline: {
         begin: async () => [],
         tick: () => undefined,

@@ -269,6 +269,7 @@ export async function startHost(options: HostOptions = {}) {
       exists: (flow) => flows.some((each) => sameFlow(each, flow)),
       heldAs: (hold) => void holds.push(hold),
       usb: options.usb ?? NO_USB,
+      isolation: { failure: () => "" },
       baseline,
       selftest: { failures: () => failing, tick: () => undefined },
       isExpected: () => false,

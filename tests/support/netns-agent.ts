@@ -2,16 +2,25 @@ import { createSocket } from "node:dgram";
 import { closeSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { createInterface } from "node:readline";
+import { sendCanary } from "../../daemon/adapters/canary.ts";
+import { createClock } from "../../daemon/adapters/clock.ts";
 import { openLibnftables } from "../../daemon/adapters/libnftables.ts";
 import { openNftProgram } from "../../daemon/adapters/nft-program.ts";
 import { createRulesWatch } from "../../daemon/adapters/rules-watch.ts";
 import { runSync } from "../../daemon/adapters/run.ts";
 import { createSurroundings } from "../../daemon/adapters/surroundings.ts";
-import type { Config } from "../../daemon/core/config.ts";
+import type { Entry } from "../../daemon/audit/record.ts";
+import { type Config, toIsolation } from "../../daemon/core/config.ts";
+import { renderErrorChain } from "../../daemon/core/errors.ts";
+import type { Hold } from "../../daemon/core/hold.ts";
+import type { Isolation, IsolationInput } from "../../daemon/core/isolation.ts";
+import { renderIsolation } from "../../daemon/core/isolation-rules.ts";
 import type { Mode } from "../../daemon/core/mode.ts";
 import { renderRelease } from "../../daemon/core/nft.ts";
 import type { Signal } from "../../daemon/core/signal.ts";
 import { createEnforcer, type Enforcer, type How } from "../../daemon/enforce.ts";
+import { createIsolation, type IsolationControl } from "../../daemon/isolation.ts";
+import { isolationProbes } from "../../daemon/isolation-probe.ts";
 import type { SignalSource } from "../../daemon/ports.ts";
 import { forgeLoopback, writeUdp } from "./forged-loopback.ts";
 import {
@@ -34,13 +43,24 @@ const echoed: string[] = [];
 const flows: Socket[] = [];
 const signals: Signal[] = [];
 let enforcer: Enforcer | null = null;
+let isolation: IsolationControl | null = null;
+let domains: Isolation | null = null;
+const recorded: Entry[] = [];
+const BROKEN = "boundary_isolation no_such_chain accept";
 let flooding: { readonly count: { tried: number; sent: number }; readonly end: () => unknown } | null = null;
 const LEAK = Buffer.from("leak");
 let watch: SignalSource | null = null;
 let listed = 0;
 
 type Family = 4 | 6;
-type RawPacket = { fd: number; family: Family; to: string; kind: PacketKind; token: string };
+type RawPacket = {
+  fd: number;
+  family: Family;
+  to: string;
+  kind: PacketKind;
+  token: string;
+  port?: number | undefined;
+};
 
 const ACTIONS = {
   listenUdp: ({ family, address, port }: { family: Family; address: string; port: number }) =>
@@ -82,7 +102,8 @@ const ACTIONS = {
   openRaw: ({ family, protocol }: { family: Family; protocol: number }) => openRaw(family, protocol),
   openLink: ({ link, type, bypass }: { link: string; type: number; bypass?: boolean }) =>
     openLink(link, type, bypass),
-  sendRaw: ({ fd, family, to, kind, token }: RawPacket) => sendTo(fd, family, to, contents(kind, token)),
+  sendRaw: ({ fd, family, to, kind, token, port }: RawPacket) =>
+    sendTo(fd, family, to, contents(kind, token, port)),
   sendFrame: ({ fd, frame }: { fd: number; frame: string }) => sendFrame(fd, Buffer.from(frame, "hex")),
   drain: ({ fd }: { fd: number }) => drain(fd),
   /** Sends a datagram from a socket of another user. */
@@ -192,10 +213,67 @@ const ACTIONS = {
     return count;
   },
 
+  /** `breaks`: every transaction ends with a rule that nft has to refuse. */
+  isolate: ({ input, via, breaks }: { input: IsolationInput | null; via?: "nft"; breaks?: boolean }) => {
+    const firewall = via === "nft" ? openNftProgram() : openLibnftables();
+    if ("unavailable" in firewall) throw new Error(firewall.unavailable);
+    const run = (script: string) => firewall.run(breaks ? `${script}add rule inet ${BROKEN}\n` : script);
+    domains = input === null ? null : toIsolation(input);
+    isolation = createIsolation({
+      firewall: { ...firewall, run },
+      missing: [],
+      isolation: domains,
+      links: createSurroundings().links,
+      record: (entry) => {
+        recorded.push(entry);
+        return { seq: recorded.length, durable: Promise.resolve() };
+      },
+      submit: (signal) => signals.push(signal),
+      clock: createClock(),
+      opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
+    });
+    isolation.begin("enforcing");
+    isolation.tick();
+    return isolation.claim().state;
+  },
+  isolationApply: () => {
+    try {
+      return { changed: isolation?.apply("test").changed ?? null, error: "" };
+    } catch (error) {
+      return { changed: null, error: renderErrorChain(error) };
+    }
+  },
+  /** Replaces the table by the same, so many times, as a start with other domains would. */
+  isolationReload: ({ times }: { times: number }) => {
+    const nft = openLibnftables();
+    if ("unavailable" in nft || domains === null) throw new Error("nothing to load");
+    for (let i = 0; i < times; i++) nft.run(renderIsolation(domains));
+    return times;
+  },
+  isolationHold: ({ hold }: { hold: Hold }) => isolation?.holdIs(hold),
+  isolationClaim: () => isolation?.claim(),
+  isolationStatus: () => isolation?.status(),
+  isolationCheck: () => isolation?.validate(),
+  isolationProbe: async () => {
+    if (isolation === null || domains === null) return [];
+    const found: string[] = [];
+    for (const { name, run } of isolationProbes({
+      control: isolation,
+      isolation: domains,
+      send: sendCanary,
+    })) {
+      const { outcome, detail } = await run();
+      found.push(`${name}: ${outcome}: ${detail}`);
+    }
+    return found;
+  },
+  recorded: () => recorded.splice(0).map(({ kind, data }) => ({ kind, data })),
+
   watch: async () => {
     watch = createRulesWatch({
       check: () => enforcer?.check() ?? null,
-      claim: (mark) => enforcer?.claim(mark) ?? false,
+      claim: (mark) => enforcer?.claim(mark) || isolation?.claimMark(mark) || false,
+      isolation: (detail) => isolation?.touched(detail),
     });
     await watch.start((signal) => signals.push(signal));
     return watch.health();

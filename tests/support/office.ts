@@ -42,6 +42,7 @@ export function officeOf(host: Host, { terminal = null, over = {} }: OfficeOptio
     audit: { head: never, lines: never },
     prune: never,
     selftest: { run: never },
+    isolation: { control: { apply: never, validate: never, status: never }, probes: [] },
     sockets: {
       network: () => ({ flows: [], listeners: [], unread: 0, links: new Map() }),
       flows: () => [],

@@ -70,8 +70,11 @@ export function drain(fd: number): readonly string[] {
   }
 }
 
-/** A packet's contents after its IP header, with a token in it. `tcp-new` begins a connection, `tcp-established` is of one. */
-export function contents(kind: PacketKind, token: string): Buffer {
+/**
+ * A packet's contents after its IP header, with a token in it. `tcp-new` begins a connection, `tcp-established` is of one.
+ * `port`: the destination's.
+ */
+export function contents(kind: PacketKind, token: string, port = 9_000): Buffer {
   const text = Buffer.from(token, "latin1");
   switch (kind) {
     case "icmp":
@@ -82,7 +85,7 @@ export function contents(kind: PacketKind, token: string): Buffer {
     case "tcp-established": {
       const header = Buffer.alloc(20);
       header.writeUInt16BE(40_000, 0);
-      header.writeUInt16BE(9_000, 2);
+      header.writeUInt16BE(port, 2);
       header[12] = 5 << 4;
       header[13] = kind === "tcp-new" ? 0x02 : 0x18;
       return Buffer.concat([header, text]);
@@ -90,7 +93,7 @@ export function contents(kind: PacketKind, token: string): Buffer {
     case "udp": {
       const header = Buffer.alloc(8);
       header.writeUInt16BE(40_000, 0);
-      header.writeUInt16BE(9_000, 2);
+      header.writeUInt16BE(port, 2);
       header.writeUInt16BE(8 + text.length, 4);
       return Buffer.concat([header, text]);
     }
