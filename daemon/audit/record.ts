@@ -63,6 +63,15 @@ export const RECORD_KINDS = [
   "usb.opened",
   /** What is plugged in and granted: the fold keeps the newest one. */
   "usb.state",
+  /** Names and fingerprints, never values. `secret.used`: before it is given to a worker. */
+  "secret.put",
+  "secret.used",
+  "secret.rotated",
+  "secret.revoked",
+  "secret.exported",
+  "vault.unlocked",
+  "vault.locked",
+  "vault.rewrapped",
   "decision",
   "request.refused",
   /** A new audit stream begins: its key, and why. docs/LOG_FORMAT.md, "The audit stream", has these three. */
