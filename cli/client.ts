@@ -13,11 +13,15 @@ import type {
   Event,
   EventList,
   KeyReply,
+  MessageReply,
   ModeReply,
   PARAMS,
+  PeerExport,
   PreflightReply,
   Problem,
   PruneReply,
+  SecretList,
+  SecretReply,
   SelftestReply,
   ShadowReply,
   Status,
@@ -27,6 +31,8 @@ import type {
   UsbGrantReply,
   UsbList,
   UsbPolicyReply,
+  VaultReply,
+  VaultStatus,
   Verb,
 } from "../daemon/protocol/messages.ts";
 
@@ -58,6 +64,18 @@ export type Replies = {
   "usb.reject": UsbGrantReply;
   "usb.challenge": UsbChallengeReply;
   "usb.generate": UsbPolicyReply;
+  "check.message": MessageReply;
+  "secret.list": SecretList;
+  "secret.put": SecretReply;
+  "secret.rotate": SecretReply;
+  "secret.revoke": SecretReply;
+  "vault.status": VaultStatus;
+  "vault.unlock": VaultReply;
+  "vault.lock": VaultStatus;
+  "vault.rewrap": VaultReply;
+  "peer.list": SecretList;
+  "peer.add": SecretReply;
+  "peer.export": PeerExport;
 };
 
 export type Params<V extends Verb> = input<(typeof PARAMS)[V]>;
@@ -134,6 +152,18 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "usb.reject": { device: "object" },
   "usb.challenge": { port: "string", code: "string", until: "string" },
   "usb.generate": { text: "string" },
+  "check.message": { decision: "boolean", verdict: "string", found: "object", why: "string" },
+  "secret.list": { secrets: "object", more: "number" },
+  "secret.put": { name: "string", version: "number", fingerprint: "string" },
+  "secret.rotate": { name: "string", version: "number", fingerprint: "string" },
+  "secret.revoke": { name: "string", version: "number" },
+  "vault.status": { fault: "string", workspaces: "object" },
+  "vault.unlock": { workspace: "string", state: "string", until: "string" },
+  "vault.lock": { fault: "string", workspaces: "object" },
+  "vault.rewrap": { workspace: "string", kek: "string" },
+  "peer.list": { secrets: "object", more: "number" },
+  "peer.add": { name: "string", version: "number", fingerprint: "string" },
+  "peer.export": { path: "string", peers: "object" },
 };
 
 /** Connects to a control socket. Throws BoundaryError "no-daemon", or "role-required" when we may not connect. */

@@ -33,6 +33,9 @@ export const ROWS: readonly Row[] = [
   ),
   row("tripwire", "Look at the tripwires", () => import("./commands/tripwire.ts")),
   row("check", "Ask whether something is allowed now", () => import("./commands/check.ts")),
+  row("secret", "Seal, list, change and revoke secrets", () => import("./commands/secret.ts")),
+  row("vault", "Lock and unlock the workspaces of secrets", () => import("./commands/vault.ts")),
+  row("peer", "Keep pre-shared keys, and write them out for strongSwan", () => import("./commands/peer.ts")),
   row(
     "verify-log",
     "Verify a log offline, with the public key alone",

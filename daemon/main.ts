@@ -7,12 +7,15 @@ import { createClock } from "./adapters/clock.ts";
 import { createClockSensor } from "./adapters/clock-watch.ts";
 import { createDirectoryWatch } from "./adapters/directory-watch.ts";
 import { hasUsbMark } from "./adapters/enforced-mark.ts";
+import { openExportFile } from "./adapters/export-file.ts";
 import { freeBytes } from "./adapters/file-reserve.ts";
 import { createFileReader } from "./adapters/file-state.ts";
 import { createFileSensor } from "./adapters/file-watch.ts";
 import { openHeadFile } from "./adapters/head-file.ts";
 import { createInventory } from "./adapters/inventory.ts";
 import { type ControlSocket, listenControl } from "./adapters/ipc.ts";
+import { fileKek } from "./adapters/kek-file.ts";
+import { systemdKek } from "./adapters/kek-systemd.ts";
 import { createKeySensor } from "./adapters/key-watch.ts";
 import { prepareStateDirectory } from "./adapters/keys.ts";
 import { createSegment, prepareLogDirectory, protectEnded, protectionOf } from "./adapters/log-file.ts";
@@ -21,6 +24,7 @@ import { createNetworkSensor } from "./adapters/net-watch.ts";
 import { peerOf } from "./adapters/peer.ts";
 import { missingUsbPrivilege } from "./adapters/privilege.ts";
 import { createPeerFacts } from "./adapters/proc.ts";
+import { guardMemory } from "./adapters/process-guard.ts";
 import { createRulesWatch } from "./adapters/rules-watch.ts";
 import { claimSocketPath, prepareRuntimeDir } from "./adapters/socket-path.ts";
 import { createNotifier } from "./adapters/systemd.ts";
@@ -28,6 +32,7 @@ import { createKeyboardChallenge } from "./adapters/usb-challenge.ts";
 import { createUsbGate } from "./adapters/usb-gate.ts";
 import { openUsbRulesFile } from "./adapters/usb-rules-file.ts";
 import { createUsbSensor } from "./adapters/usb-watch.ts";
+import { openVaultFiles } from "./adapters/vault-files.ts";
 import { openLog } from "./audit/log.ts";
 import type { Entry } from "./audit/record.ts";
 import { createAuditStream } from "./audit-stream.ts";
@@ -45,6 +50,7 @@ import {
   streamPlaceOf,
 } from "./compose/places.ts";
 import { ownFiles, readRoles, readSetup, type Setup } from "./compose/setup.ts";
+import { privilegeMode } from "./core/authority.ts";
 import { clockWhileStopped } from "./core/clock-drift.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { sameFlow } from "./core/flow-text.ts";
@@ -78,6 +84,8 @@ import { createUsbChallenges } from "./usb-challenges.ts";
 import { createUsbPeople } from "./usb-people.ts";
 import { usbProbe } from "./usb-probe.ts";
 import { createRulebook } from "./usb-rulebook.ts";
+import { passphraseKek, RECOMMENDED } from "./vault/kek-passphrase.ts";
+import { createVault } from "./vault.ts";
 
 /**
  * The composition root: reads what this run is to be, builds the parts and joins them. Nothing is decided here but
@@ -134,6 +142,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const { options, config } = setup;
   const tripwires = [...setup.tripwires, SELFTEST_TRIPWIRE];
   const { clock, enforcer } = host;
+  for (const what of guardMemory()) opLog.warn({ what }, "a core dump could hold secrets");
   const startedAtMs = clock.wallMs();
   process.umask(0o077);
   const roles = readRoles(config);
@@ -306,6 +315,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       sensors,
       notifier,
       exists: (flow) => SOCKETS.flows().some((each) => sameFlow(each, flow)),
+      modeIs: (mode) => vault.modeIs(mode),
       heldAs: (held) => {
         heldAs(setup, host, held);
         usb.look();
@@ -324,10 +334,14 @@ async function start(setup: Setup, host: Host): Promise<void> {
   let control: ControlSocket | null = null;
   const ticking = setInterval(() => {
     daemon.tick();
+    vault.tick();
     stream.tick();
   }, config.enforcement.heartbeatMs);
   endWith(daemon, enforcer, {
-    ticks: () => clearInterval(ticking),
+    ticks: () => {
+      clearInterval(ticking);
+      vault.stop();
+    },
     // the core log is closed by then; a disk that does not answer keeps nobody
     audit: () => Promise.race([stream.close(), alarm(STREAM_STOP_MS)]),
     control: async () => control?.stop(),
@@ -366,6 +380,22 @@ async function start(setup: Setup, host: Host): Promise<void> {
     obstacle: usbObstacle,
     requireTerminal: config.ceremony.requireTerminal,
   });
+  const vault = createVault({
+    files: openVaultFiles(`${options.stateDir}/vault`),
+    sources: [
+      passphraseKek(RECOMMENDED),
+      fileKek(config.vault.keyDirectory ?? `${options.stateDir}/vault-keys`),
+      systemdKek(),
+    ],
+    exported: openExportFile(options.runtimeDir, "swanctl.conf"),
+    clock,
+    mode: () => privilegeMode(daemon.state()),
+    obstacle: usbObstacle,
+    append: beforeStop,
+    autoLockMs: config.vault.autoLockMs,
+    opLog,
+  });
+  vault.begin();
   const ended = new Set<string>(); // segments that are known to be immutable
   const office = {
     daemon,
@@ -382,6 +412,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     sockets: SOCKETS,
     wouldBlock: () => enforcer.wouldBlock(),
     usb: usbPeople,
+    vault,
     usbOutlook: usbPeople.outlook,
     prune: oneAtATime((keptDays: number, by: number) =>
       prune(prunePlaceOf(options.logDir), beforeStop, opened.ring.genesis, {

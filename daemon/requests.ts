@@ -45,6 +45,8 @@ import {
 import { problem } from "./protocol/problem.ts";
 import type { Selftest } from "./selftest.ts";
 import type { UsbPeople } from "./usb-people.ts";
+import type { Vault } from "./vault.ts";
+import { addPeer, checkMessage, putSecret, rewrap, unlock } from "./vault-verbs.ts";
 
 /** What the verbs need of the rest of the daemon. */
 export type Office = {
@@ -67,6 +69,7 @@ export type Office = {
   readonly audit: Pick<AuditStream, "head" | "lines">;
   readonly selftest: Pick<Selftest, "run">;
   readonly usb: UsbPeople;
+  readonly vault: Vault;
   readonly opLog: OpLog;
 };
 
@@ -121,6 +124,51 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     handle: ({ usb }, { params, person }) => usb.challenge(params.device, person()),
   },
   check: { role: "readonly", handle: check },
+  "check.message": {
+    role: "readonly",
+    handle: (office, { params, peer }) => checkMessage(office, params, peer),
+  },
+  "secret.list": {
+    role: "readonly",
+    handle: ({ vault }, { params }) => vault.list("secret", params.workspace ?? null),
+  },
+  "secret.put": {
+    role: "operator",
+    handle: ({ vault }, { params, person }) => putSecret(vault, "put", params, person().name),
+  },
+  "secret.rotate": {
+    role: "operator",
+    handle: ({ vault }, { params, person }) => putSecret(vault, "rotate", params, person().name),
+  },
+  "secret.revoke": {
+    role: "operator",
+    handle: ({ vault }, { params, person }) => vault.revoke({ ...params, by: person().name }),
+  },
+  "vault.status": { role: "readonly", handle: ({ vault }) => vault.status() },
+  "vault.unlock": {
+    role: "operator",
+    handle: ({ vault }, { params, person }) => unlock(vault, params, person().name),
+  },
+  "vault.lock": {
+    role: "operator",
+    handle: ({ vault }, { params, person }) => vault.lock(params.workspace ?? null, person().name),
+  },
+  "vault.rewrap": {
+    role: "operator",
+    handle: ({ vault }, { params, person }) => rewrap(vault, params, person().name),
+  },
+  "peer.list": {
+    role: "readonly",
+    handle: ({ vault }, { params }) => vault.list("psk", params.workspace ?? null),
+  },
+  "peer.add": {
+    role: "operator",
+    handle: ({ vault }, { params, person }) => addPeer(vault, params, person().name),
+  },
+  "peer.export": {
+    role: "operator",
+    handle: ({ vault }, { params, person }) => vault.exportPeers({ ...params, by: person().name }),
+  },
   "key.show": { role: "readonly", auditor: true, handle: (office) => office.head() },
   "log.prune": { role: "admin", handle: pruneLog },
   "audit.head": { role: "admin", auditor: true, handle: (office) => office.audit.head() },

@@ -233,6 +233,14 @@ export const ConfigSchema = z.strictObject({
       reserveBytes: z.number().int().min(0).max(1_073_741_824).default(4_194_304),
     })
     .prefault({}),
+  vault: z
+    .strictObject({
+      /** An unlocked workspace locks itself after this time, used or not. */
+      autoLockMs: Ms(1_000, 86_400_000, 900_000),
+      /** Where keys of the kind "file" are: 0700, better not on the disk of the vault. Without it, in the state directory. */
+      keyDirectory: AbsolutePath.optional(),
+    })
+    .prefault({}),
   selftest: z
     .strictObject({
       /** Every claim of `status` that can be tried out is tried out this often. */

@@ -41,7 +41,12 @@ export function keyOf(kind: Kind, name: string): string {
   return `${kind}-${name}`;
 }
 
-export function fileOf({ kind, name, version, state }: Pick<Entry, "kind" | "name" | "version" | "state">): string {
+export function fileOf({
+  kind,
+  name,
+  version,
+  state,
+}: Pick<Entry, "kind" | "name" | "version" | "state">): string {
   return `${keyOf(kind, name)}.${version}.${state === "revoked" ? "revoked" : "json"}`;
 }
 
@@ -95,7 +100,10 @@ function entryOf(workspace: string, file: VaultFile): Entry | null {
   if (!read.ok) return damaged(read.why);
   const told = read.value;
   const isItself =
-    told.workspace === workspace && told.kind === kind && told.name === base.name && told.version === base.version;
+    told.workspace === workspace &&
+    told.kind === kind &&
+    told.name === base.name &&
+    told.version === base.version;
   if (!isItself) return damaged("it is another secret's file");
   if ("revoked" in told)
     return { ...base, state: "revoked", at: told.revoked, fingerprint: "", peer: null, why: "" };

@@ -19,7 +19,9 @@ const Base64 = (most: number) =>
 const Version = z.number().int().min(1).max(999_999_999);
 const Address = z.union([z.literal("%any"), z.ipv4(), z.ipv6()]);
 const Subnet = z.union([z.cidrv4(), z.cidrv6()]);
-const Identity = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9@.:_-]{0,126}$/, "use letters, digits and @ . : _ -");
+const Identity = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9@.:_-]{0,126}$/, "use letters, digits and @ . : _ -");
 
 /** Who shares a pre-shared key, as strongSwan is told. Nothing of it is secret; all of it is authenticated. */
 export const PeerSchema = z.strictObject({

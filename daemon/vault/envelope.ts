@@ -70,7 +70,10 @@ export async function addWrap(
   const dek = await dekOf(sealed, from);
   try {
     const wrapped = (await to.wrap(dek)).toString("base64");
-    return { ...keepWrap(sealed, from.id), wraps: [...keepWrap(sealed, from.id).wraps, { kek: to.id, wrapped }] };
+    return {
+      ...keepWrap(sealed, from.id),
+      wraps: [...keepWrap(sealed, from.id).wraps, { kek: to.id, wrapped }],
+    };
   } finally {
     dek.fill(0);
   }

@@ -92,7 +92,8 @@ function derive(passphrase: Buffer, salt: Buffer, cost: Argon2Cost): Promise<Buf
       "argon2id",
       { message: passphrase, nonce: salt, memory, passes, parallelism, tagLength: KEK_BYTES },
       (error, derived) => {
-        if (error) reject(new BoundaryError("vault-failed", "deriving a key with Argon2id", { cause: error }));
+        if (error)
+          reject(new BoundaryError("vault-failed", "deriving a key with Argon2id", { cause: error }));
         else resolve(derived);
       },
     );

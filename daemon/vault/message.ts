@@ -5,9 +5,6 @@ import { findAssigned, findCredentials } from "../core/secret-assignments.ts";
 import { findShapes } from "../core/secret-shapes.ts";
 import type { Watchlist } from "./watchlist.ts";
 
-/** What is looked at in one piece; what is longer is not looked at, and that is a no. Bytes of UTF-8. */
-export const MAX_MESSAGE_BYTES = 49_152;
-
 export type MessageVerdict = {
   /** unscanned: it could not be looked at in full, which is no better than blocked. */
   readonly verdict: "clean" | "blocked" | "unscanned";
@@ -19,17 +16,19 @@ export type MessageVerdict = {
 
 /**
  * Whether a text may go to a prompt or a message: not when it holds a secret of an open workspace, or what has the shape
- * of a secret. `sealed`: workspaces whose secrets cannot be looked for, since they are locked or damaged.
+ * of a secret. A longer one than `mostBytes` (UTF-8) is not looked at. `sealed`: workspaces whose secrets cannot be looked for, since they are locked or damaged.
  */
 export function checkText(
   text: string,
   known: { readonly open: readonly Watchlist[]; readonly sealed: readonly string[] },
+  mostBytes: number,
 ): MessageVerdict {
   const bytes = Buffer.from(text);
-  if (bytes.length > MAX_MESSAGE_BYTES) return unscanned(`it has more than ${MAX_MESSAGE_BYTES} bytes`);
+  if (bytes.length > mostBytes) return unscanned(`it has more than ${mostBytes} bytes`);
   const plain = toPlainText(text).text;
   const found = new Set(shapesIn(text, plain));
-  const forms = plain === text ? [bytes] : [bytes, Buffer.from(plain), Buffer.from(plain.replace(/[\n\v]/g, ""))];
+  const forms =
+    plain === text ? [bytes] : [bytes, Buffer.from(plain), Buffer.from(plain.replace(/[\n\v]/g, ""))];
   let isWhole = true;
   for (const list of known.open) {
     for (const form of forms) {

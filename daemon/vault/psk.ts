@@ -1,5 +1,7 @@
 /** A key of 32 bytes, for the caller to wipe, or why the text is none. Never the text itself. */
-export type ReadKey = { readonly ok: true; readonly key: Buffer } | { readonly ok: false; readonly why: string };
+export type ReadKey =
+  | { readonly ok: true; readonly key: Buffer }
+  | { readonly ok: false; readonly why: string };
 
 const KEY_BYTES = 32;
 /** No key is written so long; what is longer is not looked at. */
@@ -14,7 +16,8 @@ export function readKeyText(text: Buffer): ReadKey {
   if (text.length > MAX_TEXT_BYTES) return no(`${text.length} bytes are no key`);
   const trimmed = trim(text);
   if (trimmed.length === 0) return no("it is empty");
-  if (trimmed.every(isHexDigit)) return trimmed.length === 2 * KEY_BYTES ? yes(fromHex(trimmed)) : no(hexLength(trimmed));
+  if (trimmed.every(isHexDigit))
+    return trimmed.length === 2 * KEY_BYTES ? yes(fromHex(trimmed)) : no(hexLength(trimmed));
   const bytes = fromBase64(trimmed);
   if (bytes === null) return no("it is neither hex nor base64");
   if (bytes.length === KEY_BYTES) return yes(bytes);

@@ -15,7 +15,9 @@ export function renderSwanctl(peers: readonly SharedKey[]): Buffer {
   for (const { name, peer } of peers) parts.push(Buffer.from(connection(name, peer)));
   parts.push(Buffer.from("}\nsecrets {\n"));
   for (const { name, peer, key } of peers) {
-    parts.push(Buffer.from(`  ike-${name} {\n    id-local = "${peer.localId}"\n    id-remote = "${peer.remoteId}"\n`));
+    parts.push(
+      Buffer.from(`  ike-${name} {\n    id-local = "${peer.localId}"\n    id-remote = "${peer.remoteId}"\n`),
+    );
     parts.push(Buffer.from("    secret = 0x"), hex(key), Buffer.from("\n  }\n"));
   }
   parts.push(Buffer.from("}\n"));

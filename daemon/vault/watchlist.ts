@@ -35,7 +35,10 @@ type Table = Map<number, Piece[]>;
 export function createWatchlist(key: Buffer): Watchlist {
   const spread = hmacStream(key);
   const multiplier = (spread[256] ?? 0) | 1;
-  const tables = new Map<number, Table>([[0, new Map()], ...WIDTHS.map((width): [number, Table] => [width, new Map()])]);
+  const tables = new Map<number, Table>([
+    [0, new Map()],
+    ...WIDTHS.map((width): [number, Table] => [width, new Map()]),
+  ]);
   const leaving = new Map(WIDTHS.map((width) => [width, power(multiplier, width)]));
   let forgotten = false;
 
@@ -55,7 +58,8 @@ export function createWatchlist(key: Buffer): Watchlist {
     const hash = hashOf(piece, 0, width === 0 ? piece.length : width);
     const entry = { label, length: piece.length, mac: macOf(piece) };
     const others = table?.get(hash) ?? [];
-    if (!others.some((each) => each.label === label && each.mac === entry.mac)) table?.set(hash, [...others, entry]);
+    if (!others.some((each) => each.label === label && each.mac === entry.mac))
+      table?.set(hash, [...others, entry]);
   }
 
   function addForm(label: string, form: Uint8Array): void {
@@ -70,7 +74,13 @@ export function createWatchlist(key: Buffer): Watchlist {
   }
 
   /** Counts down: a budget for the whole of one search. */
-  function confirm(bytes: Uint8Array, at: number, pieces: readonly Piece[], found: Set<string>, left: number): number {
+  function confirm(
+    bytes: Uint8Array,
+    at: number,
+    pieces: readonly Piece[],
+    found: Set<string>,
+    left: number,
+  ): number {
     const macs = new Map<number, string>();
     for (const piece of pieces) {
       if (found.has(piece.label) || at + piece.length > bytes.length) continue;
@@ -85,7 +95,12 @@ export function createWatchlist(key: Buffer): Watchlist {
     return left;
   }
 
-  function roll(bytes: Uint8Array, width: (typeof WIDTHS)[number], found: Set<string>, budget: number): number {
+  function roll(
+    bytes: Uint8Array,
+    width: (typeof WIDTHS)[number],
+    found: Set<string>,
+    budget: number,
+  ): number {
     const table = tables.get(width);
     if (table === undefined || table.size === 0 || bytes.length < width) return budget;
     const out = leaving.get(width) ?? 0;
@@ -161,7 +176,10 @@ function formsOf(secret: Uint8Array): readonly Uint8Array[] {
   for (const before of [0, 1, 2]) {
     const placed = Buffer.concat([Buffer.alloc(before), bytes]);
     // the digits that are this secret's alone: the others depend on what stands beside it
-    const core = ascii("base64", placed).subarray(Math.ceil((before * 8) / 6), Math.floor((placed.length * 8) / 6));
+    const core = ascii("base64", placed).subarray(
+      Math.ceil((before * 8) / 6),
+      Math.floor((placed.length * 8) / 6),
+    );
     placed.fill(0);
     if (core.length < WIDTHS[0]) continue;
     forms.push(core);
