@@ -24,7 +24,7 @@ const LONG = 64;
 const MAX_BLOCKS = 64;
 const SHORTEST_WORD = 4;
 /** Some 20 µs each. Only a text that is made to look like a secret needs more than a few. */
-const MAX_CONFIRMED = 4_096;
+const MAX_CONFIRMED = 1_024;
 const LEAST_DISTINCT = 8;
 
 type Piece = { readonly label: string; readonly length: number; readonly mac: string };
