@@ -1,12 +1,13 @@
 import { askAndShow } from "../ask.ts";
 import { define, group } from "../command.ts";
+import { usageError } from "../exit.ts";
 import { plain } from "../output.ts";
 import { readSecretInput } from "../secret-input.ts";
 import { NAME, WORKSPACE } from "../vault-arguments.ts";
 import { renderSecret, renderSecrets } from "./secret.ts";
 
 const MAX_KEY_TEXT_BYTES = 1_024;
-const TEXT = { type: "string", requiresArg: true, demandOption: true } as const;
+const TEXT = { type: "string", requiresArg: true } as const;
 const SUBNET = { type: "string", requiresArg: true, array: true, default: [] as string[] } as const;
 
 const add = define({
@@ -24,8 +25,8 @@ const add = define({
       .option("workspace", WORKSPACE)
       .option("local-id", { ...TEXT, describe: "Who we are" })
       .option("remote-id", { ...TEXT, describe: "Who the peer is" })
-      .option("local-address", { ...TEXT, demandOption: false, default: "%any", describe: "Ours" })
-      .option("remote-address", { ...TEXT, demandOption: false, default: "%any", describe: "The peer's" })
+      .option("local-address", { ...TEXT, default: "%any", describe: "Ours" })
+      .option("remote-address", { ...TEXT, default: "%any", describe: "The peer's" })
       .option("local-subnet", { ...SUBNET, describe: "What we let through the tunnel" })
       .option("remote-subnet", { ...SUBNET, describe: "What is behind the peer" })
       .option("replace", {
@@ -34,14 +35,18 @@ const add = define({
         describe: "It is there already, and gets a new key",
       }),
   run: async (args) => {
+    // yargs cannot demand an option with a dash in its name when it strips dashed names
+    const { localId, remoteId } = args;
+    if (localId === undefined || remoteId === undefined)
+      throw usageError("name both ends: --local-id and --remote-id");
     const text = await readSecretInput("pre-shared key (not shown): ", { mostBytes: MAX_KEY_TEXT_BYTES });
     const value = text.toString("base64");
     text.fill(0);
     const peer = {
       localAddress: args.localAddress,
       remoteAddress: args.remoteAddress,
-      localId: args.localId,
-      remoteId: args.remoteId,
+      localId,
+      remoteId,
       localSubnets: args.localSubnet,
       remoteSubnets: args.remoteSubnet,
     };

@@ -46,14 +46,11 @@ function giving(word: "put" | "rotate", describe: string): CliCommand {
       [`boundaryctl secret ${word} deploy-token < token.txt`, "its value comes by stdin, or is typed unseen"],
     ],
     options: (yargs) =>
-      yargs
-        .positional("name", NAME)
-        .option("workspace", WORKSPACE)
-        .option("exact", {
-          type: "boolean",
-          default: false,
-          describe: "Keep a line break at the end of stdin",
-        }),
+      yargs.positional("name", NAME).option("workspace", WORKSPACE).option("exact", {
+        type: "boolean",
+        default: false,
+        describe: "Keep a line break at the end of stdin",
+      }),
     run: async (args) => {
       const secret = await readSecretInput("secret (not shown): ", {
         mostBytes: MAX_BYTES,

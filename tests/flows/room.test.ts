@@ -1,11 +1,14 @@
-import { describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { resolveRoles } from "../../daemon/core/accounts.ts";
 import { createFeed } from "../../daemon/feed.ts";
 import { answer } from "../../daemon/requests.ts";
 import { settled, startHost } from "../support/host.ts";
 import { usbHost } from "../support/usb-host.ts";
+import { vaultHost } from "../support/vault-host.ts";
 
 const MARK = 67_108_864;
+const VAULT = vaultHost();
+afterAll(VAULT.remove);
 type Host = Awaited<ReturnType<typeof startHost>>;
 
 /** Asks as root; gives the decision. */
@@ -43,6 +46,7 @@ async function check(host: Host, memoryClass: string): Promise<unknown> {
     usbOutlook: () => [],
     wouldBlock: () => [],
     usb: usbHost().people,
+    vault: VAULT.vault,
     opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
   };
   const connection = {

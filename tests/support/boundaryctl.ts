@@ -17,19 +17,24 @@ export type Running = {
 export function startBoundaryctl(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  stdin: "ignore" | "pipe" = "ignore",
 ): Running {
-  const child = spawn(process.execPath, ["--disallow-code-generation-from-strings", MAIN, ...args], {
-    env: { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", ...env },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+  const child: ChildProcess = spawn(
+    process.execPath,
+    ["--disallow-code-generation-from-strings", MAIN, ...args],
+    {
+      env: { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", ...env },
+      stdio: [stdin, "pipe", "pipe"],
+    },
+  );
   let stdout = "";
   let stderr = "";
   const watchers: (() => void)[] = [];
-  child.stdout.on("data", (text: Buffer) => {
+  child.stdout?.on("data", (text: Buffer) => {
     stdout += text.toString();
     for (const watcher of watchers) watcher();
   });
-  child.stderr.on("data", (text: Buffer) => {
+  child.stderr?.on("data", (text: Buffer) => {
     stderr += text.toString();
   });
   const done = new Promise<Ran>((resolve) => {
@@ -43,6 +48,14 @@ export function startBoundaryctl(
       void done.then(() => reject(new Error(`ended without ${JSON.stringify(text)}: ${stdout}${stderr}`)));
     });
   return { child, done, saw };
+}
+
+/** boundaryctl with something on its stdin. */
+export function boundaryctlWith(input: string, args: readonly string[]): Promise<Ran> {
+  const running = startBoundaryctl(args, {}, "pipe");
+  running.child.stdin?.on("error", () => undefined); // it need not read it
+  running.child.stdin?.end(input);
+  return running.done;
 }
 
 export function boundaryctl(
