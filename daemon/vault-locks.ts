@@ -216,7 +216,8 @@ export function createLocks(parts: VaultParts, shelf: Shelf) {
       shelf.sourceOf(keyring.kek.kind).retire(keyring.kek.id);
     } catch (error) {
       to.drop();
-      if (workspace.keyring?.kek.id !== id) source.retire(id);
+      if (workspace.keyring?.kek.id === id) shelf.lock(workspace, "the new KEK is half in place");
+      else source.retire(id);
       throw error;
     }
     if (workspace.locks !== locks || workspace.opened === null) to.drop();

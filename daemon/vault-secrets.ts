@@ -30,7 +30,7 @@ export type PutWish = SecretWish & {
 /** Some 300 bytes each, of a frame's 64 KiB. */
 const MAX_LISTED = 150;
 
-/** Putting, changing, revoking and giving out secrets. A value is a Buffer that is overwritten when it was used. */
+/** Putting, changing, revoking and listing secrets. A value is a Buffer that is overwritten when it was used. */
 export function createSecrets(parts: VaultParts, shelf: Shelf) {
   async function put(wish: PutWish): Promise<SecretReply> {
     try {
@@ -144,28 +144,6 @@ export function createSecrets(parts: VaultParts, shelf: Shelf) {
     });
   }
 
-  /**
-   * Gives a secret to one who is to use it: `write` gets the bytes once the use is on record, and they are overwritten when
-   * it has settled. For a worker's stdin, and nothing else: no verb gives a value. Rejects as `write` does.
-   */
-  async function inject(
-    wish: SecretWish & { readonly use: string },
-    write: (value: Buffer) => Promise<void>,
-  ): Promise<SecretReply> {
-    const { workspace: name, name: which, by, use } = wish;
-    const workspace = shelf.find(name);
-    const { locks } = workspace;
-    shelf.opened(workspace);
-    const entry = living(workspace, "secret", which);
-    const { version, fingerprint } = entry;
-    await shelf.recorded({
-      kind: "secret.used",
-      data: { workspace: name, kind: "secret", name: which, version, fingerprint, by, use },
-    });
-    await withPlain(workspace, locks, entry, write);
-    return replyOf(workspace, entry);
-  }
-
   /** The plain text for as long as `work` takes. What was locked, revoked or changed meanwhile is not given. */
   async function withPlain<T>(
     workspace: Workspace,
@@ -185,14 +163,6 @@ export function createSecrets(parts: VaultParts, shelf: Shelf) {
     }
   }
 
-  function living(workspace: Workspace, kind: Kind, name: string): Entry {
-    const entry = workspace.entries.get(keyOf(kind, name));
-    if (entry === undefined || entry.state === "revoked") throw unknown(workspace, kind, name);
-    if (entry.state === "damaged")
-      throw new BoundaryError("secret-damaged", `opening ${name} of ${workspace.name}: ${entry.why}`);
-    return entry;
-  }
-
   function unknown(workspace: Workspace, kind: Kind, name: string): BoundaryError {
     return new BoundaryError("secret-unknown", `${workspace.name} has no ${kind} ${name}`);
   }
@@ -206,7 +176,7 @@ export function createSecrets(parts: VaultParts, shelf: Shelf) {
     return { secrets: all.slice(0, MAX_LISTED), more: Math.max(0, all.length - MAX_LISTED) };
   }
 
-  return { put, revoke, inject, withPlain, list };
+  return { put, revoke, withPlain, list };
 }
 
 function replyOf(

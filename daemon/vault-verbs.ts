@@ -1,5 +1,6 @@
 import type { z } from "zod";
 import type { Daemon } from "./daemon.ts";
+import type { Denials } from "./denials.ts";
 import type { Peer } from "./ports.ts";
 import type { MessageReply, PARAMS, SecretReply, VaultReply, Verb } from "./protocol/messages.ts";
 import type { Vault } from "./vault.ts";
@@ -47,33 +48,61 @@ function bytesOf(passphrase: string | undefined): Buffer | null {
   return passphrase === undefined ? null : Buffer.from(passphrase, "base64");
 }
 
+type Asker = { readonly peer: Peer; readonly token: string | null };
+type MessageOffice = {
+  readonly daemon: Pick<Daemon, "state" | "assurance" | "record">;
+  readonly denials: Pick<Denials, "record">;
+  readonly vault: Pick<Vault, "checkMessage">;
+};
+
 /** Looks for secrets in a text, and answers when the answer is on disk. What cannot be recorded is a no. */
 export async function checkMessage(
-  { daemon, vault }: { readonly daemon: Daemon; readonly vault: Vault },
+  { daemon, denials, vault }: MessageOffice,
   { text }: Params<"check.message">,
-  peer: Peer,
+  { peer: { uid, pid }, token }: Asker,
 ): Promise<MessageReply> {
   const seen = vault.checkMessage(text);
-  const isFull = daemon.state().room === "low";
-  const decision = seen.verdict === "clean" && !isFull;
-  const data = {
-    subject: { type: "uid", id: String(peer.uid), pid: peer.pid },
-    action: "message.check",
-    resource: { type: "message", id: "", properties: { length: text.length } },
-    decision: decision ? "allow" : "deny",
-    reason: isFull ? ["log-unavailable"] : [`message.${seen.verdict}`, ...seen.found],
-    mode: daemon.state().wanted,
-    assurance: daemon.assurance(),
+  if (seen.verdict === "clean" && daemon.state().room === "ok") {
+    const { seq, durable } = daemon.record({ kind: "decision", data: dataOf("allow", ["message.clean"]) });
+    try {
+      await durable;
+      return { decision: true, ...seen, correlationId: String(seq) };
+    } catch {
+      return { ...UNRECORDED, correlationId: String(seq) };
+    }
+  }
+  const isFull = seen.verdict === "clean";
+  const { verdict, found, why } = isFull ? UNRECORDED : seen;
+  const reason = isFull ? ["log-unavailable"] : [`message.${verdict}`, ...found];
+  // no digest of the text: who reads the log could try secrets against it
+  const denied = { digest: "message.check", answer: reason.join(" "), data: dataOf("deny", reason) };
+  const receipt = denials.record({ uid, token }, denied);
+  await receipt.durable;
+  return {
+    decision: false,
+    verdict,
+    found,
+    why,
+    correlationId: receipt.seq === -1 ? "" : String(receipt.seq),
   };
-  const key = JSON.stringify([peer.uid, data.action, data.reason]);
-  const receipt = isFull ? daemon.denied(key, data) : daemon.record({ kind: "decision", data });
-  const correlationId = receipt.seq === -1 ? "" : String(receipt.seq);
-  const recorded = await receipt.durable.then(
-    () => true,
-    () => false,
-  );
-  if (decision && recorded) return { decision, ...seen, correlationId };
-  const verdict = seen.verdict === "clean" ? "unscanned" : seen.verdict;
-  const why = seen.verdict === "clean" ? "the answer could not be recorded" : seen.why;
-  return { decision: false, verdict, found: seen.found, why, correlationId };
+
+  function dataOf(decision: "allow" | "deny", why: readonly string[]) {
+    return {
+      subject: { type: "User", id: String(uid) },
+      by: { uid, pid, ...(token === null ? {} : { tokenId: token }) },
+      action: "message.check",
+      resource: { type: "message", id: "", properties: { length: text.length } },
+      decision,
+      reason: [...why],
+      mode: daemon.state().wanted,
+      assurance: daemon.assurance(),
+    };
+  }
 }
+
+const UNRECORDED = {
+  decision: false,
+  verdict: "unscanned",
+  found: [],
+  why: "the answer could not be recorded",
+} as const;

@@ -119,7 +119,6 @@ export function createVault(parts: VaultParts) {
     rewrap: locks.rewrap,
     put: secrets.put,
     revoke: secrets.revoke,
-    inject: secrets.inject,
     list: secrets.list,
     addPeer,
     exportPeers,

@@ -1,4 +1,5 @@
-import { type Decision, MAX_MESSAGE_BYTES, type MessageReply } from "../../daemon/protocol/messages.ts";
+import type { Evaluation } from "../../daemon/core/access.ts";
+import { MAX_MESSAGE_BYTES, type MessageReply } from "../../daemon/protocol/messages.ts";
 import { askAndShow } from "../ask.ts";
 import { type Common, define } from "../command.ts";
 import { type ExitCode, usageError } from "../exit.ts";
@@ -59,7 +60,9 @@ export const command = define({
       location: args.location,
       interface: args.interface,
     };
-    const properties = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+    const properties = Object.fromEntries(
+      Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+    );
     const resource = { type: action.type, id: args.resource, properties };
     return askAndShow(
       args,
@@ -102,7 +105,7 @@ function upper(value: string | undefined): (typeof CLASSES)[number] | undefined 
 }
 
 /** A decision as lines of text, safe for a terminal. */
-export function renderDecision(decision: Decision, paint: Paint): readonly string[] {
+export function renderDecision(decision: Evaluation, paint: Paint): readonly string[] {
   const allowed = decision.decision;
   const instead = allowed || !decision.wouldAllow ? [] : [`instead    ${plain(decision.wouldAllow)}`];
   const person = allowed || !decision.askPerson ? [] : ["a person may be asked"];

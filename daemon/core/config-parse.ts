@@ -35,7 +35,8 @@ export function renderProblems(file: string, problems: readonly Problem[]): stri
     .join("\n");
 }
 
-function parseYaml<S extends z.ZodType>(text: string, schema: S): Parsed<z.output<S>> {
+/** Reads YAML by a schema, as the configuration is read. */
+export function parseYaml<S extends z.ZodType>(text: string, schema: S): Parsed<z.output<S>> {
   if (text.length > MAX_CONFIG_BYTES)
     return refuse([{ line: 1, column: 1, at: "", problem: "the file is larger than 1 MiB" }]);
   const lines = new LineCounter();
@@ -57,6 +58,18 @@ function parseYaml<S extends z.ZodType>(text: string, schema: S): Parsed<z.outpu
   const result = schema.safeParse(value);
   if (result.success) return { ok: true, value: result.data };
   return refuse(result.error.issues.flatMap((issue) => locate(doc, lines, issue)));
+}
+
+/** Where things stand in YAML that was read before: line and column of the nearest node of a path. Parsed once, at the first. */
+export function createYamlPlaces(
+  text: string,
+): (path: readonly (string | number)[]) => { readonly line: number; readonly column: number } {
+  const lines = new LineCounter();
+  let doc: Document | null = null;
+  return (path) => {
+    doc ??= parseDocument(text, { lineCounter: lines });
+    return position(doc, lines, path, null);
+  };
 }
 
 function refuse(problems: readonly Problem[]): { ok: false; problems: readonly Problem[] } {

@@ -64,8 +64,10 @@ export function createWatchlist(key: Buffer): Watchlist {
 
   function addForm(label: string, form: Uint8Array): void {
     if (form.length < SHORTEST_WORD) return;
-    if (form.length < WIDTHS[0]) return put(0, label, form);
-    if (form.length < LONG) return put(form.length < 16 ? 8 : 16, label, form);
+    if (form.length < LONG) {
+      put(form.length < WIDTHS[0] ? 0 : form.length < 16 ? 8 : 16, label, form);
+      return;
+    }
     const blocks = Math.min(MAX_BLOCKS, Math.floor(form.length / 32));
     for (let block = 0; block < blocks; block++) {
       const piece = form.subarray(32 * block, 32 * (block + 1));

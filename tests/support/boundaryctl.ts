@@ -17,16 +17,15 @@ export type Running = {
 export function startBoundaryctl(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
-  stdin: "ignore" | "pipe" = "ignore",
+  /** What it reads: all of it and the end; null: nothing, and no end. Without it there is no stdin. */
+  stdin?: string | Buffer | null,
 ): Running {
-  const child: ChildProcess = spawn(
-    process.execPath,
-    ["--disallow-code-generation-from-strings", MAIN, ...args],
-    {
-      env: { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", ...env },
-      stdio: [stdin, "pipe", "pipe"],
-    },
-  );
+  const child = spawn(process.execPath, ["--disallow-code-generation-from-strings", MAIN, ...args], {
+    env: { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", ...env },
+    stdio: [stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+  });
+  child.stdin?.on("error", () => undefined); // it may end without having read all
+  if (stdin !== undefined && stdin !== null) child.stdin?.end(stdin);
   let stdout = "";
   let stderr = "";
   const watchers: (() => void)[] = [];
@@ -50,17 +49,10 @@ export function startBoundaryctl(
   return { child, done, saw };
 }
 
-/** boundaryctl with something on its stdin. */
-export function boundaryctlWith(input: string, args: readonly string[]): Promise<Ran> {
-  const running = startBoundaryctl(args, {}, "pipe");
-  running.child.stdin?.on("error", () => undefined); // it need not read it
-  running.child.stdin?.end(input);
-  return running.done;
-}
-
 export function boundaryctl(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  stdin?: string | Buffer | null,
 ): Promise<Ran> {
-  return startBoundaryctl(args, env).done;
+  return startBoundaryctl(args, env, stdin).done;
 }

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { boundaryctl, boundaryctlWith, startBoundaryctl } from "../support/boundaryctl.ts";
+import { boundaryctl, startBoundaryctl } from "../support/boundaryctl.ts";
 import { createHome, type DaemonHome, type DaemonProcess, startDaemon } from "../support/daemon-process.ts";
 
 /** The real daemon and the real tool, with secrets planted: where may they be found? */
@@ -39,7 +39,7 @@ async function begin(env: Readonly<Record<string, string>> = {}) {
     daemon,
     said,
     ctl: (...args: readonly string[]) => tell(boundaryctl([...args, ...at])),
-    give: (input: string, ...args: readonly string[]) => tell(boundaryctlWith(input, [...args, ...at])),
+    give: (input: string, ...args: readonly string[]) => tell(boundaryctl([...args, ...at], {}, input)),
   };
 }
 
@@ -129,8 +129,7 @@ test("planted secrets are in no file, journal, process list, or reply, and a dro
   const rewrapped = await give(`${phrase.text}2`, "vault", "rewrap", "site");
   expect(rewrapped.code).toBe(0);
   // while the tool still waits for the value
-  const waiting = startBoundaryctl(["secret", "put", "late", "--runtime-dir", home.runtimeDir], {}, "pipe");
-  waiting.child.stdin?.on("error", () => undefined);
+  const waiting = startBoundaryctl(["secret", "put", "late", "--runtime-dir", home.runtimeDir], {}, null);
   waiting.child.stdin?.write(other.text);
   cleanUps.push(() => waiting.child.kill("SIGKILL"));
   await new Promise((done) => setTimeout(done, 500));
@@ -182,16 +181,16 @@ test("a restart finds what was put, locked; the passphrase is asked again", {
   const again = await startDaemon(home);
   cleanUps.push(() => again.kill());
   const at = ["--runtime-dir", home.runtimeDir, "--json"];
-  const sealed = await boundaryctlWith(secret.text, ["check", "message", ...at]);
+  const sealed = await boundaryctl(["check", "message", ...at], {}, secret.text);
   expect([sealed.code, JSON.parse(sealed.stdout)]).toMatchObject([
     1,
     { verdict: "unscanned", why: "locked or damaged: default" },
   ]);
-  expect((await boundaryctlWith("wrong", ["vault", "unlock", ...at])).stderr).toContain(
+  expect((await boundaryctl(["vault", "unlock", ...at], {}, "wrong")).stderr).toContain(
     "vault-passphrase-wrong",
   );
-  expect((await boundaryctlWith(`${phrase.text}\n`, ["vault", "unlock", ...at])).code).toBe(0);
-  const blocked = await boundaryctlWith(secret.text, ["check", "message", ...at]);
+  expect((await boundaryctl(["vault", "unlock", ...at], {}, `${phrase.text}\n`)).code).toBe(0);
+  const blocked = await boundaryctl(["check", "message", ...at], {}, secret.text);
   expect(JSON.parse(blocked.stdout)).toMatchObject({ verdict: "blocked", found: ["secret default/deploy"] });
 });
 

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import {
   chmodSync,
   existsSync,
@@ -9,10 +10,14 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { CHEAP, vaultHost } from "../support/vault-host.ts";
+import { BoundaryError } from "../../daemon/core/errors.ts";
+import type { KekSource } from "../../daemon/ports.ts";
+import { localKek } from "../../daemon/vault/kek-local.ts";
+import { CHEAP, PEER, vaultHost } from "../support/vault-host.ts";
 
 const SECRET = "correct horse battery";
 const OTHER = "staple of another kind";
+const KEY = "00112233445566778899aabbccddeeff".repeat(2);
 const hosts: ReturnType<typeof vaultHost>[] = [];
 const host = (options: Parameters<typeof vaultHost>[0] = {}) => {
   const made = vaultHost(options);
@@ -30,23 +35,27 @@ const everything = (one: ReturnType<typeof vaultHost>) =>
     .concat(JSON.stringify(one.records), ...one.told)
     .join("\n");
 
+const rewrap = (one: ReturnType<typeof vaultHost>) =>
+  one.vault.rewrap({ workspace: "a", kind: null, passphrase: null, by: "ana" });
+
 afterEach(() => {
   for (const one of hosts.splice(0)) one.remove();
 });
 
 describe("a secret", () => {
-  test("is put, given to a worker, changed and revoked; each is a record without its value", async () => {
+  test("is put, changed and revoked; each is a record without its value", async () => {
     const one = host();
     await one.make("build");
     const put = await one.put("build", "deploy", SECRET);
     expect(put).toMatchObject({ version: 1, state: "sealed" });
-    expect(await one.inject("build", "deploy")).toBe(SECRET);
+    expect(await one.read("build", "deploy")).toBe(SECRET);
     const rotated = await one.put("build", "deploy", OTHER, "rotate");
     expect(rotated).toMatchObject({ version: 2 });
-    expect(await one.inject("build", "deploy")).toBe(OTHER);
+    expect([await one.read("build", "deploy"), one.knows("build", "deploy", OTHER)]).toEqual([OTHER, true]);
     expect(readdirSync(one.directory("build")).toSorted()).toEqual(["keyring.json", "secret-deploy.2.json"]);
     await one.vault.revoke({ workspace: "build", name: "deploy", kind: "secret", by: "ana" });
-    await expect(one.inject("build", "deploy")).rejects.toEqual(code("secret-unknown"));
+    await expect(one.put("build", "deploy", OTHER, "rotate")).rejects.toEqual(code("secret-unknown"));
+    expect(one.knows("build", "deploy", OTHER)).toBe(false);
     expect(readdirSync(one.directory("build")).toSorted()).toEqual([
       "keyring.json",
       "secret-deploy.2.revoked",
@@ -58,20 +67,17 @@ describe("a secret", () => {
     expect(one.kinds()).toEqual([
       "vault.unlocked",
       "secret.put",
-      "secret.used",
       "secret.rotated",
-      "secret.used",
       "secret.revoked",
       "secret.put",
     ]);
-    expect(one.records[2]?.data).toEqual({
+    expect(one.records[1]?.data).toEqual({
       workspace: "build",
       kind: "secret",
       name: "deploy",
       version: 1,
       fingerprint: put.fingerprint,
-      by: "worker",
-      use: "test",
+      by: "ana",
     });
     for (const text of [SECRET, OTHER])
       for (const form of ["latin1", "hex", "base64"] as const)
@@ -104,54 +110,31 @@ describe("a secret", () => {
     expect(one.vault.list("secret", "build").secrets.map(({ name }) => name)).toEqual(["deploy", "most"]);
   });
 
-  test("given in a buffer leaves that buffer overwritten, and what a worker got is overwritten when it has it", async () => {
+  test("given in a buffer leaves that buffer overwritten, also where it is refused", async () => {
     const one = host();
     await one.make("build");
-    const value = Buffer.from(SECRET);
-    const wish = {
-      workspace: "build",
-      name: "deploy",
-      kind: "secret",
-      peer: null,
-      as: "put",
-      by: "ana",
-    } as const;
-    await one.vault.put({ ...wish, value });
-    let given: Buffer | null = null;
-    await one.vault.inject(
-      { workspace: "build", name: "deploy", by: "worker", use: "test" },
-      async (plain) => {
-        expect(plain.toString()).toBe(SECRET);
-        given = plain;
-      },
+    const [value, refused] = [Buffer.from(SECRET), Buffer.from(OTHER)];
+    const wish = { name: "deploy", kind: "secret", peer: null, as: "put", by: "ana" } as const;
+    await one.vault.put({ ...wish, workspace: "build", value });
+    await expect(one.vault.put({ ...wish, workspace: "build", value: refused })).rejects.toEqual(
+      code("secret-exists"),
     );
-    expect([value, given]).toEqual([Buffer.alloc(SECRET.length), Buffer.alloc(SECRET.length)]);
-    const failing = one.vault.inject(
-      { workspace: "build", name: "deploy", by: "w", use: "t" },
-      async (plain) => {
-        given = plain;
-        throw new Error("EPIPE");
-      },
-    );
-    await expect(failing).rejects.toThrow("EPIPE");
-    expect(given).toEqual(Buffer.alloc(SECRET.length));
+    expect([value, refused]).toEqual([Buffer.alloc(SECRET.length), Buffer.alloc(OTHER.length)]);
   });
 });
 
 describe("what cannot be recorded", () => {
-  test("is not put, not given out, not unlocked", async () => {
+  test("is not put, not unlocked", async () => {
     const one = host();
     await one.make("build");
     await one.put("build", "deploy", SECRET);
     one.state.log = "fails";
     await expect(one.put("build", "new", OTHER)).rejects.toEqual(code("log-unavailable"));
     await expect(one.put("build", "deploy", OTHER, "rotate")).rejects.toEqual(code("log-unavailable"));
-    await expect(one.inject("build", "deploy")).rejects.toEqual(code("log-unavailable"));
     await expect(one.make("another")).rejects.toEqual(code("log-unavailable"));
     expect(readdirSync(one.directory("build")).toSorted()).toEqual(["keyring.json", "secret-deploy.1.json"]);
     expect([existsSync(one.directory("another")), readdirSync(one.keyDirectory).length]).toEqual([false, 1]);
-    one.state.log = "works";
-    expect(await one.inject("build", "deploy")).toBe(SECRET);
+    expect(await one.read("build", "deploy")).toBe(SECRET);
   });
 
   test("is locked and revoked all the same: a tightening stands without its record", async () => {
@@ -168,23 +151,17 @@ describe("what cannot be recorded", () => {
     ]);
   });
 
-  test("a worker gets nothing before the use is on disk", async () => {
+  test("no key is exported before that is on disk", async () => {
     const one = host();
-    await one.make("build");
-    await one.put("build", "deploy", SECRET);
+    await one.make("site");
+    await one.addPeer("site", "ct", KEY);
     one.state.log = "holds";
-    let got = "nothing";
-    const using = one.vault.inject(
-      { workspace: "build", name: "deploy", by: "w", use: "t" },
-      async (plain) => {
-        got = plain.toString();
-      },
-    );
-    await new Promise((done) => setImmediate(done));
-    expect([one.kinds().at(-1), got]).toEqual(["secret.used", "nothing"]);
+    const exporting = one.exported("site");
+    await new Promise((done) => setTimeout(done, 20));
+    expect([one.kinds().at(-1), existsSync(one.exportPath)]).toEqual(["secret.exported", false]);
     one.release();
-    await using;
-    expect(got).toBe(SECRET);
+    await exporting;
+    expect(existsSync(one.exportPath)).toBe(true);
   });
 });
 
@@ -200,7 +177,7 @@ describe("a lock", () => {
       expect(one.vault.status().workspaces.map(({ state }) => state)).toEqual(["locked", "locked"]);
       one.state.mode = mode;
       for (const work of [
-        () => one.inject("a", "x"),
+        () => one.exported("a"),
         () => one.put("a", "y", OTHER),
         () => one.unlock("a"),
         () => one.make("c"),
@@ -212,9 +189,10 @@ describe("a lock", () => {
         ["vault.locked", `mode ${mode}`],
       ]);
       one.state.mode = "RESTRICTED";
-      await expect(one.inject("a", "x")).rejects.toEqual(code("vault-locked"));
+      await expect(one.exported("a")).rejects.toEqual(code("vault-locked"));
+      expect(one.knows("a", "x", SECRET)).toBe(false);
       await one.unlock("a");
-      expect(await one.inject("a", "x")).toBe(SECRET);
+      expect(one.knows("a", "x", SECRET)).toBe(true);
     },
   );
 
@@ -230,9 +208,9 @@ describe("a lock", () => {
     await one.make("a");
     await one.put("a", "x", SECRET);
     one.state.nowMs += 59_999;
-    expect(await one.inject("a", "x")).toBe(SECRET);
+    await one.put("a", "y", OTHER);
     one.state.nowMs += 1;
-    await expect(one.inject("a", "x")).rejects.toEqual(code("vault-locked"));
+    await expect(one.put("a", "z", OTHER)).rejects.toEqual(code("vault-locked"));
     expect(one.records.at(-1)).toMatchObject({ kind: "vault.locked", data: { why: "time" } });
     await one.unlock("a");
     one.state.nowMs += 60_000;
@@ -251,21 +229,25 @@ describe("a lock", () => {
     expect(one.kinds().filter((kind) => kind === "vault.locked")).toHaveLength(2);
   });
 
-  test("that comes while something waits for the log wins", async () => {
+  test.each([
+    ["an export", (one: ReturnType<typeof vaultHost>) => one.exported("a")],
+    ["an unlocking", (one: ReturnType<typeof vaultHost>) => one.unlock("a")],
+    ["a new KEK", (one: ReturnType<typeof vaultHost>) => rewrap(one)],
+  ])("that comes while %s waits for the log wins", async (_, work) => {
     const one = host();
     await one.make("a");
-    await one.put("a", "x", SECRET);
+    await one.addPeer("a", "ct", KEY);
     one.state.log = "holds";
-    const [using, unlocking] = [one.inject("a", "x"), one.unlock("a")];
-    const ends = Promise.allSettled([using, unlocking]);
+    const working = Promise.allSettled([work(one)]);
     await new Promise((done) => setTimeout(done, 20));
     one.vault.modeIs("COLDROOM"); // and back at once: it was locked in between
     one.release();
-    expect(await ends).toMatchObject([
-      { status: "rejected", reason: code("vault-locked") },
-      { status: "rejected", reason: code("vault-locked") },
-    ]);
-    expect(workspace(one, "a")?.state).toBe("locked");
+    await working;
+    expect([workspace(one, "a")?.state, existsSync(one.exportPath)]).toEqual(["locked", false]);
+    await one.unlock("a");
+    expect(workspace(one, "a")).toMatchObject({ secrets: 1, damaged: 0 });
+    await one.exported("a");
+    expect(readFileSync(one.exportPath, "utf8")).toContain(KEY);
   });
 
   test("keeps what is frozen from being unlocked", async () => {
@@ -285,11 +267,11 @@ describe("a start", () => {
     expect(one.vault.list("secret", null).secrets).toMatchObject([
       { name: "x", version: 1, state: "sealed" },
     ]);
-    await expect(one.inject("a", "x")).rejects.toEqual(code("vault-locked"));
+    await expect(one.exported("a")).rejects.toEqual(code("vault-locked"));
     await expect(one.unlock("a", "open says me")).rejects.toEqual(code("vault-passphrase-wrong"));
     expect(one.kinds()).toEqual([]);
     await one.unlock("a", "open sesame");
-    expect(await one.inject("a", "x")).toBe(SECRET);
+    expect([one.knows("a", "x", SECRET), await one.read("a", "x", "open sesame")]).toEqual([true, SECRET]);
   });
 
   test("keeps what was prepared and never recorded from being there", async () => {
@@ -318,17 +300,18 @@ describe("a start", () => {
     expect(one.told.filter((line) => line.startsWith("a secret is damaged"))).toHaveLength(2);
     await one.unlock("a");
     expect(workspace(one, "a")).toMatchObject({ secrets: 1, damaged: 3 });
-    for (const name of ["one", "two", "three"])
-      await expect(one.inject("a", name)).rejects.toEqual(code("secret-damaged"));
-    expect(await one.inject("a", "four")).toBe(`${SECRET} four`);
+    const states = () => one.vault.list("secret", "a").secrets.map(({ name, state }) => `${name} ${state}`);
+    expect(states().toSorted()).toEqual(["four sealed", "one damaged", "three damaged", "two damaged"]);
+    for (const name of ["one", "two", "three", "four"])
+      expect(one.knows("a", name, `${SECRET} ${name}`)).toBe(name === "four");
     expect(one.vault.checkMessage("hello")).toMatchObject({ verdict: "unscanned" });
     // what was put right opens with the next unlock
     chmodSync(file("two"), 0o600);
     await one.unlock("a");
-    expect(await one.inject("a", "two")).toBe(`${SECRET} two`);
+    expect(one.knows("a", "two", `${SECRET} two`)).toBe(true);
     // and a new value takes the place of what is lost
     await one.put("a", "one", OTHER, "rotate");
-    expect(await one.inject("a", "one")).toBe(OTHER);
+    expect([one.knows("a", "one", OTHER), await one.read("a", "one")]).toEqual([true, OTHER]);
   });
 
   test("a file that was swapped while the daemon ran is noticed when it is used", async () => {
@@ -338,7 +321,7 @@ describe("a start", () => {
     await one.put("a", "y", OTHER);
     const file = (name: string) => join(one.directory("a"), `secret-${name}.1.json`);
     renameSync(file("y"), file("x"));
-    await expect(one.inject("a", "x")).rejects.toEqual(code("secret-damaged"));
+    await expect(rewrap(one)).rejects.toEqual(code("secret-damaged"));
     expect(one.vault.list("secret", "a").secrets[0]).toMatchObject({ state: "damaged" });
   });
 
@@ -384,14 +367,14 @@ describe("a change of the KEK", () => {
     const { kek: old } = await one.make("a");
     for (const name of ["x", "y"]) await one.put("a", name, SECRET);
     const before = texts(one);
-    const { kek } = await one.vault.rewrap({ workspace: "a", kind: null, passphrase: null, by: "ana" });
+    const { kek } = await rewrap(one);
     expect(texts(one).map(({ rest }) => rest)).toEqual(before.map(({ rest }) => rest));
     expect([before, texts(one)].map((all) => all.map(({ keks }) => keks))).toEqual([
       [[old], [old]],
       [[kek], [kek]],
     ]);
     expect(readdirSync(one.keyDirectory)).toEqual([`${kek}.key`]);
-    expect(await one.inject("a", "x")).toBe(SECRET);
+    expect(await one.read("a", "x")).toBe(SECRET);
     expect(one.records.find(({ kind }) => kind === "vault.rewrapped")?.data).toEqual({
       workspace: "a",
       by: "ana",
@@ -402,7 +385,7 @@ describe("a change of the KEK", () => {
     });
     const again = one.restart();
     await again.unlock("a");
-    expect(await again.inject("a", "y")).toBe(SECRET);
+    expect([again.knows("a", "y", SECRET), await again.read("a", "y")]).toEqual([true, SECRET]);
   });
 
   test("from a file to a passphrase, and to another passphrase; fingerprints stay", async () => {
@@ -421,7 +404,7 @@ describe("a change of the KEK", () => {
     await one.vault.lock("a", "ana");
     await expect(one.unlock("a", "first")).rejects.toEqual(code("vault-passphrase-wrong"));
     await one.unlock("a", "second");
-    expect([await one.inject("a", "x"), readdirSync(one.keyDirectory)]).toEqual([SECRET, []]);
+    expect([await one.read("a", "x", "second"), readdirSync(one.keyDirectory)]).toEqual([SECRET, []]);
     expect((await one.put("a", "y", SECRET)).fingerprint).toBe(fingerprint);
   });
 
@@ -429,17 +412,16 @@ describe("a change of the KEK", () => {
     const one = host();
     const { kek: old } = await one.make("a");
     await one.put("a", "x", SECRET);
-    const rewrap = () => one.vault.rewrap({ workspace: "a", kind: null, passphrase: null, by: "ana" });
     one.state.log = "fails";
-    await expect(rewrap()).rejects.toEqual(code("log-unavailable"));
+    await expect(rewrap(one)).rejects.toEqual(code("log-unavailable"));
     one.state.log = "holds";
-    const cut = rewrap();
+    const cut = rewrap(one);
     cut.catch(() => undefined);
     await new Promise((done) => setTimeout(done, 50));
     const crashed = one.restart(); // as if the power went before the record was on disk
     expect(texts(one)[0]?.keks).toHaveLength(2);
     await crashed.unlock("a");
-    expect([await crashed.inject("a", "x"), texts(one)[0]?.keks]).toEqual([SECRET, [old]]);
+    expect([await crashed.read("a", "x"), texts(one)[0]?.keks]).toEqual([SECRET, [old]]);
   });
 
   test("that a crash cut off after its record is finished by the next unlock", async () => {
@@ -448,7 +430,7 @@ describe("a change of the KEK", () => {
     await one.put("a", "x", SECRET);
     const file = join(one.directory("a"), "secret-x.1.json");
     const old = readFileSync(file, "utf8");
-    const { kek } = await one.vault.rewrap({ workspace: "a", kind: null, passphrase: null, by: "ana" });
+    const { kek } = await rewrap(one);
     // the new wrap beside the old one, as it is between the keyring and the last step
     const [before, after] = [JSON.parse(old), JSON.parse(readFileSync(file, "utf8"))] as {
       wraps: object[];
@@ -459,8 +441,31 @@ describe("a change of the KEK", () => {
     );
     const again = one.restart();
     await again.unlock("a");
-    expect([await again.inject("a", "x"), texts(again)[0]?.keks]).toEqual([SECRET, [kek]]);
+    expect([await again.read("a", "x"), texts(again)[0]?.keks]).toEqual([SECRET, [kek]]);
   });
+});
+
+test("an old KEK that cannot be erased locks the workspace, which the new one opens", async () => {
+  const files = new Map<string, Buffer>();
+  const stubborn: KekSource = {
+    kind: "stubborn",
+    obstacle: () => "",
+    create: async (id) => {
+      files.set(id, randomBytes(32));
+      return { provider: localKek(id, Buffer.from(files.get(id) ?? "")), spec: "" };
+    },
+    open: async (id, spec) => ({ provider: localKek(id, Buffer.from(files.get(id) ?? "")), spec }),
+    retire: () => {
+      throw new BoundaryError("state-unwritable", "erasing it");
+    },
+  };
+  const one = host({ sources: [stubborn] });
+  await one.make("a", "stubborn");
+  await one.put("a", "x", SECRET);
+  await expect(rewrap(one)).rejects.toEqual(code("state-unwritable"));
+  expect(workspace(one, "a")).toMatchObject({ state: "locked", damaged: 0 });
+  await one.unlock("a");
+  expect([one.knows("a", "x", SECRET), workspace(one, "a")?.damaged]).toEqual([true, 0]);
 });
 
 test("parameters of Argon2id that are cheaper than today's are made anew by an unlock", async () => {
@@ -473,7 +478,7 @@ test("parameters of Argon2id that are cheaper than today's are made anew by an u
     kek: { spec: string };
   };
   expect(JSON.parse(keyring.kek.spec)).toMatchObject({ memoryKiB: 256 });
-  expect(await dear.inject("a", "x")).toBe(SECRET);
+  expect(await dear.read("a", "x", "open sesame")).toBe(SECRET);
   await before.restart().unlock("a", "open sesame");
 });
 
@@ -501,28 +506,16 @@ describe("a message", () => {
 });
 
 describe("pre-shared keys", () => {
-  const PEER = {
-    localAddress: "192.0.2.1",
-    remoteAddress: "192.0.2.2",
-    localId: "pt.example",
-    remoteId: "ct.example",
-    localSubnets: [],
-    remoteSubnets: [],
-  };
-  const KEY = "00112233445566778899aabbccddeeff".repeat(2);
-  const add = (one: ReturnType<typeof vaultHost>, name: string, text: string, as: "put" | "rotate" = "put") =>
-    one.vault.addPeer({ workspace: "site", name, text: Buffer.from(text), peer: PEER, as, by: "ana" });
-
   test("are kept apart from secrets, are in no reply, and are exported into a file of ours alone", async () => {
     const one = host();
     await one.make("site");
-    const added = await add(one, "ct", `${KEY}\n`);
+    const added = await one.addPeer("site", "ct", `${KEY}\n`);
     await one.put("site", "ct", SECRET);
     expect(added).toMatchObject({ kind: "psk", name: "ct", peer: PEER });
-    await expect(add(one, "other", "hunter2")).rejects.toEqual(code("psk-invalid"));
-    await expect(one.inject("site", "ct")).resolves.toBe(SECRET);
+    await expect(one.addPeer("site", "other", "hunter2")).rejects.toEqual(code("psk-invalid"));
+    expect(await one.read("site", "ct")).toBe(SECRET);
     expect(JSON.stringify([one.vault.list("psk", "site"), one.records])).not.toContain(KEY);
-    const { path, peers } = await one.vault.exportPeers({ workspace: "site", by: "ana" });
+    const { path, peers } = await one.exported("site");
     expect([peers, statSync(path).mode & 0o777, statSync(join(path, "..")).mode & 0o777]).toEqual([
       ["ct"],
       0o600,
@@ -533,7 +526,7 @@ describe("pre-shared keys", () => {
       kind: "secret.exported",
       data: { workspace: "site", by: "ana", path, peers: ["ct.1"] },
     });
-    await one.vault.exportPeers({ workspace: "site", by: "ana" }); // again, in the place of the first
+    await one.exported("site"); // again, in the place of the first
     one.vault.modeIs("LOCKDOWN");
     expect([existsSync(path), everything(one).includes(KEY)]).toEqual([false, false]);
   });
@@ -541,22 +534,16 @@ describe("pre-shared keys", () => {
   test("are not exported when that is not recorded, nor by a locked vault, and a start leaves none", async () => {
     const one = host();
     await one.make("site");
-    await expect(one.vault.exportPeers({ workspace: "site", by: "ana" })).rejects.toEqual(
-      code("secret-unknown"),
-    );
-    await add(one, "ct", KEY);
+    await expect(one.exported("site")).rejects.toEqual(code("secret-unknown"));
+    await one.addPeer("site", "ct", KEY);
     one.state.log = "fails";
-    await expect(one.vault.exportPeers({ workspace: "site", by: "ana" })).rejects.toEqual(
-      code("log-unavailable"),
-    );
-    expect(existsSync(one.exported.path)).toBe(false);
+    await expect(one.exported("site")).rejects.toEqual(code("log-unavailable"));
+    expect(existsSync(one.exportPath)).toBe(false);
     one.state.log = "works";
-    await one.vault.exportPeers({ workspace: "site", by: "ana" });
+    await one.exported("site");
     one.restart();
-    expect(existsSync(one.exported.path)).toBe(false);
+    expect(existsSync(one.exportPath)).toBe(false);
     await one.vault.lock(null, "ana");
-    await expect(one.vault.exportPeers({ workspace: "site", by: "ana" })).rejects.toEqual(
-      code("vault-locked"),
-    );
+    await expect(one.exported("site")).rejects.toEqual(code("vault-locked"));
   });
 });

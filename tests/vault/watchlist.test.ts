@@ -7,7 +7,7 @@ import { createWatchlist, type Watchlist } from "../../daemon/vault/watchlist.ts
 const MOST = 49_152;
 const watching = (...secrets: readonly (string | Uint8Array)[]): Watchlist => {
   const list = createWatchlist(randomBytes(32));
-  secrets.forEach((secret, index) => list.add(`s${index}`, Buffer.from(secret as string)));
+  for (const [index, secret] of secrets.entries()) list.add(`s${index}`, Buffer.from(secret as string));
   return list;
 };
 const found = (list: Watchlist, text: string | Uint8Array) => [
