@@ -2,7 +2,6 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Entry } from "../daemon/audit/record.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
 import { createPolicies, type Policies, type PoliciesParts, policyClaim } from "../daemon/policies.ts";
-import type { RawFile } from "../daemon/policy/policy-files.ts";
 import type { CedarOrder, CedarThread } from "../daemon/ports.ts";
 import { openWarm, question, situation, small, USER } from "./support/policies.ts";
 
@@ -26,7 +25,7 @@ afterEach(() => {
 function start(change: Partial<PoliciesParts> & { judge?: Judge } = {}) {
   const records: Entry[] = [];
   const disagreed: string[] = [];
-  const host = { files: good("a") as readonly RawFile[], judge: change.judge ?? agree, opened: 0 };
+  const host = { files: good("a"), judge: change.judge ?? agree, opened: 0 };
   /** Reads with Cedar itself; judges as the test says. */
   function openCedar(): CedarThread {
     const warm = openWarm();

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { AccessRequest, Json } from "../core/access.ts";
+import type { AccessRequest } from "../core/access.ts";
 import { type Parsed, parseYaml } from "../core/config-parse.ts";
 import { MODES } from "../core/mode.ts";
 import type { AskedSituation, Principal } from "./entities.ts";
@@ -66,7 +66,7 @@ export function questionOf(one: Case): {
     request: {
       subject: { type, id, properties: {} },
       action: { name: one.action, properties: {} },
-      resource: { type: resourceType, id: resourceId, properties: one.properties as Record<string, Json> },
+      resource: { type: resourceType, id: resourceId, properties: one.properties },
       context: one.taint.length === 0 ? {} : { taint: one.taint },
     },
     principal: { type, id, roles: one.roles },

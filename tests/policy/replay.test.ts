@@ -220,7 +220,7 @@ test("a question's file is strict JSON of AuthZEN's form", () => {
     "[]",
     good.replace("subject", "subjekt"),
     good.replace('"id":"1"', '"id":"1","id":"2"'),
-    `${"[".repeat(99)}`,
+    "[".repeat(99),
   ])
     expect(parseQuestion(bad)).toHaveProperty("problem");
 });
