@@ -94,7 +94,7 @@ import { createUsbPeople } from "./usb-people.ts";
 import { usbProbe } from "./usb-probe.ts";
 import { createRulebook } from "./usb-rulebook.ts";
 import { passphraseKek, RECOMMENDED } from "./vault/kek-passphrase.ts";
-import { createVault } from "./vault.ts";
+import { createVault, vaultClaim } from "./vault.ts";
 
 /**
  * The composition root: reads what this run is to be, builds the parts and joins them. Nothing is decided here but
@@ -514,6 +514,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         stream: stream.state,
         usb: usbPeople.status,
         policy: policies.state,
+        vault: () => vaultClaim(vault.status()),
         clock,
         switches: setup.switches,
         obstacles: missing,

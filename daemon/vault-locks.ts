@@ -148,10 +148,10 @@ export function createLocks(parts: VaultParts, shelf: Shelf) {
   function lock(name: string | null, by: string): Promise<VaultStatus> {
     const which = name === null ? shelf.all() : [shelf.find(name)];
     const records = which.map((workspace) => shelf.lock(workspace, `asked by ${by}`));
-    return afterRecords(records);
+    return afterRecords(records.map((record) => record ?? Promise.resolve()));
   }
 
-  async function afterRecords(records: readonly (Promise<unknown> | null)[]): Promise<VaultStatus> {
+  async function afterRecords(records: readonly Promise<unknown>[]): Promise<VaultStatus> {
     try {
       await Promise.all(records);
     } catch (cause) {
@@ -216,7 +216,7 @@ export function createLocks(parts: VaultParts, shelf: Shelf) {
       shelf.sourceOf(keyring.kek.kind).retire(keyring.kek.id);
     } catch (error) {
       to.drop();
-      if (workspace.keyring?.kek.id === id) shelf.lock(workspace, "the new KEK is half in place");
+      if (workspace.keyring?.kek.id === id) void shelf.lock(workspace, "the new KEK is half in place");
       else source.retire(id);
       throw error;
     }

@@ -94,9 +94,9 @@ export function createSecrets(parts: VaultParts, shelf: Shelf) {
 
   /** The value is looked for in messages from here on, and the one before it no more. */
   function watch(workspace: Workspace, entry: Entry, value: Buffer): void {
-    const list = workspace.opened?.watch; // locked since: the next unlock takes it in
-    list?.remove(labelOf(workspace, entry));
-    list?.add(labelOf(workspace, entry), value);
+    const watched = workspace.opened?.watch; // locked since: the next unlock takes it in
+    watched?.remove(labelOf(workspace, entry));
+    watched?.add(labelOf(workspace, entry), value);
   }
 
   /** The newer version counts already: what cannot be erased now is erased by the next start. */
@@ -111,7 +111,7 @@ export function createSecrets(parts: VaultParts, shelf: Shelf) {
     }
   }
 
-  /** A tightening: done at once, in any mode, locked or not, and recorded then. */
+  /** A tightening: done once what is under way has ended, in any mode, locked or not, and recorded then. */
   function revoke({
     workspace: name,
     name: which,

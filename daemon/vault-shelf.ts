@@ -121,7 +121,7 @@ export function createShelf(parts: VaultParts) {
   function opened(workspace: Workspace): Opened {
     requireAllowed();
     if (workspace.opened !== null && parts.clock.bootMs() >= workspace.opened.untilMs)
-      lock(workspace, "time");
+      void lock(workspace, "time");
     if (workspace.opened === null)
       throw new BoundaryError("vault-locked", `the workspace ${workspace.name} is locked`);
     return workspace.opened;

@@ -86,14 +86,14 @@ export async function checkMessage(
     correlationId: receipt.seq === -1 ? "" : String(receipt.seq),
   };
 
-  function dataOf(decision: "allow" | "deny", why: readonly string[]) {
+  function dataOf(decision: "allow" | "deny", because: readonly string[]) {
     return {
       subject: { type: "User", id: String(uid) },
       by: { uid, pid, ...(token === null ? {} : { tokenId: token }) },
       action: "message.check",
       resource: { type: "message", id: "", properties: { length: text.length } },
       decision,
-      reason: [...why],
+      reason: [...because],
       mode: daemon.state().wanted,
       assurance: daemon.assurance(),
     };

@@ -1,5 +1,11 @@
 import { BoundaryError } from "./core/errors.ts";
-import { MAX_MESSAGE_BYTES, type PeerExport } from "./protocol/messages.ts";
+import {
+  type Control,
+  MAX_MESSAGE_BYTES,
+  type PeerExport,
+  type VaultReply,
+  type VaultStatus,
+} from "./protocol/messages.ts";
 import type { Entry } from "./vault/catalog.ts";
 import type { PeerFacts } from "./vault/document.ts";
 import { checkText, type MessageVerdict } from "./vault/message.ts";
@@ -124,4 +130,18 @@ export function createVault(parts: VaultParts) {
     exportPeers,
     checkMessage,
   };
+}
+
+/** What the status says of the vault. */
+export function vaultClaim({ fault, workspaces, more }: VaultStatus): Pick<Control, "state" | "detail"> {
+  if (fault !== "") return { state: "failed", detail: `it stays locked: ${fault}` };
+  if (workspaces.length === 0) return { state: "absent", detail: "there is no workspace of secrets" };
+  const sum = (count: (one: VaultReply) => number) => workspaces.reduce((all, one) => all + count(one), 0);
+  const damaged = sum((one) => one.damaged);
+  const keyrings = sum((one) => (one.fault === "" ? 0 : 1));
+  const open = sum((one) => (one.state === "unlocked" ? 1 : 0));
+  const whole = `${workspaces.length}${more > 0 ? ` of ${workspaces.length + more}` : ""} workspaces, ${open} unlocked; ${sum((one) => one.secrets)} secrets`;
+  return damaged + keyrings > 0
+    ? { state: "failed", detail: `${damaged} damaged secrets, ${keyrings} damaged keyrings; ${whole}` }
+    : { state: "observed", detail: whole };
 }

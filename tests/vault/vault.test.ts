@@ -13,6 +13,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { BoundaryError } from "../../daemon/core/errors.ts";
 import type { KekSource } from "../../daemon/ports.ts";
 import { localKek } from "../../daemon/vault/kek-local.ts";
+import { vaultClaim } from "../../daemon/vault.ts";
 import { CHEAP, PEER, vaultHost } from "../support/vault-host.ts";
 
 const SECRET = "correct horse battery";
@@ -545,5 +546,28 @@ describe("pre-shared keys", () => {
     expect(existsSync(one.exportPath)).toBe(false);
     await one.vault.lock(null, "ana");
     await expect(one.exported("site")).rejects.toEqual(code("vault-locked"));
+  });
+});
+
+test("the status tells what there is, what is unlocked, and what is damaged", async () => {
+  const one = host();
+  const claim = (of: ReturnType<typeof vaultHost>) => vaultClaim(of.vault.status());
+  expect(claim(one)).toMatchObject({ state: "absent" });
+  await one.make("a");
+  await one.make("b");
+  await one.put("a", "x", SECRET);
+  await one.vault.lock("b", "ana");
+  expect(claim(one)).toEqual({ state: "observed", detail: "2 workspaces, 1 unlocked; 1 secrets" });
+  writeFileSync(join(one.directory("a"), "secret-x.1.json"), "{}");
+  writeFileSync(join(one.directory("b"), "keyring.json"), "{}");
+  const again = one.restart();
+  expect(claim(again)).toEqual({
+    state: "failed",
+    detail: "1 damaged secrets, 1 damaged keyrings; 2 workspaces, 0 unlocked; 0 secrets",
+  });
+  chmodSync(one.directory("a"), 0o755);
+  expect(claim(one.restart())).toMatchObject({
+    state: "failed",
+    detail: expect.stringMatching(/^it stays locked/),
   });
 });

@@ -89,7 +89,7 @@ describe("AES-256-GCM", () => {
       CIPHER.subarray(0, 60).toString("hex"),
       "76fc6ece0f4e1768cddf8853bb2d551b",
     ],
-  ])("test case %s", (_, key, nonce, bound, plain, ciphertext, tag) => {
+  ])("case %s", (_, key, nonce, bound, plain, ciphertext, tag) => {
     expect(encrypt(key, nonce, hex(bound), hex(plain))).toEqual({
       ciphertext: hex(ciphertext),
       tag: hex(tag),

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { checkText } from "../../daemon/vault/message.ts";
 import { createWatchlist, type Watchlist } from "../../daemon/vault/watchlist.ts";
+import { pem } from "../support/planted-credentials.ts";
 
 const MOST = 49_152;
 const watching = (...secrets: readonly (string | Uint8Array)[]): Watchlist => {
@@ -105,11 +106,7 @@ describe("a message", () => {
   test.each([
     ["a token by its shape", `use ghp_${"a1B2".repeat(9)}`, "github-token"],
     ["an assignment", "DB_PASSWORD=hunter2hunter2", "password"],
-    [
-      "a private key",
-      "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----",
-      "private-key",
-    ],
+    ["a private key", pem("OPENSSH "), "private-key"],
     ["one that is encoded", Buffer.from("password=hunter2hunter2").toString("base64"), "encoded"],
   ])("with %s is blocked without any vault", (_, text, kind) => {
     expect(check(text)).toMatchObject({ verdict: "blocked", found: expect.arrayContaining([kind]) });
