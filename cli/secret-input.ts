@@ -1,4 +1,5 @@
 import type { ReadStream } from "node:tty";
+import type { Common } from "./command.ts";
 import { usageError } from "./exit.ts";
 
 const CTRL_C = 0x03;
@@ -7,6 +8,12 @@ const BACKSPACE = 0x08;
 const CTRL_U = 0x15;
 const DELETE = 0x7f;
 const MAX_TYPED_BYTES = 4_096;
+
+/** Throws a usage error where the token is to come from stdin, too. Before either is read. */
+export function keepStdin({ tokenFile }: Pick<Common, "tokenFile">): void {
+  if ((tokenFile ?? process.env["BOUNDARY_TOKEN_FILE"]) === "-")
+    throw usageError("stdin is for the secret here: give the token in a file");
+}
 
 /** All of stdin, for the caller to wipe; null when it is more than `mostBytes`. */
 export async function readStdin(mostBytes: number): Promise<Buffer | null> {

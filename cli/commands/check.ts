@@ -4,7 +4,7 @@ import { askAndShow } from "../ask.ts";
 import { type Common, define } from "../command.ts";
 import { type ExitCode, usageError } from "../exit.ts";
 import { type Paint, painter, plain } from "../output.ts";
-import { readStdin } from "../secret-input.ts";
+import { keepStdin, readStdin } from "../secret-input.ts";
 
 /** What can be asked, and the AuthZEN resource type that goes with it. */
 const ACTIONS = {
@@ -79,6 +79,7 @@ export const command = define({
 async function checkMessage(common: Common, resource: string | undefined): Promise<ExitCode> {
   if (resource !== undefined)
     throw usageError("check message reads the text from stdin, and takes no resource");
+  keepStdin(common);
   const bytes = await readStdin(MAX_MESSAGE_BYTES);
   if (bytes === null)
     throw usageError(`a text has at most ${MAX_MESSAGE_BYTES} bytes: what is longer is not looked at`);

@@ -2,7 +2,7 @@ import { askAndShow } from "../ask.ts";
 import { define, group } from "../command.ts";
 import { usageError } from "../exit.ts";
 import { plain } from "../output.ts";
-import { readSecretInput } from "../secret-input.ts";
+import { keepStdin, readSecretInput } from "../secret-input.ts";
 import { NAME, WORKSPACE } from "../vault-arguments.ts";
 import { renderSecret, renderSecrets } from "./secret.ts";
 
@@ -37,6 +37,7 @@ const add = define({
   run: async (args) => {
     // yargs cannot demand an option with a dash in its name when it strips dashed names
     const { localId, remoteId } = args;
+    keepStdin(args);
     if (localId === undefined || remoteId === undefined)
       throw usageError("name both ends: --local-id and --remote-id");
     const text = await readSecretInput("pre-shared key (not shown): ", { mostBytes: MAX_KEY_TEXT_BYTES });

@@ -2,7 +2,7 @@ import type { SecretList, SecretReply } from "../../daemon/protocol/messages.ts"
 import { askAndShow } from "../ask.ts";
 import { type CliCommand, define, group } from "../command.ts";
 import { plain, renderTable } from "../output.ts";
-import { readSecretInput } from "../secret-input.ts";
+import { keepStdin, readSecretInput } from "../secret-input.ts";
 import { NAME, WORKSPACE } from "../vault-arguments.ts";
 
 /** What a secret may have. Bytes. */
@@ -52,6 +52,7 @@ function giving(word: "put" | "rotate", describe: string): CliCommand {
         describe: "Keep a line break at the end of stdin",
       }),
     run: async (args) => {
+      keepStdin(args);
       const secret = await readSecretInput("secret (not shown): ", {
         mostBytes: MAX_BYTES,
         exact: args.exact,

@@ -4,7 +4,7 @@ import { type Common, define, defineBare, group } from "../command.ts";
 import { parseDuration } from "../duration.ts";
 import { type ExitCode, usageError } from "../exit.ts";
 import { plain, renderTable } from "../output.ts";
-import { readNewPassphrase, readSecretInput } from "../secret-input.ts";
+import { keepStdin, readNewPassphrase, readSecretInput } from "../secret-input.ts";
 import { KEK_KINDS, MAX_PASSPHRASE_BYTES, WORKSPACE } from "../vault-arguments.ts";
 
 /** Argon2id takes its time, and every secret is opened once. */
@@ -28,6 +28,7 @@ const unlock = define({
         describe: "With --create: what keeps its key",
       }),
   run: async (args) => {
+    keepStdin(args);
     if (args.kek !== undefined && !args.create) throw usageError("--kek is for --create; see `vault rewrap`");
     const kind = args.create ? (args.kek ?? "passphrase") : await kindOf(args, args.workspace);
     if (typeof kind === "number") return kind;
@@ -125,6 +126,7 @@ const rewrap = define({
         describe: "What keeps the new key; else as before",
       }),
   run: async (args) => {
+    keepStdin(args);
     const kind = args.kek ?? (await kindOf(args, args.workspace));
     if (typeof kind === "number") return kind;
     const passphrase = kind === "passphrase" ? await askPassphrase(true) : {};

@@ -198,6 +198,7 @@ describe("a kernel without an egress hook", () => {
       stream: () => ({ kind: "writing", next: 0, sealedAt: "", why: "" }),
       usb: () => ({ name: "usb", state: "absent", detail: "", checkedAt: "" }),
       policy: () => ({ state: "loading", referee: { state: "idle", judged: 0, why: "" } }),
+      vault: () => ({ state: "absent", detail: "" }),
       clock: { monoNs: () => 0n, wallMs: () => 0, bootId: () => "" },
       switches: { network: true, usb: false, process: false },
       obstacles: [],

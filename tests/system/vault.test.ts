@@ -206,6 +206,21 @@ describe("a value", () => {
       expect((await ctl(...args)).code).toBe(2);
   });
 
+  test("does not share stdin with a token", async () => {
+    const { give } = await begin();
+    for (const args of [
+      ["secret", "put", "name"],
+      ["vault", "unlock"],
+      ["check", "message"],
+    ]) {
+      const refused = await give("bd_x", ...args, "--token-file", "-");
+      expect([refused.code, refused.stderr]).toEqual([
+        2,
+        expect.stringContaining("give the token in a file"),
+      ]);
+    }
+  });
+
   test("that is nothing, or too long, is refused before it is sent", async () => {
     const { give } = await begin();
     expect((await give("", "secret", "put", "name")).code).toBe(2);
