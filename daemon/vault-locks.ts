@@ -80,6 +80,8 @@ export function createLocks(parts: VaultParts, shelf: Shelf) {
     } catch (error) {
       keys?.kek.drop();
       keys?.fingerprintKey.fill(0);
+      if (error instanceof BoundaryError && error.code === "vault-passphrase-wrong")
+        void shelf.record({ kind: "vault.refused", data: { workspace: name, by, why: error.code } });
       if (create !== null && workspace.keyring === null) {
         shelf.remove(name);
         if (keys) shelf.sourceOf(keys.keyring.kek.kind).retire(keys.kek.id);

@@ -69,6 +69,8 @@ export const RECORD_KINDS = [
   "secret.revoked",
   "secret.exported",
   "vault.unlocked",
+  /** A passphrase was wrong, or not there. */
+  "vault.refused",
   "vault.locked",
   "vault.rewrapped",
   /** Capability tokens: their digests, never their texts. docs/TOKENS.md has these and the leases. */

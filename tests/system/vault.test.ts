@@ -160,6 +160,7 @@ test("planted secrets are in no file, journal, process list, or reply, and a dro
   expect(new Set(kinds)).toEqual(
     new Set([
       "vault.unlocked",
+      "vault.refused",
       "secret.put",
       "secret.rotated",
       "vault.rewrapped",

@@ -270,7 +270,9 @@ describe("a start", () => {
     ]);
     await expect(one.exported("a")).rejects.toEqual(code("vault-locked"));
     await expect(one.unlock("a", "open says me")).rejects.toEqual(code("vault-passphrase-wrong"));
-    expect(one.kinds()).toEqual([]);
+    expect(one.records).toEqual([
+      { kind: "vault.refused", data: { workspace: "a", by: "ana", why: "vault-passphrase-wrong" } },
+    ]);
     await one.unlock("a", "open sesame");
     expect([one.knows("a", "x", SECRET), await one.read("a", "x", "open sesame")]).toEqual([true, SECRET]);
   });
