@@ -5,6 +5,7 @@ import { parseStrictJson } from "../core/json.ts";
 import { MODES } from "../core/mode.ts";
 import type { PolicyAnswer } from "./answer.ts";
 import type { AskedSituation, Principal } from "./entities.ts";
+import { PropertiesSchema } from "./properties-schema.ts";
 
 /** A longer question is not kept whole; its record cannot be replayed. */
 const MAX_ASKED = 16_384;
@@ -72,11 +73,10 @@ const FactsSchema = z.object({
   wallMs: z.number().int(),
   asked: z.string(),
 });
-const Properties = z.record(z.string(), z.json());
 const AskedSchema = z.strictObject({
-  action: z.strictObject({ name: z.string(), properties: Properties }),
-  resource: z.strictObject({ type: z.string(), id: z.string(), properties: Properties }),
-  context: Properties,
+  action: z.strictObject({ name: z.string(), properties: PropertiesSchema }),
+  resource: z.strictObject({ type: z.string(), id: z.string(), properties: PropertiesSchema }),
+  context: PropertiesSchema,
 });
 
 /** Reads a record's field `policy`; null when it is none, or does not say all. */

@@ -1,9 +1,10 @@
 import { z } from "zod";
 import type { AccessRequest } from "../core/access.ts";
 import { parseStrictJson } from "../core/json.ts";
+import { PropertiesSchema } from "./properties-schema.ts";
 
 const MAX_DEPTH = 32;
-const Properties = z.record(z.string(), z.json()).default({});
+const Properties = PropertiesSchema.default({});
 const QuestionSchema = z.strictObject({
   subject: z.strictObject({ type: z.string(), id: z.string(), properties: Properties }),
   action: z.strictObject({ name: z.string(), properties: Properties }),

@@ -4,6 +4,7 @@ import { type Parsed, parseYaml } from "../core/config-parse.ts";
 import type { CedarJson } from "./cedar-question.ts";
 import { claim, isText, MAX_ID } from "./claimed-value.ts";
 import { derive } from "./derived.ts";
+import { PropertiesSchema } from "./properties-schema.ts";
 import { type PrincipalType, ROLE_NAMES, type Shapes } from "./schema-shapes.ts";
 
 /**
@@ -29,7 +30,7 @@ const ResourceSchema = z.strictObject({
   id: Id,
   groups: Names,
   /** As in a question. */
-  properties: z.record(z.string(), z.json()).default({}),
+  properties: PropertiesSchema.default({}),
 });
 export const RegistrySchema = z.strictObject({
   /** By uid, in digits, or by the name that a token is given to. */

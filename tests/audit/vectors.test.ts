@@ -37,6 +37,7 @@ test("a log of format 1 verifies as it always did", async () => {
     baselineDigest: "9f".repeat(32),
     firedByTripwire: { net: 1 },
     usb: {},
+    policies: {},
     limits: {},
     approvals: [],
     started: 1,
