@@ -9,6 +9,7 @@ import { benchLogProof } from "./log-proof.ts";
 import { benchPolicy } from "./policy.ts";
 import type { BenchRow } from "./row.ts";
 import { benchSignal } from "./signal.ts";
+import { benchVault } from "./vault.ts";
 
 /** `npm run bench`, or `npm run bench -- log enforce`: each measured claim, with its ratio and whether the aim is met. */
 const SUITES: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
@@ -19,6 +20,7 @@ const SUITES: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   daemon: benchDaemon,
   policy: benchPolicy,
   decide: benchDecide,
+  vault: benchVault,
 };
 
 const asked = process.argv.slice(2).filter((arg) => !arg.startsWith("-"));

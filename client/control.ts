@@ -26,12 +26,16 @@ import type {
   IsolationReply,
   IsolationStatus,
   KeyReply,
+  MessageReply,
   ModeReply,
   PARAMS,
+  PeerExport,
   PolicyReloadReply,
   PreflightReply,
   Problem,
   PruneReply,
+  SecretList,
+  SecretReply,
   SelftestReply,
   ShadowReply,
   Status,
@@ -41,6 +45,8 @@ import type {
   UsbGrantReply,
   UsbList,
   UsbPolicyReply,
+  VaultReply,
+  VaultStatus,
   Verb,
 } from "../daemon/protocol/messages.ts";
 import { faultOfPlace } from "./socket-place.ts";
@@ -88,6 +94,18 @@ export type Replies = {
   "usb.reject": UsbGrantReply;
   "usb.challenge": UsbChallengeReply;
   "usb.generate": UsbPolicyReply;
+  "check.message": MessageReply;
+  "secret.list": SecretList;
+  "secret.put": SecretReply;
+  "secret.rotate": SecretReply;
+  "secret.revoke": SecretReply;
+  "vault.status": VaultStatus;
+  "vault.unlock": VaultReply;
+  "vault.lock": VaultStatus;
+  "vault.rewrap": VaultReply;
+  "peer.list": SecretList;
+  "peer.add": SecretReply;
+  "peer.export": PeerExport;
   "approvals.list": ApprovalList;
   "approvals.show": ApprovalView;
   "approvals.approve": ApprovalView;
@@ -203,6 +221,18 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "usb.reject": { device: "object" },
   "usb.challenge": { port: "string", code: "string", until: "string" },
   "usb.generate": { text: "string" },
+  "check.message": { decision: "boolean", verdict: "string", found: "object", why: "string" },
+  "secret.list": { secrets: "object", more: "number" },
+  "secret.put": { name: "string", version: "number", fingerprint: "string" },
+  "secret.rotate": { name: "string", version: "number", fingerprint: "string" },
+  "secret.revoke": { name: "string", version: "number" },
+  "vault.status": { fault: "string", workspaces: "object" },
+  "vault.unlock": { workspace: "string", state: "string", until: "string" },
+  "vault.lock": { fault: "string", workspaces: "object" },
+  "vault.rewrap": { workspace: "string", kek: "string" },
+  "peer.list": { secrets: "object", more: "number" },
+  "peer.add": { name: "string", version: "number", fingerprint: "string" },
+  "peer.export": { path: "string", peers: "object" },
   "approvals.list": { approvals: "object" },
   "approvals.show": APPROVAL,
   "approvals.approve": APPROVAL,

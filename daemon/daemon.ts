@@ -9,6 +9,7 @@ import type { Flow } from "./core/flow.ts";
 import { sameHeld } from "./core/held.ts";
 import type { Hold } from "./core/hold.ts";
 import { reorder, step } from "./core/machine.ts";
+import type { Mode } from "./core/mode.ts";
 import { createRepeats, type Repeated } from "./core/repeats.ts";
 import { isSegmentFull } from "./core/rotation.ts";
 import type { FileChange, Signal } from "./core/signal.ts";
@@ -51,6 +52,8 @@ export type Parts = {
   readonly notifier: Notifier;
   /** Whether a connection of this host exists still. */
   readonly exists: (flow: Flow) => boolean;
+  /** Told of every mode that comes to be wanted, at once: after the kernel, before the record. */
+  readonly modeIs?: (mode: Mode) => void;
   /** Told whenever the hold has become another one. */
   readonly heldAs: (hold: Hold) => void;
   readonly opLog: OpLog;
@@ -152,6 +155,7 @@ export function createDaemon(
     if (state.keep !== keptBefore) keptLookMs = nowMs();
     const gone = result.enforce && goneFlow(result.enforce);
     const outcome = result.enforce && give(result.enforce, gone);
+    if (changes) parts.modeIs?.(state.wanted);
     tellLeftOut();
     const told =
       result.repeat && input?.kind === "trip" && !repeats.first(input.tripwire, repeatKey(input), nowMs())

@@ -8,12 +8,15 @@ import { createClockSensor } from "./adapters/clock-watch.ts";
 import { type DecideSocket, listenDecide } from "./adapters/decide-http.ts";
 import { createDirectoryWatch } from "./adapters/directory-watch.ts";
 import { hasUsbMark } from "./adapters/enforced-mark.ts";
+import { openExportFile } from "./adapters/export-file.ts";
 import { freeBytes } from "./adapters/file-reserve.ts";
 import { createFileReader } from "./adapters/file-state.ts";
 import { createFileSensor } from "./adapters/file-watch.ts";
 import { openHeadFile } from "./adapters/head-file.ts";
 import { createInventory } from "./adapters/inventory.ts";
 import { type ControlSocket, listenControl } from "./adapters/ipc.ts";
+import { fileKek } from "./adapters/kek-file.ts";
+import { systemdKek } from "./adapters/kek-systemd.ts";
 import { createKeySensor } from "./adapters/key-watch.ts";
 import { prepareStateDirectory } from "./adapters/keys.ts";
 import { createSegment, prepareLogDirectory, protectEnded, protectionOf } from "./adapters/log-file.ts";
@@ -22,6 +25,7 @@ import { createNetworkSensor } from "./adapters/net-watch.ts";
 import { peerOf } from "./adapters/peer.ts";
 import { missingUsbPrivilege } from "./adapters/privilege.ts";
 import { createPeerFacts } from "./adapters/proc.ts";
+import { guardMemory } from "./adapters/process-guard.ts";
 import { createRulesWatch } from "./adapters/rules-watch.ts";
 import { claimSocketPath, prepareRuntimeDir } from "./adapters/socket-path.ts";
 import { createNotifier } from "./adapters/systemd.ts";
@@ -29,6 +33,7 @@ import { createKeyboardChallenge } from "./adapters/usb-challenge.ts";
 import { createUsbGate } from "./adapters/usb-gate.ts";
 import { openUsbRulesFile } from "./adapters/usb-rules-file.ts";
 import { createUsbSensor } from "./adapters/usb-watch.ts";
+import { openVaultFiles } from "./adapters/vault-files.ts";
 import { createApprovals } from "./approvals.ts";
 import { openLog } from "./audit/log.ts";
 import type { Entry } from "./audit/record.ts";
@@ -50,6 +55,7 @@ import {
 } from "./compose/places.ts";
 import { openPolicies } from "./compose/policies.ts";
 import { ownFiles, readRoles, readSetup, type Setup } from "./compose/setup.ts";
+import { privilegeMode } from "./core/authority.ts";
 import { clockWhileStopped } from "./core/clock-drift.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { sameFlow } from "./core/flow-text.ts";
@@ -89,6 +95,8 @@ import { createUsbChallenges } from "./usb-challenges.ts";
 import { createUsbPeople } from "./usb-people.ts";
 import { usbProbe } from "./usb-probe.ts";
 import { createRulebook } from "./usb-rulebook.ts";
+import { passphraseKek, RECOMMENDED } from "./vault/kek-passphrase.ts";
+import { createVault, vaultClaim } from "./vault.ts";
 
 /**
  * The composition root: reads what this run is to be, builds the parts and joins them. Nothing is decided here but
@@ -150,6 +158,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const { options, config } = setup;
   const tripwires = [...setup.tripwires, ...probingTripwires(config.limits.probing), SELFTEST_TRIPWIRE];
   const { clock, enforcer } = host;
+  for (const what of guardMemory()) opLog.warn({ what }, "a core dump could hold secrets");
   const startedAtMs = clock.wallMs();
   process.umask(0o077);
   const roles = readRoles(config);
@@ -360,6 +369,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       clerks: [limits, denials, approvals, isolation],
       notifier,
       exists: (flow) => SOCKETS.flows().some((each) => sameFlow(each, flow)),
+      modeIs: (mode) => vault.modeIs(mode),
       heldAs: (held) => {
         heldAs(setup, host, held);
         isolation.holdIs(held);
@@ -380,11 +390,15 @@ async function start(setup: Setup, host: Host): Promise<void> {
   let decisions: DecideSocket | null = null;
   const ticking = setInterval(() => {
     daemon.tick();
+    vault.tick();
     stream.tick();
     if (!daemon.stopping()) grants.tick();
   }, config.enforcement.heartbeatMs);
   endWith(daemon, enforcer, {
-    ticks: () => clearInterval(ticking),
+    ticks: () => {
+      clearInterval(ticking);
+      vault.stop();
+    },
     // the core log is closed by then; a disk that does not answer keeps nobody
     audit: () => Promise.race([stream.close(), alarm(STREAM_STOP_MS)]),
     control: () => {
@@ -442,6 +456,22 @@ async function start(setup: Setup, host: Host): Promise<void> {
     obstacle,
     requireTerminal: config.ceremony.requireTerminal,
   });
+  const vault = createVault({
+    files: openVaultFiles(`${options.stateDir}/vault`),
+    sources: [
+      passphraseKek(RECOMMENDED),
+      fileKek(config.vault.keyDirectory ?? `${options.stateDir}/vault-keys`),
+      systemdKek(),
+    ],
+    exported: openExportFile(options.runtimeDir, "swanctl.conf"),
+    clock,
+    mode: () => privilegeMode(daemon.state()),
+    obstacle,
+    append: beforeStop,
+    autoLockMs: config.vault.autoLockMs,
+    opLog,
+  });
+  vault.begin();
   const grants = createGrants({
     fold: log.fold,
     record: beforeStop,
@@ -482,6 +512,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     sockets: SOCKETS,
     wouldBlock: () => enforcer.wouldBlock(),
     usb: usbPeople,
+    vault,
     tokens: grants.tokens,
     leases: grants.leases,
     evaluator,
@@ -507,6 +538,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         usb: usbPeople.status,
         isolation: isolation.claim,
         policy: policies.state,
+        vault: () => vaultClaim(vault.status()),
         clock,
         switches: setup.switches,
         obstacles: missing,

@@ -186,6 +186,66 @@ export interface UsbRulesStore {
   commit(): void;
 }
 
+/**
+ * Wraps the keys of secrets (DEKs) under a key of its own (KEK). A KMS, a token or a TPM can stand behind it: the KEK
+ * itself is asked of nobody. What it rejects with is a BoundaryError.
+ */
+export interface KekProvider {
+  /** Names the KEK. A wrapped key stands beside it. */
+  readonly id: string;
+  wrap(dek: Uint8Array): Promise<Buffer>;
+  /** The DEK, for the caller to wipe. Rejects with "secret-damaged" when it was not wrapped here. */
+  unwrap(wrapped: Uint8Array): Promise<Buffer>;
+  /** Synchronous: forgets the KEK, or the session with whoever has it, and refuses everything from then on. */
+  drop(): void;
+}
+
+/** One way to keep KEKs. `spec` is what it needs to find one again; it stands in the keyring, so nothing in it is secret. */
+export interface KekSource {
+  /** As the keyring names it. */
+  readonly kind: string;
+  /** Why it cannot be used on this host; "" when it can. */
+  obstacle(): string;
+  /** Makes a KEK, durable when it resolves. */
+  create(id: string, passphrase: Buffer | null): Promise<{ provider: KekProvider; spec: string }>;
+  /** Rejects with "vault-passphrase-wrong", or "kek-unavailable". Another `spec` than the one given takes its place. */
+  open(id: string, spec: string, passphrase: Buffer | null): Promise<{ provider: KekProvider; spec: string }>;
+  /** Nothing is wrapped under this one any more. */
+  retire(id: string): void;
+}
+
+/** One file of a workspace: its bytes, or why they were not read. */
+export type VaultFile = { readonly name: string } & (
+  | { readonly bytes: Buffer }
+  | { readonly bytes: null; readonly why: string }
+);
+
+/**
+ * The vault's files, below the state directory: a directory a workspace, 0700 and 0600, nobody's but ours. Synchronous,
+ * and durable when it returns. Throws BoundaryError "vault-unsafe" (owner, permissions), "state-unwritable".
+ */
+export interface VaultFiles {
+  /** Every workspace with its files, after what a crash left half-written was erased. */
+  load(): readonly { readonly workspace: string; readonly files: readonly VaultFile[] }[];
+  read(workspace: string, name: string): VaultFile;
+  /** Takes the place of a file at once, or not at all. */
+  replace(workspace: string, name: string, bytes: Uint8Array): void;
+  /** Writes a file that has its name only when `commit` gives it: once the log has the record. */
+  prepare(workspace: string, name: string, bytes: Uint8Array): void;
+  commit(workspace: string, name: string): void;
+  /** Erases it, prepared or not; nothing when there is none. */
+  erase(workspace: string, name: string): void;
+}
+
+/** A file that only root and we can read, and that is not kept over a boot: what strongSwan loads. */
+export interface ExportFile {
+  readonly path: string;
+  /** Throws BoundaryError("state-unwritable"). */
+  write(bytes: Uint8Array): void;
+  /** Overwrites and removes it; nothing when there is none. */
+  erase(): void;
+}
+
 /** What a sensor can say of itself. "absent": this host has nothing to see (no USB), which is no fault. */
 export type SensorHealth =
   | { readonly state: "watching"; readonly via: string }

@@ -61,6 +61,8 @@ import { problem } from "./protocol/problem.ts";
 import type { Probe, Selftest } from "./selftest.ts";
 import type { Tokens } from "./tokens.ts";
 import type { UsbPeople } from "./usb-people.ts";
+import type { Vault } from "./vault.ts";
+import { addPeer, checkMessage, putSecret, rewrap, unlock } from "./vault-verbs.ts";
 
 /** What the verbs need of the rest of the daemon. */
 export type Office = {
@@ -87,6 +89,7 @@ export type Office = {
     readonly probes: readonly Probe[];
   };
   readonly usb: UsbPeople;
+  readonly vault: Vault;
   readonly tokens: Tokens;
   readonly leases: Leases;
   readonly limits: LimitDesk;
@@ -275,6 +278,63 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     role: "admin",
     limit: "verb",
     handle: ({ policies }, { person }): Promise<PolicyReloadReply> => policies.load(person().name),
+  },
+  "check.message": {
+    role: "readonly",
+    limit: "decision",
+    handle: (office, { params, peer, token }) =>
+      checkMessage(office, params, { peer, token: token?.id ?? null }),
+  },
+  "secret.list": {
+    role: "readonly",
+    limit: "verb",
+    handle: ({ vault }, { params }) => vault.list("secret", params.workspace ?? null),
+  },
+  "secret.put": {
+    role: "operator",
+    limit: "verb",
+    handle: ({ vault }, { params, person }) => putSecret(vault, "put", params, person().name),
+  },
+  "secret.rotate": {
+    role: "operator",
+    limit: "verb",
+    handle: ({ vault }, { params, person }) => putSecret(vault, "rotate", params, person().name),
+  },
+  "secret.revoke": {
+    role: "operator",
+    limit: "tightening",
+    handle: ({ vault }, { params, person }) => vault.revoke({ ...params, by: person().name }),
+  },
+  "vault.status": { role: "readonly", limit: "verb", handle: ({ vault }) => vault.status() },
+  "vault.unlock": {
+    role: "operator",
+    limit: "loosening",
+    handle: ({ vault }, { params, person }) => unlock(vault, params, person().name),
+  },
+  "vault.lock": {
+    role: "operator",
+    limit: "tightening",
+    handle: ({ vault }, { params, person }) => vault.lock(params.workspace ?? null, person().name),
+  },
+  "vault.rewrap": {
+    role: "operator",
+    limit: "verb",
+    handle: ({ vault }, { params, person }) => rewrap(vault, params, person().name),
+  },
+  "peer.list": {
+    role: "readonly",
+    limit: "verb",
+    handle: ({ vault }, { params }) => vault.list("psk", params.workspace ?? null),
+  },
+  "peer.add": {
+    role: "operator",
+    limit: "verb",
+    handle: ({ vault }, { params, person }) => addPeer(vault, params, person().name),
+  },
+  "peer.export": {
+    role: "operator",
+    limit: "verb",
+    handle: ({ vault }, { params, person }) => vault.exportPeers({ ...params, by: person().name }),
   },
   "key.show": { role: "readonly", auditor: true, limit: "verb", handle: (office) => office.head() },
   "log.prune": { role: "admin", limit: "verb", handle: pruneLog },

@@ -22,6 +22,7 @@ export type StatusParts = {
   readonly usb: () => Claim;
   readonly isolation: () => Claim;
   readonly policy: () => PoliciesState;
+  readonly vault: () => Pick<Control, "state" | "detail">;
   readonly clock: Clock;
   readonly switches: SwitchSettings;
   /** Why the network is only observed; empty when it is enforced. */
@@ -133,6 +134,7 @@ function controls(parts: StatusParts, checkedAt: string): readonly Claim[] {
     },
     watched("clock", sensor("clock"), checkedAt),
     { name: "policy", ...policyClaim(parts.policy()), checkedAt },
+    { name: "vault", ...parts.vault(), checkedAt },
   ];
 }
 

@@ -1,7 +1,10 @@
 import type { Evaluation } from "../../daemon/core/access.ts";
+import { MAX_MESSAGE_BYTES, type MessageReply } from "../../daemon/protocol/messages.ts";
 import { askAndShow } from "../ask.ts";
-import { define } from "../command.ts";
+import { type Common, define } from "../command.ts";
+import { type ExitCode, usageError } from "../exit.ts";
 import { type Paint, painter, plain } from "../output.ts";
+import { keepStdin, readStdin } from "../secret-input.ts";
 
 /** What can be asked, and the AuthZEN resource type that goes with it. */
 const ACTIONS = {
@@ -25,24 +28,25 @@ const REACHES = ["none", "file", "network", "usb-storage", "usb-input"] as const
 const LOCATIONS = ["local", "external"] as const;
 const TAINTS = ["secret", "personal", "untrusted"] as const;
 
-/** `boundaryctl check ACTION RESOURCE`: 0 allow, 1 deny. */
+/** `boundaryctl check ACTION RESOURCE`, `boundaryctl check message`: 0 allow, 1 deny. */
 export const command = define({
-  usage: "check <action> <resource>",
+  usage: "check <action> [resource]",
   describe: "Ask whether something is allowed now; exit code 0 allow, 1 deny",
   examples: [
     ["boundaryctl check recall note-1 --class SECRET", "a memory"],
     ["boundaryctl check tool curl --reach network --interface wg0", "a tool, over a VPN"],
     ["boundaryctl check model gpt --location external", "a model"],
+    ["boundaryctl check message < prompt.txt", "a text on its way to a prompt: does it hold a secret?"],
     ["boundaryctl check file.read /etc/hosts --taint secret", "a file"],
   ],
   options: (yargs) =>
     yargs
       .positional("action", {
-        choices: Object.keys(ACTIONS) as (keyof typeof ACTIONS)[],
+        choices: [...(Object.keys(ACTIONS) as (keyof typeof ACTIONS)[]), "message"] as const,
         demandOption: true,
         describe: "What is to be done",
       })
-      .positional("resource", { type: "string", demandOption: true, describe: "To what: its name" })
+      .positional("resource", { type: "string", describe: "To what: its name" })
       .option("class", {
         choices: CLASSES,
         coerce: upper,
@@ -68,6 +72,8 @@ export const command = define({
         describe: "What the asker acts on: may be given again",
       }),
   run: (args) => {
+    if (args.action === "message") return checkMessage(args, args.resource);
+    if (args.resource === undefined) throw usageError("name a resource: what is it to be done to?");
     const action = ACTIONS[args.action];
     const given = {
       class: args.class,
@@ -90,6 +96,31 @@ export const command = define({
     );
   },
 });
+
+/** What is typed or piped in goes to the daemon and is shown nowhere. */
+async function checkMessage(common: Common, resource: string | undefined): Promise<ExitCode> {
+  if (resource !== undefined)
+    throw usageError("check message reads the text from stdin, and takes no resource");
+  keepStdin(common);
+  const bytes = await readStdin(MAX_MESSAGE_BYTES);
+  if (bytes === null)
+    throw usageError(`a text has at most ${MAX_MESSAGE_BYTES} bytes: what is longer is not looked at`);
+  const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+  return askAndShow(
+    common,
+    { verb: "check.message", params: { text } },
+    { render: renderMessage, exitCode: ({ decision }) => (decision ? 0 : 1) },
+  );
+}
+
+function renderMessage({ verdict, found, why, correlationId }: MessageReply): readonly string[] {
+  return [
+    plain(verdict),
+    ...found.map((each) => `found      ${plain(each)}`),
+    ...(why === "" ? [] : [`because    ${plain(why)}`]),
+    `record     ${plain(correlationId)}`,
+  ];
+}
 
 function contextOf(taint: readonly string[] | undefined): { context?: { taint: readonly string[] } } {
   return taint === undefined ? {} : { context: { taint } };

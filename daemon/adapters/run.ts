@@ -17,10 +17,12 @@ export type RunLimits = {
   /** For stdout and stderr each. */
   readonly maxOutputBytes: number;
   /** Written to stdin; without it stdin is /dev/null. */
-  readonly input?: string;
+  readonly input?: string | Uint8Array;
 };
 
 export type RunResult = { readonly code: number; readonly stdout: string; readonly stderr: string };
+/** The same for output that is a secret: bytes can be wiped. */
+export type RunBytes = { readonly code: number; readonly stdout: Buffer; readonly stderr: string };
 
 /** The absolute path of an executable of this name in the fixed directories, or null. Anything but a plain name is null. */
 export function findProgram(name: string): string | null {
@@ -32,7 +34,13 @@ export function findProgram(name: string): string | null {
  * Runs a program to its end. A non-zero exit code is a result. Rejects with "run-failed" (absent, would not start,
  * killed, too much output) or "run-timeout"; the program has then been killed.
  */
-export function run(name: string, args: readonly string[], limits: RunLimits): Promise<RunResult> {
+export async function run(name: string, args: readonly string[], limits: RunLimits): Promise<RunResult> {
+  const { code, stdout, stderr } = await runForBytes(name, args, limits);
+  return { code, stdout: stdout.toString("utf8"), stderr };
+}
+
+/** As `run`, with the output as bytes, for the caller to wipe. */
+export function runForBytes(name: string, args: readonly string[], limits: RunLimits): Promise<RunBytes> {
   return new Promise((resolve, reject) => {
     const doing = `running ${name}`;
     const child = start(name, args, limits.input === undefined ? "ignore" : "pipe");
@@ -55,7 +63,7 @@ export function run(name: string, args: readonly string[], limits: RunLimits): P
     child.on("close", (code, signal) => {
       clearTimeout(deadline);
       if (code === null) return reject(new BoundaryError("run-failed", `${doing}: killed by ${signal}`));
-      resolve({ code, stdout: stdout(), stderr: stderr() });
+      resolve({ code, stdout: stdout(), stderr: stderr().toString("utf8") });
     });
     // EPIPE: the program need not read its input; its exit code says what it made of it
     child.stdin?.on("error", () => {});
@@ -158,7 +166,7 @@ function start(name: string, args: readonly string[], stdin: "ignore" | "pipe"):
   return spawn(required(name), args, { env: ENVIRONMENT, cwd: "/", stdio: [stdin, "pipe", "pipe"] });
 }
 
-function collect(stream: ChildProcess["stdout"], maxBytes: number, tooMuch: () => void): () => string {
+function collect(stream: ChildProcess["stdout"], maxBytes: number, tooMuch: () => void): () => Buffer {
   const chunks: Buffer[] = [];
   let bytes = 0;
   stream?.on("data", (chunk: Buffer) => {
@@ -166,7 +174,11 @@ function collect(stream: ChildProcess["stdout"], maxBytes: number, tooMuch: () =
     if (bytes > maxBytes) return tooMuch();
     chunks.push(chunk);
   });
-  return () => Buffer.concat(chunks).toString("utf8");
+  return () => {
+    const whole = Buffer.concat(chunks);
+    for (const chunk of chunks) chunk.fill(0);
+    return whole;
+  };
 }
 
 /** Feeds whole lines to `onLine`; false once a line, finished or not, is longer than allowed. */

@@ -66,6 +66,16 @@ export const RECORD_KINDS = [
   "isolation.failed",
   /** What is plugged in and granted: the fold keeps the newest one. */
   "usb.state",
+  /** Names and fingerprints, never values. docs/SECRETS.md. */
+  "secret.put",
+  "secret.rotated",
+  "secret.revoked",
+  "secret.exported",
+  "vault.unlocked",
+  /** A passphrase was wrong, or not there. */
+  "vault.refused",
+  "vault.locked",
+  "vault.rewrapped",
   /** Capability tokens: their digests, never their texts. docs/TOKENS.md has these and the leases. */
   "token.minted",
   "token.narrowed",

@@ -353,6 +353,14 @@ export const ConfigSchema = z.strictObject({
       reserveBytes: z.number().int().min(0).max(1_073_741_824).default(4_194_304),
     })
     .prefault({}),
+  vault: z
+    .strictObject({
+      /** An unlocked workspace locks itself after this time, used or not. */
+      autoLockMs: Ms(1_000, 86_400_000, 900_000),
+      /** Where keys of the kind "file" are: 0700, better not on the disk of the vault. Without it, in the state directory. */
+      keyDirectory: AbsolutePath.optional(),
+    })
+    .prefault({}),
   tokens: z
     .strictObject({
       /** A token that ends within this time is a `token.expiring` record, once, where it was made for more than twice as long. */

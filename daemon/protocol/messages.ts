@@ -8,6 +8,7 @@ import type { Outlook } from "../core/preflight.ts";
 import { redactText } from "../core/redact.ts";
 import { CEREMONY_PURPOSES } from "../core/state.ts";
 import type { SensorHealth } from "../ports.ts";
+import { MAX_SECRET_BYTES, NAME, type PeerFacts, PeerSchema } from "../vault/document.ts";
 import { Id, PropertiesSchema, Type } from "./access-schema.ts";
 import { LEASE_PARAMS, TOKEN_PARAMS } from "./grants.ts";
 
@@ -92,6 +93,23 @@ const UsbWish = z
     path: ["forMs"],
   });
 
+/** Of a secret, a peer, or a workspace. */
+const SecretName = z.string().regex(NAME, "use lower case letters, digits, - and _, 63 at most");
+const Workspace = SecretName.default("default");
+/** A secret's bytes in base64. Nothing that is told of a request repeats it. */
+const SecretValue = z
+  .string()
+  .min(1)
+  .max(Math.ceil(MAX_SECRET_BYTES / 3) * 4)
+  .regex(/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/, "give it in base64");
+/** UTF-8 of a passphrase in base64. */
+const Passphrase = z
+  .string()
+  .max(1_400)
+  .regex(/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/, "give it in base64");
+/** A text to be looked at: longer ones are not, and that is a no. Bytes of UTF-8. */
+export const MAX_MESSAGE_BYTES = 49_152;
+const KekKind = z.enum(["passphrase", "file", "systemd-creds"]);
 const ApprovalId = z.string().min(1).max(64);
 
 /** What every verb takes. The verb table in requests.ts adds role and handler. */
@@ -146,6 +164,43 @@ export const PARAMS = {
   /** A policy that allows what is plugged in. */
   "usb.generate": z.strictObject({ ports: z.boolean().default(false), hashes: z.boolean().default(true) }),
   check: CheckSchema,
+  /** Whether a text may go to a prompt: it holds no secret that is known or looks like one. */
+  "check.message": z.strictObject({ text: z.string().max(MAX_FRAME_BYTES) }),
+  "secret.list": z.strictObject({ workspace: SecretName.optional() }).default({}),
+  "secret.put": z.strictObject({ workspace: Workspace, name: SecretName, value: SecretValue }),
+  "secret.rotate": z.strictObject({ workspace: Workspace, name: SecretName, value: SecretValue }),
+  "secret.revoke": z.strictObject({
+    workspace: Workspace,
+    name: SecretName,
+    kind: z.enum(["secret", "psk"]).default("secret"),
+  }),
+  "vault.status": None,
+  "vault.unlock": z.strictObject({
+    workspace: Workspace,
+    passphrase: Passphrase.optional(),
+    /** Make the workspace, with a key of this kind. */
+    create: KekKind.optional(),
+    /** Locked after this time, or after vault.autoLockMs where that is shorter. */
+    forMs: z.number().int().min(1_000).max(86_400_000).optional(),
+  }),
+  /** Without a workspace: all. */
+  "vault.lock": z.strictObject({ workspace: SecretName.optional() }).default({}),
+  /** A new KEK, of the kind that it was where none is named. */
+  "vault.rewrap": z.strictObject({
+    workspace: Workspace,
+    kind: KekKind.optional(),
+    passphrase: Passphrase.optional(),
+  }),
+  "peer.list": z.strictObject({ workspace: SecretName.optional() }).default({}),
+  "peer.add": z.strictObject({
+    workspace: Workspace,
+    name: SecretName,
+    /** The text of the pre-shared key, in base64: what it says is 32 bytes in hex, or in base64 once more. */
+    value: SecretValue,
+    replace: z.boolean().default(false),
+    peer: PeerSchema,
+  }),
+  "peer.export": z.strictObject({ workspace: Workspace }),
   ...TOKEN_PARAMS,
   ...LEASE_PARAMS,
   /** What waits for a person, was approved and not used, or was denied lately. */
@@ -436,6 +491,55 @@ export type UsbChallengeReply = {
   readonly until: string;
 };
 export type UsbPolicyReply = { readonly text: string; readonly devices: number };
+/** One version of a secret, or of a pre-shared key; never its value. */
+export type SecretReply = {
+  readonly workspace: string;
+  readonly kind: "secret" | "psk";
+  readonly name: string;
+  readonly version: number;
+  readonly state: "sealed" | "revoked" | "damaged";
+  /** RFC 3339: when it was sealed, or revoked. */
+  readonly at: string;
+  /** Equal for equal secrets of a workspace; "" where there is none. */
+  readonly fingerprint: string;
+  /** Of a damaged one. */
+  readonly why: string;
+  readonly peer?: PeerFacts;
+};
+export type SecretList = {
+  readonly secrets: readonly SecretReply[];
+  /** How many were left off. */
+  readonly more: number;
+};
+export type VaultReply = {
+  readonly workspace: string;
+  readonly state: "locked" | "unlocked";
+  /** The KEK's id, and its kind. */
+  readonly kek: string;
+  readonly kind: string;
+  /** What is wrong with the keyring; "" when nothing is. */
+  readonly fault: string;
+  /** RFC 3339: when it locks itself; "" when it is locked. */
+  readonly until: string;
+  readonly secrets: number;
+  readonly damaged: number;
+};
+export type VaultStatus = {
+  /** Why nothing of the vault can be used; "" when it can. */
+  readonly fault: string;
+  readonly workspaces: readonly VaultReply[];
+  readonly more: number;
+};
+/** `path`: where the configuration is, for root and the daemon alone. */
+export type PeerExport = { readonly path: string; readonly peers: readonly string[] };
+/** `decision`: true for "clean" alone. `found`: kinds and names, never what stands there. */
+export type MessageReply = {
+  readonly decision: boolean;
+  readonly verdict: "clean" | "blocked" | "unscanned";
+  readonly found: readonly string[];
+  readonly why: string;
+  readonly correlationId: string;
+};
 export type EventList = { readonly events: readonly Event[] };
 /** `through`: the first record that is kept. */
 export type PruneReply = { readonly segments: number; readonly through: number };

@@ -44,6 +44,7 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/protocol/", why: "one part" },
       { what: "daemon/core/", why: "modes and error codes are words of the protocol" },
       { what: "daemon/ports.ts", only: "types", why: "sensor health is shown as the port says it" },
+      { what: "daemon/vault/document.ts", why: "what a secret may be called, and how long it may be" },
       { what: "zod", why: "outside data is unknown until parsed" },
       { what: "node:buffer", only: ["isUtf8"], why: "a pure function on bytes" },
     ],
@@ -68,6 +69,16 @@ export const TABLE: readonly Row[] = [
       { what: "zod", why: "a record is unknown until parsed" },
       { what: "node:buffer", why: "bytes are what is hashed" },
       { what: "node:crypto", why: "hashes and signatures; the private key stays behind the Signer port" },
+    ],
+  },
+  {
+    scope: "daemon/vault/",
+    may: [
+      { what: "daemon/vault/", why: "one part: what is sealed, and how" },
+      { what: "daemon/core/", why: "error codes, strict JSON, and what a secret looks like" },
+      { what: "daemon/ports.ts", only: "types", why: "a KEK is a port, whatever holds it" },
+      { what: "zod", why: "a file is unknown until parsed" },
+      { what: "node:crypto", why: "ciphers, key derivation, and the randomness of keys and nonces" },
     ],
   },
   {
@@ -99,6 +110,7 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/policy/", why: "decides" },
       { what: "daemon/audit/", why: "records" },
       { what: "daemon/protocol/", why: "answers" },
+      { what: "daemon/vault/", why: "seals" },
       { what: "daemon/ports.ts", why: "acts, through ports alone" },
       { what: "zod", only: "types", why: "the schemas live in protocol" },
       {
@@ -162,6 +174,11 @@ export const TABLE: readonly Row[] = [
         only: ["parseVkey", "renderVkey"],
         why: "a key is written and read one way",
       },
+      {
+        what: "daemon/vault/kek-local.ts",
+        why: "what a KEK source reads is held, used and dropped in one way",
+      },
+      { what: "daemon/vault/psk.ts", only: ["readKeyText"], why: "a key in text is read one way" },
       { what: "daemon/adapters/run.ts", why: "programs start in one place" },
       { what: "daemon/adapters/secret-file.ts", why: "secrets are kept and erased in one place" },
       { what: "daemon/adapters/own-directory.ts", why: "a directory is made durable in one place" },
@@ -250,7 +267,7 @@ const FORBIDDEN_BUILTINS: ReadonlyMap<string, string> = new Map([
   ["node:module", "imports are static"],
 ]);
 
-const PURE = ["daemon/core/", "daemon/protocol/", "daemon/policy/", "daemon/audit/"];
+const PURE = ["daemon/core/", "daemon/protocol/", "daemon/policy/", "daemon/audit/", "daemon/vault/"];
 const BANNED_NAMES = /(^|\/)(?:index|utils?|helpers?|common|misc)\.ts$/;
 /** What a pure file may use all the same. */
 const EXCEPTIONS: ReadonlyMap<string, readonly string[]> = new Map([

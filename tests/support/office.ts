@@ -2,6 +2,7 @@ import { resolveRoles } from "../../daemon/core/accounts.ts";
 import { createFeed } from "../../daemon/feed.ts";
 import type { Connection } from "../../daemon/ports.ts";
 import { answer, type Office, type Reply } from "../../daemon/requests.ts";
+import { createVault, type Vault } from "../../daemon/vault.ts";
 import type { startHost } from "./host.ts";
 import { usbHost } from "./usb-host.ts";
 
@@ -15,14 +16,29 @@ export const ROLES_CONFIG = {
   readonly: { users: [UIDS.readonly] },
 };
 
+/** Nothing was ever put into it, and it is on no disk. */
+const NO_VAULT: Vault = createVault({
+  files: { load: () => [], read: never, replace: never, prepare: never, commit: never, erase: never },
+  sources: [],
+  exported: { path: "/run/export/swanctl.conf", write: never, erase: () => undefined },
+  clock: { wallMs: () => 0, bootMs: () => 0 },
+  mode: () => "RESTRICTED",
+  obstacle: () => null,
+  append: never,
+  autoLockMs: 1_000,
+  opLog: { info: never, warn: never, error: never },
+});
+NO_VAULT.begin();
+
+function never(): never {
+  throw new Error("not asked");
+}
+
 type OfficeOptions = { readonly terminal?: string | null; readonly over?: Partial<Office> };
 
 /** The verbs over a host of fakes. Nobody asks it for what is not there: the status, the audit stream, pruning. */
 export function officeOf(host: Host, { terminal = null, over = {} }: OfficeOptions = {}) {
   const feed = createFeed();
-  const never = () => {
-    throw new Error("not asked");
-  };
   const office: Office = {
     daemon: host.daemon,
     limits: host.limits,
@@ -52,6 +68,7 @@ export function officeOf(host: Host, { terminal = null, over = {} }: OfficeOptio
     wouldBlock: () => [],
     usb: usbHost().people,
     ...host.grants,
+    vault: NO_VAULT,
     opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
     ...over,
   };
