@@ -35,7 +35,8 @@ export function renderProblems(file: string, problems: readonly Problem[]): stri
     .join("\n");
 }
 
-function parseYaml<S extends z.ZodType>(text: string, schema: S): Parsed<z.output<S>> {
+/** Reads one YAML document of a schema's form, the same way for every file of ours. */
+export function parseYaml<S extends z.ZodType>(text: string, schema: S): Parsed<z.output<S>> {
   if (text.length > MAX_CONFIG_BYTES)
     return refuse([{ line: 1, column: 1, at: "", problem: "the file is larger than 1 MiB" }]);
   const lines = new LineCounter();

@@ -59,6 +59,16 @@ export const TABLE: readonly Row[] = [
     ],
   },
   {
+    scope: "daemon/exec/",
+    may: [
+      { what: "daemon/exec/", why: "one part" },
+      { what: "daemon/core/", why: "decisions are about modes; secrets are found in one place" },
+      { what: "daemon/protocol/", only: "types", why: "a verdict is told in words of the protocol" },
+      { what: "zod", why: "a profile is unknown until parsed" },
+      { what: "node:path", only: ["posix"], why: "pure functions on text" },
+    ],
+  },
+  {
     scope: "daemon/audit/",
     may: [
       { what: "daemon/audit/", why: "one part: verification needs nothing else of the daemon" },
@@ -96,6 +106,7 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/*", why: "the loop and its parts" },
       { what: "daemon/core/", why: "decides" },
       { what: "daemon/policy/", why: "decides" },
+      { what: "daemon/exec/", why: "judges commands" },
       { what: "daemon/audit/", why: "records" },
       { what: "daemon/protocol/", why: "answers" },
       { what: "daemon/ports.ts", why: "acts, through ports alone" },
@@ -175,6 +186,7 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/protocol/", why: "it speaks the protocol" },
       { what: "daemon/audit/", why: "verify-log runs without a daemon" },
       { what: "daemon/core/", why: "modes and error codes" },
+      { what: "daemon/exec/", why: "`exec check` judges without a daemon" },
       { what: "yargs", why: "arguments" },
       { what: "tweetnacl", why: "a second opinion on signatures, where its 20 ms each are nothing" },
       { what: "zod", only: "types", why: "the schemas live in protocol" },
@@ -196,7 +208,7 @@ const FORBIDDEN_BUILTINS: ReadonlyMap<string, string> = new Map([
   ["node:module", "imports are static"],
 ]);
 
-const PURE = ["daemon/core/", "daemon/protocol/", "daemon/policy/", "daemon/audit/"];
+const PURE = ["daemon/core/", "daemon/protocol/", "daemon/policy/", "daemon/exec/", "daemon/audit/"];
 const BANNED_NAMES = /(^|\/)(?:index|utils?|helpers?|common|misc)\.ts$/;
 /** What a pure file may use all the same. */
 const EXCEPTIONS: ReadonlyMap<string, readonly string[]> = new Map([
