@@ -21,7 +21,18 @@ const OTHERS: ReadonlySet<string> = new Set(
   ),
 );
 /** What makes later words of the same line mean something else. */
-const REBINDS: ReadonlySet<string> = new Set(["alias", "unalias", "enable", "hash", "trap", "bind", "complete", "shopt", "mapfile", "readarray"]);
+const REBINDS: ReadonlySet<string> = new Set([
+  "alias",
+  "unalias",
+  "enable",
+  "hash",
+  "trap",
+  "bind",
+  "complete",
+  "shopt",
+  "mapfile",
+  "readarray",
+]);
 const SET_OPTIONS = /^(?:-[eux]{1,3}|-[eux]{0,3}o|\+[eux]{1,3}|pipefail|errexit|nounset)$/;
 
 /** What a shell makes of a command's words; null when it looks for a program. */
@@ -47,12 +58,16 @@ export function readBuiltin(name: string, args: readonly string[]): Builtin | nu
         ? { kind: "harmless" }
         : { kind: "unknown", why: "set changes the words or the shell's ways" };
     case "cd":
-      return args.length === 1 && !/^-/.test(args[0] ?? "") ? { kind: "moves", to: args[0] ?? "" } : { kind: "unknown", why: "cd to a place that is not named" };
+      return args.length === 1 && !/^-/.test(args[0] ?? "")
+        ? { kind: "moves", to: args[0] ?? "" }
+        : { kind: "unknown", why: "cd to a place that is not named" };
     case "export":
     case "readonly":
       return exported(name, args);
     case "type":
-      return args.every((one) => /^[\w.-]+$/.test(one) && !one.startsWith("-")) ? { kind: "harmless" } : { kind: "unknown", why: "type with options" };
+      return args.every((one) => /^[\w.-]+$/.test(one) && !one.startsWith("-"))
+        ? { kind: "harmless" }
+        : { kind: "unknown", why: "type with options" };
     case "command":
       return ofCommand(args);
     case "exec":
@@ -64,9 +79,13 @@ export function readBuiltin(name: string, args: readonly string[]): Builtin | nu
     case "test":
     case "[":
       // bash runs what is in the brackets of `-v 'a[$(…)]'`
-      return args.some((one) => /^-[vR]$/.test(one) || /[[$`]/.test(one)) ? { kind: "unknown", why: "a test of a variable's name" } : { kind: "program" };
+      return args.some((one) => /^-[vR]$/.test(one) || /[[$`]/.test(one))
+        ? { kind: "unknown", why: "a test of a variable's name" }
+        : { kind: "program" };
     case "printf":
-      return (args[0] ?? "").startsWith("-") ? { kind: "unknown", why: "printf -v assigns" } : { kind: "program" };
+      return (args[0] ?? "").startsWith("-")
+        ? { kind: "unknown", why: "printf -v assigns" }
+        : { kind: "program" };
     case "echo":
     case "kill":
       return { kind: "program" };
@@ -78,13 +97,17 @@ export function readBuiltin(name: string, args: readonly string[]): Builtin | nu
 
 function exported(name: string, args: readonly string[]): Builtin {
   const names = args.map((word, at) => assignmentAt(args, at) ?? word);
-  if (names.some((one) => !/^[A-Za-z_][A-Za-z0-9_]*$/.test(one))) return { kind: "unknown", why: `${name} with options` };
+  if (names.some((one) => !/^[A-Za-z_][A-Za-z0-9_]*$/.test(one)))
+    return { kind: "unknown", why: `${name} with options` };
   return { kind: "assigns", names };
 }
 
 function ofCommand(args: readonly string[]): Builtin {
   const [first = ""] = args;
-  if (/^-[vV]$/.test(first)) return args.slice(1).every((one) => /^[\w.-]+$/.test(one)) ? { kind: "harmless" } : { kind: "unknown", why: "command -v" };
+  if (/^-[vV]$/.test(first))
+    return args.slice(1).every((one) => /^[\w.-]+$/.test(one))
+      ? { kind: "harmless" }
+      : { kind: "unknown", why: "command -v" };
   if (first.startsWith("-")) return { kind: "unknown", why: `command ${first}` };
   return { kind: "runs", argv: args, why: "" };
 }

@@ -28,11 +28,13 @@ export function unwrapGit(args: readonly string[]): readonly Carried[] {
     if (!word.startsWith("-")) break;
     if (word === "-c") {
       const setting = args[++at] ?? "";
-      if (!HARMLESS_SETTING.test(setting)) carried.push(refused("git: -c with a setting that can run or redirect"));
+      if (!HARMLESS_SETTING.test(setting))
+        carried.push(refused("git: -c with a setting that can run or redirect"));
     } else if (word.startsWith("-c")) carried.push(refused("git: -c with a setting joined on"));
     else if (word === "-C") at++;
     else if (RUNNING_OPTIONS.test(word)) carried.push(refused(`git: ${word.split("=", 1)[0] ?? ""}`));
-    else if (/^(?:-p|--paginate)$/.test(word)) carried.push(unknown("git: a pager is a program of the settings"));
+    else if (/^(?:-p|--paginate)$/.test(word))
+      carried.push(unknown("git: a pager is a program of the settings"));
   }
   const command = args[at];
   if (command === undefined) return carried;
@@ -41,16 +43,22 @@ export function unwrapGit(args: readonly string[]): readonly Carried[] {
 
 function ofCommand(command: string, args: readonly string[]): readonly Carried[] {
   if (!COMMANDS.has(command)) return [unknown("git: no command of its own, so an alias or another program")];
-  const carried: Carried[] = RUNS_COMMANDS.has(command) ? [unknown(`git ${command}: it runs other commands`)] : [];
+  const carried: Carried[] = RUNS_COMMANDS.has(command)
+    ? [unknown(`git ${command}: it runs other commands`)]
+    : [];
   const end = args.indexOf("--");
   const before = end === -1 ? args : args.slice(0, end);
   const option = before.find((word) => RUNNING_OPTIONS.test(word) && !isHarmlessHere(command, word));
-  if (option !== undefined) carried.push(refused(`git ${command}: the option ${option.split("=", 1)[0] ?? ""}`));
+  if (option !== undefined)
+    carried.push(refused(`git ${command}: the option ${option.split("=", 1)[0] ?? ""}`));
   if (command === "grep" && before.some((word) => /^-[a-zA-Z]*O/.test(word)))
     carried.push(refused("git grep: -O runs a program"));
   if (command === "clone" && before.some((word) => /^-[a-z]*[uc]/.test(word)))
     carried.push(refused("git clone: a setting, or a program of the other side"));
-  if (/^(?:clone|fetch|pull|push|ls-remote|remote|submodule|archive)$/.test(command) && args.some(isRunningUrl))
+  if (
+    /^(?:clone|fetch|pull|push|ls-remote|remote|submodule|archive)$/.test(command) &&
+    args.some(isRunningUrl)
+  )
     carried.push(refused(`git ${command}: the address runs a program`));
   if (command === "submodule" && args.includes("foreach")) {
     const rest = args.slice(args.indexOf("foreach") + 1).filter((word) => word !== "--recursive");
@@ -61,7 +69,8 @@ function ofCommand(command: string, args: readonly string[]): readonly Carried[]
     if (line !== undefined) carried.push({ kind: "line", line });
   }
   if (command === "bisect" && args[0] === "run") carried.push(inner(args.slice(1)));
-  if (command === "config" && isWriting(args)) carried.push(unknown("git config: a setting can name a program"));
+  if (command === "config" && isWriting(args))
+    carried.push(unknown("git config: a setting can name a program"));
   return carried;
 }
 
@@ -86,5 +95,8 @@ function isRunningUrl(word: string): boolean {
 
 function isWriting(args: readonly string[]): boolean {
   if (args.some((word) => /^(?:--get|--list|-l$|--show|--name-only|get$|list$)/.test(word))) return false;
-  return args.filter((word) => !word.startsWith("-")).length !== 1 || args.some((word) => /^(?:--(?:un|add|re|ed)|-e$)/.test(word));
+  return (
+    args.filter((word) => !word.startsWith("-")).length !== 1 ||
+    args.some((word) => /^(?:--(?:un|add|re|ed)|-e$)/.test(word))
+  );
 }

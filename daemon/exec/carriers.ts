@@ -90,7 +90,9 @@ function env(args: readonly string[]): readonly Carried[] {
 
 function xargs(args: readonly string[]): readonly Carried[] {
   const flags = set("-0 -r -t -x --null --no-run-if-empty --verbose --exit");
-  const values = set("-n -P -L -d -I -s --max-args --max-procs --max-lines --delimiter --replace --max-chars");
+  const values = set(
+    "-n -P -L -d -I -s --max-args --max-procs --max-lines --delimiter --replace --max-chars",
+  );
   const at = skipOptions(args, flags, values);
   if (typeof at === "string") return [unknown(`xargs: the option ${at} is not known`)];
   const command = at < args.length ? args.slice(at) : ["echo"];
@@ -107,10 +109,17 @@ function find(args: readonly string[]): readonly Carried[] {
     if (FIND_WRITES.has(word)) carried.push(unknown(`find: ${word} acts on whatever it finds`));
     if (word.startsWith("-files0-from")) carried.push(unknown("find: its places come from a file"));
     if (!FIND_RUNS.has(word)) continue;
-    const end = args.findIndex((one, place) => place > at && (one === ";" || (one === "+" && args[place - 1] === "{}")));
+    const end = args.findIndex(
+      (one, place) => place > at && (one === ";" || (one === "+" && args[place - 1] === "{}")),
+    );
     const command = args.slice(at + 1, end === -1 ? args.length : end);
     carried.push(unknown(`find: ${word} runs a command on whatever it finds`));
-    carried.push(inner(command.map((one) => (one.includes("{}") ? UNKNOWN : one)), true));
+    carried.push(
+      inner(
+        command.map((one) => (one.includes("{}") ? UNKNOWN : one)),
+        true,
+      ),
+    );
     if (end === -1) return [...carried, refused("find: the command has no end")];
     at = end;
   }
@@ -128,7 +137,8 @@ function remote(args: readonly string[]): readonly Carried[] {
   if (quick) return [];
   const flags = set("-4 -6 -T -t -q -v -x -a -n -C -N");
   const at = skipOptions(args, flags, set("-p -l -i -b"));
-  if (typeof at === "string") return [refused(`ssh: the option ${at} is not known, and may run a command here`)];
+  if (typeof at === "string")
+    return [refused(`ssh: the option ${at} is not known, and may run a command here`)];
   if ((args[at] ?? "").startsWith("-")) return [refused("ssh: the host begins with a dash")];
   const line = args.slice(at + 1).join(" ");
   const there = unknown("ssh: what it does happens on another host");
@@ -136,7 +146,9 @@ function remote(args: readonly string[]): readonly Carried[] {
 }
 
 function watch(args: readonly string[]): readonly Carried[] {
-  const flags = set("-b -c -C -d -e -g -p -t -x -w --beep --color --differences --errexit --chgexit --no-title --exec");
+  const flags = set(
+    "-b -c -C -d -e -g -p -t -x -w --beep --color --differences --errexit --chgexit --no-title --exec",
+  );
   const at = skipOptions(args, flags, set("-n -q --interval --equexit"));
   if (typeof at === "string") return [unknown(`watch: the option ${at} is not known`)];
   const command = args.slice(at);
@@ -147,21 +159,39 @@ function watch(args: readonly string[]): readonly Carried[] {
 
 function script(args: readonly string[]): readonly Carried[] {
   const at = args.findIndex((word) => /^(?:-[a-zA-Z]*c|--command)/.test(word));
-  const line = at === -1 ? undefined : (args[at] ?? "").startsWith("--command=") ? args[at]?.slice(10) : args[at + 1];
-  return [unknown("script: writes down a session"), ...(line === undefined ? [] : [{ kind: "line", line } as const])];
+  const line =
+    at === -1 ? undefined : (args[at] ?? "").startsWith("--command=") ? args[at]?.slice(10) : args[at + 1];
+  return [
+    unknown("script: writes down a session"),
+    ...(line === undefined ? [] : [{ kind: "line", line } as const]),
+  ];
 }
 
 function su(args: readonly string[]): readonly Carried[] {
   const at = args.findIndex((word) => /^(?:-[a-z]*c|--command|--session-command)/.test(word));
-  const line = at === -1 ? undefined : /=/.test(args[at] ?? "") ? args[at]?.replace(/^[^=]*=/, "") : args[at + 1];
-  return [unknown("su: it runs the command as another user"), ...(line === undefined ? [] : [{ kind: "line", line } as const])];
+  const line =
+    at === -1 ? undefined : /=/.test(args[at] ?? "") ? args[at]?.replace(/^[^=]*=/, "") : args[at + 1];
+  return [
+    unknown("su: it runs the command as another user"),
+    ...(line === undefined ? [] : [{ kind: "line", line } as const]),
+  ];
 }
 
 /** A makefile of the workspace is judged by the profile's rule for make; code and other shells in the arguments are not. */
 function make(args: readonly string[]): readonly Carried[] {
-  if (args.some((word) => /^(?:--ev|-E)/.test(word))) return [unknown("make: code in its arguments (--eval)")];
-  const assigned = args.flatMap((_, at) => assignmentAt(args, at)?.replace(/[:+?!]+$/, "").trim() ?? []);
-  const bad = assigned.find((name) => /^(?:\.?SHELL|\.SHELLFLAGS|MAKE|MAKEFLAGS|GNUMAKEFLAGS|MAKEFILES|MAKEOVERRIDES|MFLAGS|VPATH|\..*)$/.test(name));
+  if (args.some((word) => /^(?:--ev|-E)/.test(word)))
+    return [unknown("make: code in its arguments (--eval)")];
+  const assigned = args.flatMap(
+    (_, at) =>
+      assignmentAt(args, at)
+        ?.replace(/[:+?!]+$/, "")
+        .trim() ?? [],
+  );
+  const bad = assigned.find((name) =>
+    /^(?:\.?SHELL|\.SHELLFLAGS|MAKE|MAKEFLAGS|GNUMAKEFLAGS|MAKEFILES|MAKEOVERRIDES|MFLAGS|VPATH|\..*)$/.test(
+      name,
+    ),
+  );
   if (bad !== undefined) return [refused(`make: ${bad} changes what runs`)];
   const expanded = args.find((word) => /\$|`/.test(word));
   return expanded === undefined ? [] : [unknown("make: a value that it expands")];
@@ -170,13 +200,17 @@ function make(args: readonly string[]): readonly Carried[] {
 function applet(args: readonly string[]): readonly Carried[] {
   const [first = ""] = args;
   if (first === "") return [];
-  if (first.startsWith("-")) return first === "--list" || first === "--help" ? [] : [unknown(`busybox: ${first}`)];
+  if (first.startsWith("-"))
+    return first === "--list" || first === "--help" ? [] : [unknown(`busybox: ${first}`)];
   return [unknown("busybox: its programs are not those of the profile"), inner(args)];
 }
 
 function debug(args: readonly string[]): readonly Carried[] {
   if (args.length === 1 && /^--?(?:version|help)$/.test(args[0] ?? "")) return [];
-  return [unknown("a debugger runs commands, and what it is given"), ...tail(args.filter((word) => word !== "--args"))];
+  return [
+    unknown("a debugger runs commands, and what it is given"),
+    ...tail(args.filter((word) => word !== "--args")),
+  ];
 }
 
 function later(): readonly Carried[] {
@@ -187,19 +221,27 @@ function network(): readonly Carried[] {
   return [unknown("it opens any connection, and may run a command on it")];
 }
 
-const CONTAINER_RUNS = set("run exec create start compose build buildx cp commit import load attach debug plugin swarm service stack kube machine unshare");
+const CONTAINER_RUNS = set(
+  "run exec create start compose build buildx cp commit import load attach debug plugin swarm service stack kube machine unshare",
+);
 
 function container(args: readonly string[]): readonly Carried[] {
   const [verb = ""] = args;
-  if (verb.startsWith("-") && !/^(?:-v|--version|--help)$/.test(verb)) return [refused("another daemon than this host's")];
+  if (verb.startsWith("-") && !/^(?:-v|--version|--help)$/.test(verb))
+    return [refused("another daemon than this host's")];
   return CONTAINER_RUNS.has(verb) ? [unknown(`${verb}: it runs commands beside this host's boundary`)] : [];
 }
 
 function cluster(args: readonly string[]): readonly Carried[] {
-  const bad = args.find((word) => /^--(?:kubeconfig|server|token|as|as-group|certificate-authority|insecure)/.test(word));
-  if (bad !== undefined) return [refused(`kubectl: ${bad.split("=", 1)[0] ?? ""} speaks to another cluster, or as another`)];
+  const bad = args.find((word) =>
+    /^--(?:kubeconfig|server|token|as|as-group|certificate-authority|insecure)/.test(word),
+  );
+  if (bad !== undefined)
+    return [refused(`kubectl: ${bad.split("=", 1)[0] ?? ""} speaks to another cluster, or as another`)];
   const [verb = ""] = args.filter((word) => !word.startsWith("-"));
-  const isRun = set("exec run debug cp attach proxy port-forward edit apply create replace patch delete plugin").has(verb);
+  const isRun = set(
+    "exec run debug cp attach proxy port-forward edit apply create replace patch delete plugin",
+  ).has(verb);
   return isRun ? [unknown(`kubectl: ${verb} acts on the cluster`)] : [];
 }
 
@@ -207,21 +249,28 @@ const PACKAGE_RUNS = set("exec x dlx create init explore edit config set env nod
 
 function packages(args: readonly string[]): readonly Carried[] {
   const [verb = ""] = args.filter((word) => !word.startsWith("-"));
-  return PACKAGE_RUNS.has(verb) ? [unknown(`${verb}: it runs a program that may first be fetched, or a setting`)] : [];
+  return PACKAGE_RUNS.has(verb)
+    ? [unknown(`${verb}: it runs a program that may first be fetched, or a setting`)]
+    : [];
 }
 
 /** Programs of packages that are there or will be fetched; the profile may name those that are. */
 function fetched(args: readonly string[]): readonly Carried[] {
-  const bad = args.find((word) => /^(?:-c|--call|-p|--package|--from|--with|-y|--yes|--node-options)(?:=|$)/.test(word));
+  const bad = args.find((word) =>
+    /^(?:-c|--call|-p|--package|--from|--with|-y|--yes|--node-options)(?:=|$)/.test(word),
+  );
   return bad === undefined ? [] : [unknown(`${bad}: it runs code that is fetched`)];
 }
 
 /** A sed script of plain printing, deleting and substituting is judged as an argument; every other is code. */
 function sed(args: readonly string[]): readonly Carried[] {
-  if (args.some((word) => /^(?:-[a-zA-Z]*f|--fi)/.test(word))) return [unknown("sed: its program may come from a file")];
+  if (args.some((word) => /^(?:-[a-zA-Z]*f|--fi)/.test(word)))
+    return [unknown("sed: its program may come from a file")];
   // "-ie" is -i with a suffix, and no -e: which word is the program hangs on it
   if (args.some((word) => /^-[a-zA-Z]*i./.test(word))) return [unknown("sed: -i with a suffix")];
-  return sedScripts(args).every(isPlainSed) ? [] : [unknown("sed: its program can run others, or write files")];
+  return sedScripts(args).every(isPlainSed)
+    ? []
+    : [unknown("sed: its program can run others, or write files")];
 }
 
 function sedScripts(args: readonly string[]): readonly string[] {

@@ -7,7 +7,8 @@ const UNSEEN =
 /** An emoji is drawn by such characters, and they are seen as it. */
 const EMOJI = /\p{Extended_Pictographic}\ufe0f?(?:\u200d\p{Extended_Pictographic}\ufe0f?)*/gu;
 const BLANK = /[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]/;
-const DASH_LIKE = /^[\u00ad\u02d7\u058a\u2010-\u2015\u2043\u207b\u208b\u2212\u2796\u2e3a\u2e3b\u30fc\ufe58\ufe63\uff0d]/;
+const DASH_LIKE =
+  /^[\u00ad\u02d7\u058a\u2010-\u2015\u2043\u207b\u208b\u2212\u2796\u2e3a\u2e3b\u30fc\ufe58\ufe63\uff0d]/;
 
 /** Why a program's name is refused; null when it can be looked at. Names are printable ASCII: no letter looks like another. */
 export function faultOfName(name: string): string | null {

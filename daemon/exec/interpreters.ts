@@ -20,21 +20,34 @@ type Interpreter = {
 
 const VERSION = "-V -v -h --version --help";
 const INTERPRETERS: ReadonlyMap<string, Interpreter> = new Map([
-  interpreter("python", { flags: "-B -E -I -O -OO -P -s -S -u -q -b -bb", values: "-W -X", code: "-c -i -x" }),
+  interpreter("python", {
+    flags: "-B -E -I -O -OO -P -s -S -u -q -b -bb",
+    values: "-W -X",
+    code: "-c -i -x",
+  }),
   interpreter("pypy", { flags: "-B -E -s -S -u", values: "-W -X", code: "-c -i" }),
-  interpreter("perl", { flags: "-w -t -T -W", code: "-e -E -n -p -i -M -m -I -x -a -F -S -s -d -D -C -0 -l" }),
+  interpreter("perl", {
+    flags: "-w -t -T -W",
+    code: "-e -E -n -p -i -M -m -I -x -a -F -S -s -d -D -C -0 -l",
+  }),
   interpreter("ruby", { flags: "-w -W", code: "-e -r -n -p -i -I -x -S -s -C -a -F -l" }),
   interpreter("node", {
     flags:
       "--test --check -c --enable-source-maps --trace-warnings --no-warnings --experimental-strip-types --watch --trace-deprecation --throw-deprecation",
-    values: "--test-name-pattern --test-reporter --max-old-space-size --stack-trace-limit --test-concurrency --test-timeout",
+    values:
+      "--test-name-pattern --test-reporter --max-old-space-size --stack-trace-limit --test-concurrency --test-timeout",
     code: "-e -p -pe -i -r --eval --print --require --import --loader --experimental-loader --inspect --inspect-brk --env-file --interactive --run --openssl-config --icu-data-dir",
   }),
   interpreter("deno", { code: "eval repl", subcommands: true, ask: `${VERSION} -V` }),
   interpreter("bun", { code: "-e --eval -p --print -r --preload --import", subcommands: true }),
   interpreter("tsx", { code: "-e --eval -p -r --require --import" }),
   interpreter("ts-node", { code: "-e --eval -p -r --require" }),
-  interpreter("php", { flags: "-n -q", code: "-r -B -R -E -F -a -d -z -c -S", values: "-f", ask: `${VERSION} -l -i -m` }),
+  interpreter("php", {
+    flags: "-n -q",
+    code: "-r -B -R -E -F -a -d -z -c -S",
+    values: "-f",
+    ask: `${VERSION} -l -i -m`,
+  }),
   interpreter("lua", { flags: "-W", code: "-e -i -l" }),
   interpreter("luajit", { code: "-e -i -l -j -b" }),
   interpreter("tclsh", {}),
@@ -54,7 +67,11 @@ const INTERPRETERS: ReadonlyMap<string, Interpreter> = new Map([
   interpreter("osascript", { code: "-e" }),
   interpreter("pwsh", { code: "-c -Command -e -EncodedCommand -f -File" }),
   interpreter("awk", { code: "-f -i -l -e -E", values: "-F -v", operandIsCode: true }),
-  interpreter("gawk", { code: "-f -i -l -e -E --file --source --include --load", values: "-F -v", operandIsCode: true }),
+  interpreter("gawk", {
+    code: "-f -i -l -e -E --file --source --include --load",
+    values: "-F -v",
+    operandIsCode: true,
+  }),
   interpreter("mawk", { code: "-f -W", values: "-F -v", operandIsCode: true }),
   interpreter("nawk", { code: "-f", values: "-F -v", operandIsCode: true }),
   interpreter("bc", { flags: "-l -q -s" }),
@@ -95,7 +112,8 @@ export function unwrapInterpreter(
   if (/^\/(?:dev|proc)\//.test(operand)) return codeFromInput(name, "pipe");
   if (known.operandIsCode)
     return isPrintOnly(operand) ? [] : [unknown(`${name}: its program is code that can run others`)];
-  if (known.subcommands && known.code.split(" ").includes(operand)) return [unknown(`${name}: code in its arguments`)];
+  if (known.subcommands && known.code.split(" ").includes(operand))
+    return [unknown(`${name}: code in its arguments`)];
   return [];
 }
 

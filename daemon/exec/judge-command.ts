@@ -26,7 +26,11 @@ export function judgeLine(line: string, judging: Judging, depth: number, input: 
     ...assignments.map(({ value }) => value.text ?? ""),
     ...words.map(({ text }) => text ?? ""),
   ]);
-  tellSecrets(findSecrets(pieces).filter(({ place }) => !place.startsWith("word")), judging, depth);
+  tellSecrets(
+    findSecrets(pieces).filter(({ place }) => !place.startsWith("word")),
+    judging,
+    depth,
+  );
   if (parsed.line.commands.length === 0) say("deny", "empty", "there is no command");
   let here = judging;
   for (const command of parsed.line.commands) here = judgeSimple(command, here, depth, input);
@@ -111,7 +115,13 @@ function move(to: string, judging: Judging, say: Say): Judging {
 }
 
 /** Judges a command given as words: its program, its arguments, and what it carries. */
-export function judgeArgv(argv: readonly string[], judging: Judging, depth: number, input: Input, more = false): void {
+export function judgeArgv(
+  argv: readonly string[],
+  judging: Judging,
+  depth: number,
+  input: Input,
+  more = false,
+): void {
   const [name, ...args] = argv;
   const say = sayerOf(judging, { depth, what: "program", text: showable(argv) });
   if (depth > MAX_DEPTH) return say("deny", "too-deep", "commands within commands, too deep");
@@ -145,11 +155,16 @@ function judgeProgram(file: ProgramFile, args: readonly string[], given: Given):
   const listed = [...new Set([file.found, file.real])].flatMap((path) => profile.programs.get(path) ?? []);
   if (listed.length === 0) {
     if ([file.found, file.real].some((path) => isBelow(path, judging.places.workspace)))
-      return say(profile.unresolved, "workspace-program", "a program of the workspace: what it does is not known");
+      return say(
+        profile.unresolved,
+        "workspace-program",
+        "a program of the workspace: what it does is not known",
+      );
     return say(profile.unlisted, "unlisted", "the program is not listed", file.real);
   }
   const trusted = listed.filter(({ sha256 }) => sha256 === null || sha256 === file.sha256);
-  if (trusted.length === 0) return say("deny", "digest", "the program's digest is not the listed one", file.real);
+  if (trusted.length === 0)
+    return say("deny", "digest", "the program's digest is not the listed one", file.real);
   if (given.more || args.includes(UNKNOWN)) {
     const [verdict, reason] = [profile.unresolved, "its words are not all known before it runs"];
     return say(verdict, "expansion", reason, file.real);
@@ -157,7 +172,12 @@ function judgeProgram(file: ProgramFile, args: readonly string[], given: Given):
   judgeByRules(trusted, args, file, given);
 }
 
-function judgeByRules(listed: readonly ListedProgram[], args: readonly string[], file: ProgramFile, given: Given): void {
+function judgeByRules(
+  listed: readonly ListedProgram[],
+  args: readonly string[],
+  file: ProgramFile,
+  given: Given,
+): void {
   const { judging, say, carried } = given;
   const carries = carried.some(({ kind }) => kind === "argv" || kind === "line");
   const rules = listed
@@ -175,7 +195,12 @@ function judgeByRules(listed: readonly ListedProgram[], args: readonly string[],
   if (reaching !== undefined && posture(judging.mode).exec !== "by-policy")
     return say("deny", id(reaching), `${judging.mode}: guarded commands have no network`, file.real);
   const strictest = usable.find(({ verdict }) => verdict === "ask") ?? usable[0];
-  say(strictest?.verdict ?? "deny", id(strictest), `a rule of the profile ${judging.profile.name}`, file.real);
+  say(
+    strictest?.verdict ?? "deny",
+    id(strictest),
+    `a rule of the profile ${judging.profile.name}`,
+    file.real,
+  );
 }
 
 function judgeCarried(one: Carried, judging: Judging, depth: number, input: Input): void {

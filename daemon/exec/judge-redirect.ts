@@ -13,7 +13,10 @@ export function judgeRedirect(redirect: Redirect, judging: Judging, depth: numbe
   const layer: Omit<Layer, "path"> = {
     depth,
     what: "redirect",
-    text: `${descriptor ?? ""}${operator} ${operator.startsWith("<<") ? "…" : (target.text ?? "…")}`.slice(0, 512),
+    text: `${descriptor ?? ""}${operator} ${operator.startsWith("<<") ? "…" : (target.text ?? "…")}`.slice(
+      0,
+      512,
+    ),
     verdict,
     rule: "redirect",
     reason,
@@ -25,7 +28,8 @@ function answer({ descriptor, operator, target }: Redirect, judging: Judging): r
   const { profile, places } = judging;
   if (descriptor !== null && descriptor > 2) return ["deny", "another descriptor than 0, 1 or 2"];
   if (target.text === null) return [profile.unresolved, `${target.doubt} where the file's name is`];
-  if (operator === "<<" || operator === "<<-" || operator === "<<<") return ["allow", "a text in the line itself"];
+  if (operator === "<<" || operator === "<<-" || operator === "<<<")
+    return ["allow", "a text in the line itself"];
   if (operator === ">&" || operator === "<&") {
     if (/^[012]$/.test(target.text)) return ["allow", "one of its own descriptors"];
     return ["deny", "another descriptor than 0, 1 or 2"];
@@ -33,8 +37,12 @@ function answer({ descriptor, operator, target }: Redirect, judging: Judging): r
   if (operator === "<>") return ["deny", "a file opened for both"];
   if (operator === "<") {
     if (target.text === "/dev/null") return ["allow", "nothing to read"];
-    return isReadable(target.text, places) ? [profile.redirects.read, "a file to read"] : ["deny", "a file that may not be read"];
+    return isReadable(target.text, places)
+      ? [profile.redirects.read, "a file to read"]
+      : ["deny", "a file that may not be read"];
   }
   if (SINKS.has(target.text)) return ["allow", "nothing is written"];
-  return isWritable(target.text, places) ? [profile.redirects.write, "a file to write"] : ["deny", "a file that may not be written"];
+  return isWritable(target.text, places)
+    ? [profile.redirects.write, "a file to write"]
+    : ["deny", "a file that may not be written"];
 }

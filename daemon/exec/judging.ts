@@ -1,5 +1,5 @@
-import { redactText } from "../core/redact.ts";
 import type { Mode } from "../core/mode.ts";
+import { redactText } from "../core/redact.ts";
 import type { Places } from "./kinds.ts";
 import type { Answer, Profile } from "./profile.ts";
 
@@ -45,7 +45,9 @@ export function tell(judging: Judging, layer: Omit<Layer, "path"> & { readonly p
   if (layers.length > MAX_LAYERS) return;
   const full = layers.length === MAX_LAYERS;
   const told = { ...layer, path: layer.path ?? "", reason: redactText(layer.reason) };
-  layers.push(full ? { ...told, verdict: "deny", rule: "too-many", reason: "the command has too many parts" } : told);
+  layers.push(
+    full ? { ...told, verdict: "deny", rule: "too-many", reason: "the command has too many parts" } : told,
+  );
 }
 
 /** deny before ask before allow. */

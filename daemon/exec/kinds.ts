@@ -69,7 +69,9 @@ export function resolvePath(path: string, places: Pick<Places, "cwd" | "moved">)
   if (/^[^/]*:/.test(path)) return null; // host:file, or a URL
   const names = path.split("/");
   if (places.moved && names.includes("..")) return null;
-  const up = path.startsWith("/") ? 0 : names.findIndex((name) => name !== ".." && name !== "." && name !== "");
+  const up = path.startsWith("/")
+    ? 0
+    : names.findIndex((name) => name !== ".." && name !== "." && name !== "");
   if (up !== -1 && names.slice(up).includes("..")) return null;
   const full = posix.resolve(places.cwd, path);
   return /^\/(?:proc|sys|dev)(?:\/|$)/.test(full) && !HARMLESS_KERNEL_FILES.has(full) ? null : full;

@@ -65,13 +65,17 @@ export function splitArguments(
     }
     if (rules.numbers && /^-\d{1,9}$/.test(argument)) continue;
     const read = readOption(argument, args[at + 1], rules);
-    if (read === null || !read.values.every(([value, kind]) => isOfKind(value, kind, kinds, places))) return null;
+    if (read === null || !read.values.every(([value, kind]) => isOfKind(value, kind, kinds, places)))
+      return null;
     if (read.tookNext) at++;
   }
   return { operands };
 }
 
-type Read = { readonly values: readonly (readonly [value: string, kind: string])[]; readonly tookNext: boolean };
+type Read = {
+  readonly values: readonly (readonly [value: string, kind: string])[];
+  readonly tookNext: boolean;
+};
 
 function readOption(argument: string, next: string | undefined, rules: SplitRules): Read | null {
   if (rules.style === "gnu" && !argument.startsWith("--") && argument.startsWith("-"))
@@ -81,7 +85,9 @@ function readOption(argument: string, next: string | undefined, rules: SplitRule
   const option = rules.table.get(name);
   if (option === undefined) return null;
   if (cut !== -1)
-    return option.takes === "nothing" ? null : { values: [[argument.slice(cut + 1), option.kind]], tookNext: false };
+    return option.takes === "nothing"
+      ? null
+      : { values: [[argument.slice(cut + 1), option.kind]], tookNext: false };
   return withNext(option, next);
 }
 

@@ -14,10 +14,18 @@ type State =
 
 const MAX_SOURCE = 512;
 const MAX_STATES = 4096;
-const MAX_REPEAT = 256;
+const MAX_REPEAT = 512;
 const MAX_DEPTH = 32;
 const DIGITS: CharSet = { negated: false, ranges: [[48, 57]] };
-const WORDS: CharSet = { negated: false, ranges: [[48, 57], [65, 90], [95, 95], [97, 122]] };
+const WORDS: CharSet = {
+  negated: false,
+  ranges: [
+    [48, 57],
+    [65, 90],
+    [95, 95],
+    [97, 122],
+  ],
+};
 const NO_LINE_END: CharSet = { negated: true, ranges: [[10, 10]] };
 
 /**
@@ -80,7 +88,8 @@ function parse(source: string): Node {
     const sign = signs[at];
     if (sign === undefined || !"*+?{".includes(sign)) return node;
     at++;
-    const [least, most] = sign === "*" ? [0, null] : sign === "+" ? [1, null] : sign === "?" ? [0, 1] : counts();
+    const [least, most] =
+      sign === "*" ? [0, null] : sign === "+" ? [1, null] : sign === "?" ? [0, 1] : counts();
     if (signs[at] !== undefined && "*+?{".includes(signs[at] ?? "")) refuse("a repetition of a repetition");
     return { kind: "repeat", node, least, most };
   }
@@ -92,7 +101,8 @@ function parse(source: string): Node {
     at = end + 1;
     const least = Number(hit[1]);
     const most = hit[2] === undefined ? least : hit[3] === undefined ? null : Number(hit[3]);
-    if (Math.max(least, most ?? 0) > MAX_REPEAT || (most !== null && most < least)) refuse("these counts are not possible");
+    if (Math.max(least, most ?? 0) > MAX_REPEAT || (most !== null && most < least))
+      refuse("these counts are not possible");
     return [least, most];
   }
 
@@ -160,7 +170,8 @@ function toStates(node: Node): readonly State[] {
       start = add({ op: "split", to });
       to.push(before(one.node, start));
     } else {
-      for (let i = one.least; i < one.most; i++) start = add({ op: "split", to: [next, before(one.node, start)] });
+      for (let i = one.least; i < one.most; i++)
+        start = add({ op: "split", to: [next, before(one.node, start)] });
     }
     for (let i = 0; i < one.least; i++) start = before(one.node, start);
     return start;

@@ -2,7 +2,9 @@ import { z } from "zod";
 import { MODES } from "../core/mode.ts";
 
 /** The form of a file of exec profiles. Unknown keys are refused everywhere; a list that is not given is empty. */
-const Name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,63}$/, "use lower case letters, digits and dashes, 64 at most");
+const Name = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,63}$/, "use lower case letters, digits and dashes, 64 at most");
 const PlainPath = z
   .string()
   .max(4096)
@@ -44,17 +46,33 @@ const RuleSchema = z.strictObject({
   not_match: z.array(Text).max(64).default([]),
 });
 
-const ProgramSchema = z.strictObject({
-  /** Where it is, before or behind links. The first one's name is what examples begin with. */
-  path: z.union([PlainPath, z.array(PlainPath).min(1).max(16)]),
-  /** Of the file that would run. */
-  sha256: z.string().regex(/^[0-9a-f]{64}$/, "64 lower case hex digits").optional(),
-  /** What is said of arguments that no rule fits. */
-  otherwise: AskOrDeny,
-  /** What the linter says of it and is meant to be so, with the reason. */
-  accepts: z.strictObject({ risks: z.array(z.enum(["shell", "read", "write", "code", "network"])).min(1), why: z.string().min(10).max(256) }).optional(),
-  rules: z.array(RuleSchema).min(1, "a program without rules allows nothing: leave it out").max(64),
-});
+const ProgramSchema = z
+  .strictObject({
+    /** Where it is, before or behind links. The name of the first is what examples begin with. */
+    path: z.array(PlainPath).min(1).max(16).optional(),
+    /** Instead: what it is called, in each directory of the profile's searchPath. */
+    name: z
+      .array(z.string().regex(/^[!-.0-~]{1,64}$/, "a name in printable ASCII, without a /"))
+      .min(1)
+      .max(64)
+      .optional(),
+    /** Of the file that would run. */
+    sha256: z
+      .string()
+      .regex(/^[0-9a-f]{64}$/, "64 lower case hex digits")
+      .optional(),
+    /** What is said of arguments that no rule fits. */
+    otherwise: AskOrDeny,
+    /** What the linter says of it and is meant to be so, with the reason. */
+    accepts: z
+      .strictObject({
+        risks: z.array(z.enum(["shell", "read", "write", "code", "network"])).min(1),
+        why: z.string().min(10).max(256),
+      })
+      .optional(),
+    rules: z.array(RuleSchema).min(1, "a program without rules allows nothing: leave it out").max(64),
+  })
+  .refine(({ path, name }) => (path === undefined) !== (name === undefined), "give either path or name");
 
 const ProfileSchema = z.strictObject({
   name: Name,
@@ -72,7 +90,12 @@ const ProfileSchema = z.strictObject({
   /** What may be read beside the workspace. */
   readable: z.array(PlainPath).max(64).default([]),
   /** `< file` and `> file` of a shell line, in the workspace. */
-  redirects: z.strictObject({ read: z.enum(["allow", "ask", "deny"]).default("deny"), write: z.enum(["allow", "ask", "deny"]).default("deny") }).prefault({}),
+  redirects: z
+    .strictObject({
+      read: z.enum(["allow", "ask", "deny"]).default("deny"),
+      write: z.enum(["allow", "ask", "deny"]).default("deny"),
+    })
+    .prefault({}),
   programs: z.array(ProgramSchema).max(512),
 });
 

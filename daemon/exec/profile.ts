@@ -1,9 +1,10 @@
-import { type Parsed, parseYaml, type Problem } from "../core/config-parse.ts";
+import { posix } from "node:path";
+import { type Parsed, type Problem, parseYaml } from "../core/config-parse.ts";
 import type { Mode } from "../core/mode.ts";
 import { isNeverPassed } from "./environment.ts";
 import type { Kinds } from "./kinds.ts";
 import { compilePattern, type Pattern } from "./pattern.ts";
-import { type ProfileInput, type ProgramInput, ProfilesSchema } from "./profile-schema.ts";
+import { type ProfileInput, ProfilesSchema, type ProgramInput } from "./profile-schema.ts";
 import { compileRule, type Rule, RuleFault } from "./rule.ts";
 
 /** A program that a profile lists. */
@@ -52,7 +53,10 @@ export function parseExecProfiles(text: string): Parsed<ExecProfiles> {
 
 type Tell = (at: string, problem: string) => void;
 
-function compilePatterns(sources: Readonly<Record<string, string>>, tell: Tell): ReadonlyMap<string, Pattern> {
+function compilePatterns(
+  sources: Readonly<Record<string, string>>,
+  tell: Tell,
+): ReadonlyMap<string, Pattern> {
   const patterns = new Map<string, Pattern>();
   for (const [name, source] of Object.entries(sources)) {
     const pattern = compilePattern(source);
@@ -65,18 +69,20 @@ function compilePatterns(sources: Readonly<Record<string, string>>, tell: Tell):
 function compileProfile(input: ProfileInput, known: ExecProfiles, kinds: Kinds, tell: Tell): Profile {
   const at = `profiles.${input.name}`;
   for (const name of input.environment)
-    if (isNeverPassed(name)) tell(`${at}.environment`, `${name} makes programs do something else: it never passes`);
+    if (isNeverPassed(name))
+      tell(`${at}.environment`, `${name} makes programs do something else: it never passes`);
   const programs = new Map<string, readonly ListedProgram[]>();
   const add = (program: ListedProgram, paths: readonly string[]) => {
     for (const path of paths) programs.set(path, [...(programs.get(path) ?? []), program]);
   };
   for (const name of input.includes) {
     const other = known.get(name);
-    if (other === undefined || name === input.name) tell(`${at}.includes`, `there is no profile "${name}" further up`);
+    if (other === undefined || name === input.name)
+      tell(`${at}.includes`, `there is no profile "${name}" further up`);
     for (const [path, list] of other?.programs ?? []) for (const program of list) add(program, [path]);
   }
   for (const program of input.programs) {
-    const compiled = compileProgram(program, at, kinds, tell);
+    const compiled = compileProgram(program, input, kinds, tell);
     add(compiled, compiled.paths);
   }
   return {
@@ -93,12 +99,15 @@ function compileProfile(input: ProfileInput, known: ExecProfiles, kinds: Kinds, 
   };
 }
 
-function compileProgram(input: ProgramInput, profile: string, kinds: Kinds, tell: Tell): ListedProgram {
-  const paths = typeof input.path === "string" ? [input.path] : input.path;
-  const name = paths[0]?.slice(paths[0].lastIndexOf("/") + 1) ?? "";
+function compileProgram(input: ProgramInput, profile: ProfileInput, kinds: Kinds, tell: Tell): ListedProgram {
+  const named = input.name?.flatMap((name) =>
+    profile.searchPath.map((directory) => posix.join(directory, name)),
+  );
+  const paths = input.path ?? named ?? [];
+  const name = input.name?.[0] ?? posix.basename(paths[0] ?? "");
   const seen = new Set<string>();
   const rules = input.rules.flatMap((rule) => {
-    const at = `${profile}.${name}.${rule.id}`;
+    const at = `profiles.${profile.name}.${name}.${rule.id}`;
     if (seen.has(rule.id)) tell(at, "the id is used twice");
     seen.add(rule.id);
     try {

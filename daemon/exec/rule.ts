@@ -21,12 +21,8 @@ export type Rule = {
   readonly count: readonly [number, number];
 };
 
-/** Fixed ones, then one that repeats or may be missing, then fixed ones. */
-type Operands = {
-  readonly before: readonly string[];
-  readonly varying: { readonly kind: string; readonly least: number; readonly most: number } | null;
-  readonly after: readonly string[];
-};
+/** Each takes as many of the operands as it may, from the left, as long as those after it have what they need. */
+type Operands = readonly { readonly kind: string; readonly least: number; readonly most: number }[];
 
 /** A fault in a rule: where in it, and what. */
 export class RuleFault extends Error {
@@ -84,32 +80,32 @@ export function fits(rule: Rule, args: readonly string[], kinds: Kinds, places: 
 function afterLeading(rule: Rule, args: readonly string[], kinds: Kinds, places: Places): number | null {
   const rules = { ...rule.split, table: rule.leading ?? new Map(), numbers: false, stopsAtOperand: true };
   const split = splitArguments(args, rules, kinds, places);
-  return split === null || args.includes("--") && args.indexOf("--") < args.length - split.operands.length
+  return split === null || (args.includes("--") && args.indexOf("--") < args.length - split.operands.length)
     ? null
     : args.length - split.operands.length;
 }
 
 function operandsFit(given: readonly string[], wanted: Operands, kinds: Kinds, places: Places): boolean {
-  const { before, varying, after } = wanted;
-  const spare = given.length - before.length - after.length;
-  if (spare < (varying?.least ?? 0) || spare > (varying?.most ?? 0)) return false;
-  const list = [...before, ...Array.from({ length: spare }, () => varying?.kind ?? ""), ...after];
-  return list.every((kind, index) => isOfKind(given[index] ?? "", kind, kinds, places));
+  let spare = given.length - wanted.reduce((sum, { least }) => sum + least, 0);
+  if (spare < 0) return false;
+  let at = 0;
+  for (const { kind, least, most } of wanted) {
+    const more = Math.min(spare, most - least);
+    spare -= more;
+    for (const end = at + least + more; at < end; at++)
+      if (!isOfKind(given[at] ?? "", kind, kinds, places)) return false;
+  }
+  return spare === 0;
 }
 
 function operandsOf(texts: readonly string[], kinds: Kinds): Operands {
-  const before: string[] = [];
-  const after: string[] = [];
-  let varying: Operands["varying"] = null;
-  for (const [index, text] of texts.entries()) {
+  return texts.map((text, index) => {
     const hit = /^([a-z][a-z0-9-]*)([?*+]?)$/.exec(text);
     const [kind = "", count = ""] = hit?.slice(1) ?? [];
     if (!isKind(kind, kinds)) throw new RuleFault(`operands[${index}]`, `"${text}" is no kind`);
-    if (count === "") (varying === null ? before : after).push(kind);
-    else if (varying !== null) throw new RuleFault(`operands[${index}]`, "only one operand may vary in number");
-    else varying = { kind, least: count === "+" ? 1 : 0, most: count === "?" ? 1 : 4096 };
-  }
-  return { before, varying, after };
+    const isMany = count === "*" || count === "+";
+    return { kind, least: count === "" || count === "+" ? 1 : 0, most: isMany ? 4096 : 1 };
+  });
 }
 
 function optionsOf(text: string, style: "gnu" | "words", at: string, kinds: Kinds): OptionTable {
@@ -147,9 +143,11 @@ function runExamples(rule: Rule, input: RuleInput, programName: string, kinds: K
     return fits(rule, args, kinds, SOMEWHERE);
   };
   for (const [index, line] of input.match.entries())
-    if (!isFitting(line, `match[${index}]`)) throw new RuleFault(`match[${index}]`, `"${line}" does not match`);
+    if (!isFitting(line, `match[${index}]`))
+      throw new RuleFault(`match[${index}]`, `"${line}" does not match`);
   for (const [index, line] of input.not_match.entries())
-    if (isFitting(line, `not_match[${index}]`)) throw new RuleFault(`not_match[${index}]`, `"${line}" matches`);
+    if (isFitting(line, `not_match[${index}]`))
+      throw new RuleFault(`not_match[${index}]`, `"${line}" matches`);
 }
 
 function same(a: readonly string[], b: readonly string[]): boolean {

@@ -35,14 +35,16 @@ const RUNNING: ReadonlyMap<string, string> = new Map(
     pnpm: "--script-shell --dir -C --registry",
     yarn: "--cwd --registry --use-yarnrc",
     pip: "--index-url --extra-index-url -i --trusted-host --proxy --global-option --config-settings --python --target --prefix --root --log",
-    pytest: "-p -c --rootdir --confcutdir --pdbcls --pyargs -o --override-ini --import-mode --basetemp --junit-xml --debug",
+    pytest:
+      "-p -c --rootdir --confcutdir --pdbcls --pyargs -o --override-ini --import-mode --basetemp --junit-xml --debug",
     openssl: "-engine -provider -provider-path -config",
     apt: "-o -c --option --config-file",
     "apt-get": "-o -c --option --config-file",
     "apt-cache": "-o -c --option --config-file",
     dpkg: "--pre-invoke --post-invoke --root --admindir --instdir --force-script-chrootless",
     systemctl: "-H --host -M --machine --root --image",
-    journalctl: "-M --machine -D --directory --file --root --image --vacuum-size --vacuum-time --vacuum-files --rotate --flush",
+    journalctl:
+      "-M --machine -D --directory --file --root --image --vacuum-size --vacuum-time --vacuum-files --rotate --flush",
     jq: "-L --from-file -f --rawfile --slurpfile",
     ip: "-b -batch --batch -force -n -netns",
     tcpdump: "-z -w -W -Z --postrotate-command",
@@ -79,7 +81,8 @@ const RUNNING: ReadonlyMap<string, string> = new Map(
 export function unwrapOptions(name: string, args: readonly string[]): readonly Carried[] {
   const options = RUNNING.get(name)?.split(" ") ?? [];
   const bad = argumentsBeforeEnd(args).find((word) => options.some((option) => isOrHolds(word, option)));
-  if (bad !== undefined) return [refused(`${name}: the option ${bad.split("=", 1)[0] ?? ""} runs, loads or redirects`)];
+  if (bad !== undefined)
+    return [refused(`${name}: the option ${bad.split("=", 1)[0] ?? ""} runs, loads or redirects`)];
   const files = args.find((word) => /^@./.test(word) && READS_AT.has(name));
   return files === undefined ? [] : [unknown(`${name}: more arguments come from a file`)];
 }

@@ -59,10 +59,12 @@ class WordInProgress {
     if (sign === "*" || sign === "?" || sign === "[") {
       if (!(sign === "[" && this.raw === "" && (next === undefined || ENDS_WORD.includes(next))))
         this.inDoubt("a pattern of file names");
-    } else if (sign === "~" && (last === "" || last === "=" || last === ":")) this.inDoubt("a home directory (~)");
+    } else if (sign === "~" && (last === "" || last === "=" || last === ":"))
+      this.inDoubt("a home directory (~)");
     else if (sign === "{") this.brace = true;
     else if (sign === "," || (sign === "." && last === ".")) this.list = true;
-    else if (sign === "=" && this.raw === "" && /[A-Za-z_]/.test(next ?? "")) this.inDoubt("=name, which zsh expands");
+    else if (sign === "=" && this.raw === "" && /[A-Za-z_]/.test(next ?? ""))
+      this.inDoubt("=name, which zsh expands");
     this.text += sign;
   }
 

@@ -59,7 +59,8 @@ const NEVER_FIRST = new Set(["then", "elif", "else", "fi", "do", "done", "esac",
 export function parseShellLine(source: string): ShellParsed {
   try {
     if (source.length > MAX_LINE) throw new ShellFault(`the line is longer than ${MAX_LINE} characters`);
-    if (/\p{Cc}/u.test(source.replace(/[\n\t]/g, ""))) throw new ShellFault("the line holds a control character");
+    if (/\p{Cc}/u.test(source.replace(/[\n\t]/g, "")))
+      throw new ShellFault("the line holds a control character");
     const doubts = new Set<string>();
     const commands = parse(tokensOf(source, doubts), doubts);
     return { ok: true, line: { commands, doubts: [...doubts] } };
@@ -92,7 +93,8 @@ function tokensOf(source: string, doubts: Set<string>): readonly Token[] {
     else if (sign === "\n") {
       cursor.at++;
       tokens.push({ kind: "operator", text: "\n", here: null });
-      for (const { here, delimiter } of waiting.splice(0)) here.body = readHere(cursor, here.strip, delimiter);
+      for (const { here, delimiter } of waiting.splice(0))
+        here.body = readHere(cursor, here.strip, delimiter);
     } else if (sign === "#") {
       doubts.add("a comment, which some shells take for words");
       const end = source.indexOf("\n", cursor.at);
@@ -271,7 +273,11 @@ function parse(tokens: readonly Token[], doubts: Set<string>): readonly SimpleCo
   function redirectsAfter(input: Input): void {
     const redirects: Redirect[] = [];
     for (let one = redirect(); one !== null; one = redirect()) redirects.push(one);
-    if (tokens[at]?.kind === "word" && !["then", "do", "done", "fi", "else", "elif", "}"].includes(rawAt(at) ?? "")) fail();
+    if (
+      tokens[at]?.kind === "word" &&
+      !["then", "do", "done", "fi", "else", "elif", "}"].includes(rawAt(at) ?? "")
+    )
+      fail();
     if (redirects.length > 0) commands.push({ assignments: [], words: [], redirects, input });
   }
 
@@ -316,7 +322,8 @@ function parse(tokens: readonly Token[], doubts: Set<string>): readonly SimpleCo
       words.push(token.word);
     }
     if (operatorAt(at) === "(") throw new ShellFault("a function, or a list in round brackets, is not read");
-    if (operatorAt(at) === "<(" || operatorAt(at) === ">(") throw new ShellFault("a process substitution is not read");
+    if (operatorAt(at) === "<(" || operatorAt(at) === ">(")
+      throw new ShellFault("a process substitution is not read");
     if (assignments.length + words.length + redirects.length === 0) fail();
     commands.push({ assignments, words, redirects, input: inputOf(redirects) ?? input });
   }

@@ -1,5 +1,5 @@
-import { unwrapGit } from "./carried-git.ts";
 import { type Carried, type Input, refused, unknown } from "./carried.ts";
+import { unwrapGit } from "./carried-git.ts";
 import { isCarrier, unwrapCarrier } from "./carriers.ts";
 import { codeFromInput, isInterpreter, unwrapInterpreter } from "./interpreters.ts";
 import { unwrapOptions } from "./running-options.ts";
@@ -18,8 +18,12 @@ export function familyOf(path: string): string {
   if (name === "[") return "test";
   if (name === "nodejs") return "node";
   if (/^(?:vim|nvim|gvim|rvim|view|vimdiff|vim\.\w+)$/.test(name)) return "vim";
-  if (/^(?:x86_64|aarch64|arm|i\d86)-linux-gnu\w*-(.+)$/.test(name)) return familyOf(name.replace(/^.*-linux-gnu\w*-/, ""));
-  const versioned = /^(python|pypy|perl|ruby|lua|php|tclsh|wish|guile|bash|zsh|ksh|gcc|g\+\+|clang|node|gawk|pip)[-]?\d+(?:\.\d+)*$/.exec(name);
+  if (/^(?:x86_64|aarch64|arm|i\d86)-linux-gnu\w*-(.+)$/.test(name))
+    return familyOf(name.replace(/^.*-linux-gnu\w*-/, ""));
+  const versioned =
+    /^(python|pypy|perl|ruby|lua|php|tclsh|wish|guile|bash|zsh|ksh|gcc|g\+\+|clang|node|gawk|pip)[-]?\d+(?:\.\d+)*$/.exec(
+      name,
+    );
   return versioned?.[1] ?? name;
 }
 
@@ -56,7 +60,9 @@ function ofFamily(family: string, args: readonly string[], input: Input): readon
 /** `sh -c LINE`: the line is judged. A file of commands is an argument that the profile's rule has to name. */
 function unwrapShell(name: string, args: readonly string[], input: Input): readonly Carried[] {
   if (args.length === 1 && args[0] === "--version") return [];
-  const bad = args.find((word) => /^--(?:rcfile|init-file|login|posix|debugger|wordexp|rpm-requires)/.test(word));
+  const bad = args.find((word) =>
+    /^--(?:rcfile|init-file|login|posix|debugger|wordexp|rpm-requires)/.test(word),
+  );
   if (bad !== undefined) return [refused(`${name}: ${bad} changes what runs`)];
   const withCode = args.findIndex((word) => /^-[a-zA-Z]*c/.test(word));
   const flags = new Set("-e -u -x -v -n -f -C -c -a -b -m -h --noprofile --norc".split(" "));

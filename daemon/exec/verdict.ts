@@ -2,7 +2,7 @@ import type { Mode } from "../core/mode.ts";
 import { posture } from "../core/posture.ts";
 import { judgeName } from "./environment.ts";
 import { judgeArgv, judgeLine } from "./judge-command.ts";
-import { type Judging, type Layer, strictestOf, type ProgramFile } from "./judging.ts";
+import { type Judging, type Layer, type ProgramFile, strictestOf } from "./judging.ts";
 import { isBelow } from "./kinds.ts";
 import type { Answer, Profile } from "./profile.ts";
 
