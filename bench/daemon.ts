@@ -3,7 +3,7 @@ import { closeSync, fdatasyncSync, openSync, readFileSync, writeSync } from "nod
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { connectControl } from "../cli/client.ts";
+import { connectControl } from "../client/control.ts";
 import { renderFrame } from "../daemon/protocol/frame.ts";
 import {
   createHome,

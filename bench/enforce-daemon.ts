@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { connectControl } from "../cli/client.ts";
+import { connectControl } from "../client/control.ts";
 import {
   AILMENTS,
   type Ailment,

@@ -1,9 +1,11 @@
 import { cpus, release } from "node:os";
 import { benchDaemon } from "./daemon.ts";
+import { benchDecide } from "./decide.ts";
 import { benchEnforce } from "./enforce.ts";
 import { benchAppend, benchVerify } from "./log.ts";
 import { benchLength } from "./log-length.ts";
 import { benchLogProof } from "./log-proof.ts";
+import { benchPolicy } from "./policy.ts";
 import type { BenchRow } from "./row.ts";
 import { benchSignal } from "./signal.ts";
 
@@ -13,6 +15,8 @@ const SUITES: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   proof: benchLogProof,
   enforce: async () => [...(await benchEnforce()), ...(await benchSignal())],
   daemon: benchDaemon,
+  policy: benchPolicy,
+  decide: benchDecide,
 };
 
 const asked = process.argv.slice(2).filter((arg) => !arg.startsWith("-"));

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type Client, connectControl } from "../cli/client.ts";
+import { type Client, connectControl } from "../client/control.ts";
 import { createHome, type DaemonHome, startDaemon } from "../tests/support/daemon-process.ts";
 import { connect, createNetns, type Netns, NO_NETNS, removeNetns } from "../tests/support/netns.ts";
 import { delay } from "../tests/support/packets.ts";

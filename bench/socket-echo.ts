@@ -50,6 +50,8 @@ export async function measureRoundTrips(
     readonly clients: number;
     readonly requests: number;
     readonly renderRequest: (n: number) => string;
+    /** Whether that is a whole answer; without it, whether it ends with a frame's delimiter. */
+    readonly isWhole?: (heard: Buffer) => boolean;
   },
 ): Promise<Round> {
   const tookMs: number[] = [];
@@ -57,7 +59,14 @@ export async function measureRoundTrips(
   const startMs = performance.now();
   const takeNext = (): number | null => (asked < load.requests ? asked++ : null);
   await Promise.all(
-    Array.from({ length: load.clients }, () => askAll(path, takeNext, load.renderRequest, tookMs)),
+    Array.from({ length: load.clients }, () =>
+      askAll(
+        path,
+        takeNext,
+        { renderRequest: load.renderRequest, isWhole: load.isWhole ?? endsFrame },
+        tookMs,
+      ),
+    ),
   );
   const seconds = (performance.now() - startMs) / 1_000;
   tookMs.sort((a, b) => a - b);
@@ -69,12 +78,16 @@ export async function measureRoundTrips(
 function askAll(
   path: string,
   takeNext: () => number | null,
-  renderRequest: (n: number) => string,
+  {
+    renderRequest,
+    isWhole,
+  }: { readonly renderRequest: (n: number) => string; readonly isWhole: (heard: Buffer) => boolean },
   tookMs: number[],
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const socket = connect({ path });
     let sentAtMs = 0;
+    let heard: Buffer | null = null;
     const ask = (): void => {
       const n = takeNext();
       if (n === null) {
@@ -88,12 +101,18 @@ function askAll(
     socket.on("connect", ask);
     socket.on("error", reject);
     socket.on("data", (chunk: Buffer) => {
-      // one request under way: an answer has come when its delimiter has
-      if (chunk.at(-1) !== 0x0c) return;
+      // one request under way: what has come since is its answer
+      heard = heard === null ? chunk : Buffer.concat([heard, chunk]);
+      if (!isWhole(heard)) return;
+      heard = null;
       tookMs.push(performance.now() - sentAtMs);
       ask();
     });
   });
+}
+
+function endsFrame(heard: Buffer): boolean {
+  return heard.at(-1) === 0x0c;
 }
 
 /** The server as a process of its own, as the daemon is: `node bench/socket-echo.ts` prints its socket's path. */

@@ -1,14 +1,16 @@
+import { type Client, connectControl, type Outcome, type Params, type Replies } from "../client/control.ts";
+import { controlSocket } from "../client/places.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
 import type { Problem, Verb } from "../daemon/protocol/messages.ts";
-import { type Client, connectControl, type Outcome, type Params, type Replies } from "./client.ts";
 import type { Common } from "./command.ts";
 import { type ExitCode, exitCodeOf } from "./exit.ts";
 import { printJson, printLines, printProblem } from "./output.ts";
-import { controlSocket } from "./places.ts";
+import { readToken } from "./token-file.ts";
 
 /** Connects, does the work, and disconnects whatever came of it. Throws as connectControl and the work do. */
 export async function withDaemon<T>(common: Common, work: (client: Client) => Promise<T>): Promise<T> {
-  const client = await connectControl(controlSocket(common.runtimeDir));
+  const token = readToken(common.tokenFile ?? process.env["BOUNDARY_TOKEN_FILE"]);
+  const client = await connectControl(controlSocket(common.runtimeDir), token);
   try {
     return await work(client);
   } finally {

@@ -1,5 +1,5 @@
+import type { Client, Outcome } from "../client/control.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
-import type { Client, Outcome } from "./client.ts";
 
 /** Lines of the audit stream from a number on, in order, a reply at a time, up to and with `through`. */
 export async function* auditLines(

@@ -2,7 +2,12 @@ import type { ArgumentsCamelCase, Argv } from "yargs";
 import type { ExitCode } from "./exit.ts";
 
 /** What every command takes. */
-export type Common = { readonly json: boolean; readonly runtimeDir: string | undefined };
+export type Common = {
+  readonly json: boolean;
+  readonly runtimeDir: string | undefined;
+  /** Where the token is that is shown to the daemon; "-" for stdin. */
+  readonly tokenFile?: string | undefined;
+};
 
 /** Runs a command's work and keeps its exit code. */
 export type Settle = (work: () => Promise<ExitCode>) => Promise<void>;

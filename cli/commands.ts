@@ -32,7 +32,13 @@ export const ROWS: readonly Row[] = [
     () => import("./commands/selftest.ts"),
   ),
   row("tripwire", "Look at the tripwires", () => import("./commands/tripwire.ts")),
+  row("token", "Make, narrow, see and revoke capability tokens", () => import("./commands/token.ts")),
+  row("lease", "Ask for exceptions for a time, and answer who asks", () => import("./commands/lease.ts")),
   row("check", "Ask whether something is allowed now", () => import("./commands/check.ts")),
+  row("approvals", "See and decide what policy leaves to a person", () => import("./commands/approvals.ts")),
+  row("hook", "Answer an agent's PreToolUse hook: allow, deny or ask", () => import("./commands/hook.ts")),
+  row("mcp", "Serve status, check and request-approval as MCP tools", () => import("./commands/mcp.ts")),
+  row("policy", "Check, try, explain, compare and reload the policies", () => import("./commands/policy.ts")),
   row(
     "verify-log",
     "Verify a log offline, with the public key alone",

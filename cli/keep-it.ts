@@ -1,6 +1,6 @@
+import type { Client } from "../client/control.ts";
 import type { ModeReply } from "../daemon/protocol/messages.ts";
 import { dataOr } from "./ask.ts";
-import type { Client } from "./client.ts";
 import type { Common } from "./command.ts";
 import { parseDuration } from "./duration.ts";
 import { type ExitCode, usageError } from "./exit.ts";

@@ -1,9 +1,9 @@
 import type { Argv } from "yargs";
+import { placeOf } from "../client/places.ts";
 import type { Common } from "./command.ts";
 import { readHeadArgument } from "./head.ts";
 import { readKeyOrOwn } from "./key-argument.ts";
 import { readOwnHead } from "./own-state.ts";
-import { placeOf } from "./places.ts";
 import type { Known } from "./verify-directory.ts";
 
 /** What every command takes that reads a log by itself: which one, and the key to verify it with. */

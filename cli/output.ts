@@ -1,7 +1,5 @@
+import { escapeControls } from "../daemon/core/shown-text.ts";
 import type { Problem } from "../daemon/protocol/messages.ts";
-
-/** Control characters, all format characters (direction, joiners, tags), line ends of Unicode, halves of a pair. */
-const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu;
 
 /**
  * Text from outside as one line that cannot steer a terminal: control and format characters are shown escaped.
@@ -9,7 +7,7 @@ const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu;
  */
 export function plain(text: string | number): string {
   // a number, says the type; a false daemon may have sent anything
-  return String(text).replace(UNSAFE, escapeCharacter);
+  return escapeControls(String(text));
 }
 
 /** Whether text can be shown as it is; "\n" is no danger. */
@@ -19,7 +17,7 @@ export function isPlain(text: string): boolean {
 
 /** JSON text of a value, on one line, with the same characters escaped (JSON itself escapes only C0). */
 export function renderJson(value: unknown): string {
-  return (JSON.stringify(value) ?? "null").replace(UNSAFE, escapeCharacter);
+  return escapeControls(JSON.stringify(value) ?? "null");
 }
 
 /** One JSON document, or one line of it, to stdout. */
@@ -35,8 +33,10 @@ export function printLines(lines: readonly string[]): void {
 export function printProblem(told: Problem, form: "text" | "json"): void {
   if (form === "json") printJson({ problem: told });
   const { paint } = painter(process.stderr);
+  const { retryAfterMs = 0 } = told;
+  const again = retryAfterMs > 0 ? `  again: in ${Math.ceil(retryAfterMs / 1_000)} s\n` : "";
   process.stderr.write(
-    `boundaryctl: ${paint("red", plain(told.detail || told.title))}\n  code: ${plain(told.code)}\n  hint: ${plain(told.hint)}\n`,
+    `boundaryctl: ${paint("red", plain(told.detail || told.title))}\n  code: ${plain(told.code)}\n  hint: ${plain(told.hint)}\n${again}`,
   );
 }
 
@@ -64,10 +64,4 @@ export function renderTable(rows: readonly (readonly string[])[]): readonly stri
       .map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
       .join("  "),
   );
-}
-
-/** In UTF-16 units, the one form that JSON reads back as the same text. */
-function escapeCharacter(character: string): string {
-  const units = Array.from({ length: character.length }, (_, at) => character.charCodeAt(at));
-  return units.map((unit) => `\\u${unit.toString(16).padStart(4, "0")}`).join("");
 }

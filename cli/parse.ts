@@ -34,6 +34,12 @@ function createParser(argv: readonly string[]): Argv<Common> {
       describe: "Where the daemon's sockets are",
       global: true,
     })
+    .option("token-file", {
+      type: "string",
+      requiresArg: true,
+      describe: "Ask as the holder of the token in this file; - for stdin (also BOUNDARY_TOKEN_FILE)",
+      global: true,
+    })
     .parserConfiguration({
       "duplicate-arguments-array": false, // the last counts; two --reason are no list
       "dot-notation": false,

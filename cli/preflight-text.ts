@@ -17,7 +17,7 @@ export function renderPreflight(reply: PreflightReply): readonly string[] {
       ({ port, name, verdict }) => `usb        ${plain(port)} ${plain(name)}: ${plain(verdict)}`,
     ),
     ...(usb.more > 0 ? [`usb        … and ${usb.more} more`] : []),
-    `leases     ${plain(reply.leases)}`,
+    `leases     ${renderLeases(reply.leases)}`,
     ...(reply.unread > 0 ? [`unread     ${reply.unread} lines of the kernel's tables`] : []),
   ];
 }
@@ -30,4 +30,9 @@ function renderList(name: string, { shown, cut, kept }: CappedOutlooks): readonl
     ...cutOnes.map(({ what, rule }) => `  cut      ${plain(what)} (${plain(rule)})`),
     ...(left > 0 ? [`  cut      … and ${left} more`] : []),
   ];
+}
+
+function renderLeases({ shown, more }: PreflightReply["leases"]): string {
+  if (shown.length === 0) return "none would be suspended";
+  return `suspended: ${shown.map(plain).join(", ")}${more > 0 ? `, and ${plain(more)} more` : ""}`;
 }

@@ -16,6 +16,7 @@ import { heldSoFar, type Start, type StartHold, takenUp, WHY_HELD } from "./core
 import { type Answer, type Input, initialState, type Order, type State, type Step } from "./core/state.ts";
 import { behind, type Tripwire } from "./core/tripwire.ts";
 import type { Enforcer } from "./enforce.ts";
+import type { Clerk } from "./limits.ts";
 import { createLookout } from "./lookout.ts";
 import type { Clock, Notifier, OpLog, SignalSource } from "./ports.ts";
 import type { Selftest } from "./selftest.ts";
@@ -43,6 +44,8 @@ export type Parts = {
   /** Whether a signal is the self-test's own doing, and so sets off nothing. */
   readonly isExpected: (signal: Signal) => boolean;
   readonly sensors: readonly SignalSource[];
+  /** Whose records are beside the mode's. */
+  readonly clerks: readonly Clerk[];
   readonly notifier: Notifier;
   /** Whether a connection of this host exists still. */
   readonly exists: (flow: Flow) => boolean;
@@ -62,8 +65,6 @@ export type Daemon = {
   ask(make: (request: number) => Input): Promise<Outcome>;
   /** Appends a record that is no mode change (a decision, a refusal). Rejects when it cannot be made durable. */
   record(entry: Entry): { readonly seq: number; readonly durable: Promise<unknown> };
-  /** Records a denial while the log's disk is nearly full: the first of its kind (`key`), -1 for the others, which are counted. */
-  denied(key: string, data: Data): { readonly seq: number; readonly durable: Promise<unknown> };
   /** Records that somebody asked for what he may not have; repeats are counted. */
   refused(data: Data): void;
   /** Once a heartbeat: the deadlines, the kernel's dead-man, the log, the service manager's watchdog. */
@@ -222,13 +223,8 @@ export function createDaemon(
   }
 
   function refused(data: Data): void {
-    const key = JSON.stringify([data["uid"] ?? "", data["verb"] ?? ""]);
+    const key = JSON.stringify([data["uid"] ?? "", data["verb"] ?? "", data["why"] ?? ""]);
     if (repeats.first("request.refused", key, nowMs())) append({ kind: "request.refused", data });
-  }
-
-  function denied(key: string, data: Data): { seq: number; durable: Promise<unknown> } {
-    if (!repeats.first("decision", key, nowMs())) return { seq: -1, durable: Promise.resolve() };
-    return append({ kind: "decision", data });
   }
 
   /** Before the disk is full: then the records of a fall still find room. */
@@ -264,6 +260,7 @@ export function createDaemon(
     if (harm)
       lookout.submit({ kind: "self.changed", facts: { ...harm, part: "key" }, seenNs: clock.monoNs() });
     for (const entry of repeats.drain(nowMs())) append(repeatRecord(entry));
+    for (const clerk of parts.clerks) clerk.tick();
     if (nowMs() - sealedMs >= config.log.sealEveryMs) seal();
     rotate();
     parts.baseline.tick();
@@ -396,6 +393,7 @@ export function createDaemon(
     parts.notifier.stopping();
     dispatch({ kind: "stop", why });
     for (const entry of repeats.drainAll()) append(repeatRecord(entry));
+    for (const clerk of parts.clerks) clerk.stop();
     parts.usb.stop();
     const recorded = await recordStop(why);
     closed = true;
@@ -457,7 +455,6 @@ export function createDaemon(
       });
     },
     record: append,
-    denied,
     refused,
     tick,
     stop,

@@ -5,6 +5,7 @@ import { openBaselineFile } from "./adapters/baseline-file.ts";
 import { openCanaryFile, sendCanary } from "./adapters/canary.ts";
 import { createClock } from "./adapters/clock.ts";
 import { createClockSensor } from "./adapters/clock-watch.ts";
+import { type DecideSocket, listenDecide } from "./adapters/decide-http.ts";
 import { createDirectoryWatch } from "./adapters/directory-watch.ts";
 import { hasUsbMark } from "./adapters/enforced-mark.ts";
 import { freeBytes } from "./adapters/file-reserve.ts";
@@ -28,11 +29,13 @@ import { createKeyboardChallenge } from "./adapters/usb-challenge.ts";
 import { createUsbGate } from "./adapters/usb-gate.ts";
 import { openUsbRulesFile } from "./adapters/usb-rules-file.ts";
 import { createUsbSensor } from "./adapters/usb-watch.ts";
+import { createApprovals } from "./approvals.ts";
 import { openLog } from "./audit/log.ts";
 import type { Entry } from "./audit/record.ts";
 import { createAuditStream } from "./audit-stream.ts";
 import { createBaseline } from "./baseline.ts";
 import { close, holdFacts, lastHold, readSetupOrClose, SOCKETS } from "./compose/close.ts";
+import { openDecisions } from "./compose/decide.ts";
 import { EXIT } from "./compose/exit.ts";
 import { opLog } from "./compose/journal.ts";
 import { closeKernel, type Host, heldAs, openKernel, rememberEnforcement } from "./compose/kernel.ts";
@@ -44,11 +47,13 @@ import {
   readBackPlaceOf,
   streamPlaceOf,
 } from "./compose/places.ts";
+import { openPolicies } from "./compose/policies.ts";
 import { ownFiles, readRoles, readSetup, type Setup } from "./compose/setup.ts";
 import { clockWhileStopped } from "./core/clock-drift.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { sameFlow } from "./core/flow-text.ts";
 import type { Hold } from "./core/hold.ts";
+import { probingTripwires } from "./core/probing.ts";
 import { redactText } from "./core/redact.ts";
 import { heldSoFar, holdIn, startIn } from "./core/start.ts";
 import { fullDisk } from "./core/steps.ts";
@@ -56,8 +61,12 @@ import { usbObstacles } from "./core/switches.ts";
 import { watchedPaths } from "./core/tripwire.ts";
 import { readUsbMemory } from "./core/usb-memory.ts";
 import { createDaemon, type Daemon } from "./daemon.ts";
+import { createEndpoints } from "./decide-endpoints.ts";
+import { createDenials } from "./denials.ts";
 import type { Enforcer } from "./enforce.ts";
 import { createFeed } from "./feed.ts";
+import { createGrants } from "./grants.ts";
+import { createLimitDesk } from "./limits.ts";
 import { networkProbes } from "./network-probe.ts";
 import { openHistory } from "./open-log.ts";
 import { HELP, parseCommand } from "./options.ts";
@@ -132,15 +141,19 @@ async function run(setup: Setup): Promise<void> {
 
 async function start(setup: Setup, host: Host): Promise<void> {
   const { options, config } = setup;
-  const tripwires = [...setup.tripwires, SELFTEST_TRIPWIRE];
+  const tripwires = [...setup.tripwires, ...probingTripwires(config.limits.probing), SELFTEST_TRIPWIRE];
   const { clock, enforcer } = host;
   const startedAtMs = clock.wallMs();
   process.umask(0o077);
   const roles = readRoles(config);
-  prepareRuntimeDir(options.runtimeDir, roles.group === null ? 0o700 : 0o755);
+  prepareRuntimeDir(options.runtimeDir, 0o755);
   const place = await claimSocketPath(`${options.runtimeDir}/control.sock`, {
     mode: roles.group === null ? 0o600 : 0o660,
     group: roles.group,
+  });
+  const decidePlace = await claimSocketPath(`${options.runtimeDir}/decide.sock`, {
+    mode: 0o666,
+    group: null,
   });
   prepareLogDirectory(options.logDir);
   prepareStateDirectory(options.stateDir);
@@ -287,6 +300,27 @@ async function start(setup: Setup, host: Host): Promise<void> {
     everyMs: config.selftest.everyMs,
     deadlineMs: PROBE_DEADLINE_MS,
   });
+  const append = (entry: Entry) => daemon.record(entry);
+  const limits = createLimitDesk({ settings: config.limits, memory: opened.fold.limits, clock, append });
+  const denials = createDenials({
+    probing: config.limits.probing,
+    repeatWindowMs: config.sensors.repeatWindowMs,
+    clock,
+    append,
+    submit: (signal) => daemon.submit(signal),
+  });
+  const approvals = createApprovals({
+    settings: config.approvals,
+    requireTerminal: config.ceremony.requireTerminal,
+    memory: opened.fold.approvals,
+    clock,
+    mode: () => {
+      const { epoch, wanted, applied } = daemon.state();
+      return { epoch, lockdown: wanted === "LOCKDOWN" || applied === "LOCKDOWN" };
+    },
+    obstacle: () => obstacle(),
+    append,
+  });
   const daemon = createDaemon(
     {
       config,
@@ -304,6 +338,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       usb,
       baseline,
       sensors,
+      clerks: [limits, denials, approvals],
       notifier,
       exists: (flow) => SOCKETS.flows().some((each) => sameFlow(each, flow)),
       heldAs: (held) => {
@@ -322,15 +357,20 @@ async function start(setup: Setup, host: Host): Promise<void> {
       seenNs: clock.monoNs(),
     });
   let control: ControlSocket | null = null;
+  let decisions: DecideSocket | null = null;
   const ticking = setInterval(() => {
     daemon.tick();
     stream.tick();
+    if (!daemon.stopping()) grants.tick();
   }, config.enforcement.heartbeatMs);
   endWith(daemon, enforcer, {
     ticks: () => clearInterval(ticking),
     // the core log is closed by then; a disk that does not answer keeps nobody
     audit: () => Promise.race([stream.close(), alarm(STREAM_STOP_MS)]),
-    control: async () => control?.stop(),
+    control: () => {
+      policies.stop();
+      return Promise.all([control?.stop(), decisions?.stop()]);
+    },
   });
 
   /** The stop is the last record: another one after it would make a crash of it. */
@@ -338,7 +378,20 @@ async function start(setup: Setup, host: Host): Promise<void> {
     if (daemon.stopping()) throw new BoundaryError("stopping", `appending a record of kind ${entry.kind}`);
     return daemon.record(entry);
   };
-  const usbObstacle = () => {
+  const policies = openPolicies(config.policy, {
+    random: () => randomInt(MILLION) / MILLION,
+    record: (entry) => {
+      if (!daemon.stopping()) daemon.record(entry);
+    },
+    disagreed: (digest, detail) =>
+      daemon.submit({ kind: "policy.disagreed", facts: { digest, detail }, seenNs: clock.monoNs() }),
+  });
+  // a bad set is told and recorded by then, and the one before it stays
+  const loadPolicies = (by: string) => void policies.load(by).catch(() => undefined);
+  process.on("SIGHUP", () => {
+    if (control !== null) loadPolicies("SIGHUP"); // before that, the first load is still to come
+  });
+  const obstacle = () => {
     const { frozen } = daemon.state();
     if (frozen) return { code: "clock-frozen", why: `nothing is allowed: ${frozen.why}` } as const;
     return fullDisk(daemon.state());
@@ -353,7 +406,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       if (!daemon.stopping()) daemon.record(entry);
     },
     submit: (signal) => daemon.submit(signal),
-    obstacle: usbObstacle,
+    obstacle,
     opLog,
   });
   const usbPeople = createUsbPeople({
@@ -363,8 +416,29 @@ async function start(setup: Setup, host: Host): Promise<void> {
     append: beforeStop,
     wallMs: clock.wallMs,
     mode: () => daemon.state().wanted,
-    obstacle: usbObstacle,
+    obstacle,
     requireTerminal: config.ceremony.requireTerminal,
+  });
+  const grants = createGrants({
+    fold: log.fold,
+    lastAt: opened.fold.lastAt,
+    record: beforeStop,
+    state: daemon.state,
+    clock,
+    config,
+  });
+  const { evaluator, service } = openDecisions({
+    daemon,
+    trustedInterfaces: config.network.trustedInterfaces,
+    roles: roles.table,
+    ownUid: process.getuid?.() ?? 0,
+    ...grants,
+    limits,
+    policies,
+    approvals,
+    denials,
+    wallMs: clock.wallMs,
+    opLog,
   });
   const ended = new Set<string>(); // segments that are known to be immutable
   const office = {
@@ -377,11 +451,18 @@ async function start(setup: Setup, host: Host): Promise<void> {
     ownUid: process.getuid?.() ?? 0,
     facts: createPeerFacts(),
     opLog,
+    limits,
+    denials,
+    approvals,
     audit: stream,
     selftest,
     sockets: SOCKETS,
     wouldBlock: () => enforcer.wouldBlock(),
     usb: usbPeople,
+    tokens: grants.tokens,
+    leases: grants.leases,
+    evaluator,
+    policies,
     usbOutlook: usbPeople.outlook,
     prune: oneAtATime((keptDays: number, by: number) =>
       prune(prunePlaceOf(options.logDir), beforeStop, opened.ring.genesis, {
@@ -401,6 +482,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         selftest,
         stream: stream.state,
         usb: usbPeople.status,
+        policy: policies.state,
         clock,
         switches: setup.switches,
         obstacles: missing,
@@ -444,7 +526,15 @@ async function start(setup: Setup, host: Host): Promise<void> {
     onRequest: (connection, request, reply) => void answer(office, connection, request).then(reply),
     log: opLog,
   });
+  decisions = await listenDecide({
+    place: decidePlace,
+    limits: config.limits,
+    peerOf,
+    endpoints: createEndpoints({ service, identifier: config.decide.identifier, opLog }),
+    log: opLog,
+  });
   notifier.ready();
+  loadPolicies("start"); // beside the loop: until it is there, what policy is asked about is denied
   inventory.start();
   if (config.log.appendOnly) setImmediate(() => protectEnded(options.logDir));
   void stream.open(); // beside the loop: nobody waits for it
@@ -477,9 +567,6 @@ function endWith(
   const stop = createStop({ daemon, ...stops, exit: (how) => process.exit(EXIT[how]), crash, opLog });
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);
-  process.on("SIGHUP", () =>
-    opLog.warn({}, "SIGHUP: nothing is reloaded; restart to read the configuration again"),
-  );
   process.on("uncaughtException", crash);
   process.on("unhandledRejection", crash);
 }

@@ -1,3 +1,4 @@
+import type { Caller, Evaluator, Found, SearchQuery } from "./core/access.ts";
 import type { FileState } from "./core/fingerprint.ts";
 import type { Flow } from "./core/flow.ts";
 import type { HostNetwork } from "./core/preflight.ts";
@@ -216,6 +217,45 @@ export type Peer = {
   readonly groups: readonly number[];
 };
 
+/** Where a socket goes. It is bound beside its place and published when its group and mode are right. */
+export type SocketPlace = { readonly bindPath: string; publish(): void; withdraw(): void };
+
+/** What decide.sock needs of the daemon. */
+export interface DecisionService {
+  /**
+   * The id of the token with this text (in constant time); null when there is none, which is 401. Whether it is live
+   * is the evaluator's to say, and the search's. `text`: what came after "Bearer "; null when nothing did.
+   */
+  identify(text: string | null, peer: Peer): string | null;
+  readonly evaluator: Evaluator;
+  /** At most `limit` of those after `after`. Decides without deciding: nothing found is a promise. */
+  search(
+    caller: Caller,
+    query: SearchQuery,
+    page: { readonly after: string | null; readonly limit: number },
+  ): Promise<Found>;
+}
+
+/** Of a request over HTTP, what comes before its body. Each header: null when it is not there. */
+export type HttpHead = {
+  readonly method: string;
+  /** As it was sent. */
+  readonly target: string;
+  readonly authorization: string | null;
+  readonly contentType: string | null;
+  readonly contentEncoding: string | null;
+};
+export type HttpAnswer = {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: object;
+};
+/** What is asked over HTTP. An answer without the body, or what gives one with it; neither throws or rejects. */
+export type HttpEndpoints = (
+  head: HttpHead,
+  peer: Peer,
+) => HttpAnswer | ((body: Buffer) => Promise<HttpAnswer>);
+
 /** One connection of the control socket, seen from the loop's side. */
 export interface Connection {
   readonly peer: Peer;
@@ -292,3 +332,27 @@ export type CanaryFile = {
   /** Sets its times. Throws the system's error. */
   touch(): void;
 };
+
+/** What is asked of Cedar's thread. */
+export type CedarOrder =
+  /** The files of a policy directory, and the registry's: everything up to the cases. */
+  | {
+      readonly kind: "read";
+      readonly files: readonly { readonly name: string; readonly bytes: Uint8Array }[];
+      readonly entities: { readonly path: string; readonly text: string } | null;
+    }
+  /** What the questions that follow are about; policies by id. */
+  | { readonly kind: "load"; readonly schema: string; readonly policies: Readonly<Record<string, string>> }
+  /** A list of questions, as JSON text; the answers in their order. */
+  | { readonly kind: "judge"; readonly questions: string };
+
+/** Cedar itself, in a thread that dies of what it is given and takes nothing with it. One order at a time. */
+export interface CedarThread {
+  /**
+   * The answer as JSON text. Rejects BoundaryError("policy-trapped") when the thread died or the deadline passed, and
+   * "policy-invalid" for what Cedar does not take; after the first of these every order rejects.
+   */
+  ask(order: CedarOrder): Promise<string>;
+  /** Ends the thread at once. */
+  end(): void;
+}

@@ -13,6 +13,8 @@ type Parts = {
   readonly sockets: HostSockets;
   readonly network: Config["network"];
   readonly usb: (mode: Mode) => readonly UsbOutlook[];
+  /** What it would suspend. */
+  readonly leases: (mode: Mode) => readonly string[];
 };
 
 /** What a mode would cut of what is in use at this instant: bounded, so that it fits into a frame. */
@@ -25,6 +27,7 @@ export function preflightReply(
   const host = parts.sockets.network();
   const found = preflight(asked.mode, parts.network, host, { session, keep: asked.keep ? session : null });
   const usb = parts.usb(asked.mode);
+  const leases = parts.leases(asked.mode);
   return {
     mode: asked.mode,
     wanted: state.wanted,
@@ -33,7 +36,7 @@ export function preflightReply(
     flows: cap(found.flows),
     listeners: cap(found.listeners),
     usb: { shown: usb.slice(0, MAX_USB), more: Math.max(0, usb.length - MAX_USB) },
-    leases: "not built",
+    leases: { shown: leases.slice(0, MAX_LEASES), more: Math.max(0, leases.length - MAX_LEASES) },
     unread: host.unread,
   };
 }
@@ -43,7 +46,7 @@ export function preflightReply(
  * BoundaryError("flow-unknown" | "flow-denied").
  */
 export function flowToKeep(
-  parts: Omit<Parts, "usb">,
+  parts: Omit<Parts, "usb" | "leases">,
   wanted: Mode,
   claim: FlowClaim,
 ): { readonly flow: Flow; readonly passes: boolean } {
@@ -62,6 +65,7 @@ export function flowToKeep(
 /** Three lists of a frame's 64 KiB, with room for the rest. */
 const MAX_LIST_BYTES = 14 * 1024;
 const MAX_USB = 100;
+const MAX_LEASES = 50;
 
 /** What would be cut comes first: it is what was asked for. */
 function cap(outlooks: readonly Outlook[]): CappedOutlooks {

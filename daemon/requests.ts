@@ -1,13 +1,16 @@
 import { createHash, randomInt, randomUUID } from "node:crypto";
 import type { z } from "zod";
-import type { Data } from "./audit/record.ts";
+import type { Approvals, Said } from "./approvals.ts";
 import type { AuditStream } from "./audit-stream.ts";
 import type { Baseline, Comparison } from "./baseline.ts";
-import { decide, type View } from "./core/authority.ts";
+import type { Evaluation, Evaluator } from "./core/access.ts";
+import type { Decider } from "./core/approval.ts";
+import { privilegeMode } from "./core/authority.ts";
 import { capLines, capList } from "./core/capped-list.ts";
 import type { Config } from "./core/config.ts";
 import { codeOf } from "./core/errno.ts";
 import { BoundaryError, type ErrorCode, renderErrorChain } from "./core/errors.ts";
+import type { LimitClass } from "./core/limit-charges.ts";
 import { isStricter, type Mode } from "./core/mode.ts";
 import { limitsOf, type WouldBlock } from "./core/nft-shadow.ts";
 import {
@@ -15,23 +18,33 @@ import {
   describeRights,
   mayAct,
   type Needed,
+  type Rights,
   type RoleTable,
   rightsOf,
 } from "./core/roles.ts";
 import type { Person } from "./core/state.ts";
+import type { Maker, Token } from "./core/token.ts";
+import type { Standing } from "./core/token-standing.ts";
 import type { Tripwire } from "./core/tripwire.ts";
 import type { UsbTarget } from "./core/usb-facts.ts";
 import type { Daemon, Outcome } from "./daemon.ts";
+import type { Denials } from "./denials.ts";
 import type { Feed } from "./feed.ts";
+import * as grants from "./grant-verbs.ts";
+import type { Leases } from "./leases.ts";
+import type { LimitDesk } from "./limits.ts";
+import type { Policies } from "./policies.ts";
 import type { Connection, HostSockets, OpLog, Peer, PeerFacts } from "./ports.ts";
 import { flowToKeep, preflightReply } from "./preflight-reply.ts";
 import {
+  type ApprovalList,
+  type ApprovalView,
   type CeremonyReply,
-  type Decision,
   type Event,
   type KeyReply,
   type ModeReply,
   PARAMS,
+  type PolicyReloadReply,
   type Problem,
   type PruneReply,
   type Request,
@@ -44,6 +57,7 @@ import {
 } from "./protocol/messages.ts";
 import { problem } from "./protocol/problem.ts";
 import type { Selftest } from "./selftest.ts";
+import type { Tokens } from "./tokens.ts";
 import type { UsbPeople } from "./usb-people.ts";
 
 /** What the verbs need of the rest of the daemon. */
@@ -67,6 +81,13 @@ export type Office = {
   readonly audit: Pick<AuditStream, "head" | "lines">;
   readonly selftest: Pick<Selftest, "run">;
   readonly usb: UsbPeople;
+  readonly tokens: Tokens;
+  readonly leases: Leases;
+  readonly limits: LimitDesk;
+  readonly denials: Denials;
+  readonly approvals: Approvals;
+  readonly evaluator: Evaluator;
+  readonly policies: Pick<Policies, "load">;
   readonly opLog: OpLog;
 };
 
@@ -76,56 +97,133 @@ type Call<V extends Verb> = {
   /** Looked up when it is needed: it reads /proc, and most requests are decisions that need no name. */
   readonly person: () => Person;
   readonly connection: Connection;
+  readonly rights: Rights;
+  /** The live token that was shown; null without one. */
+  readonly token: Token | null;
+  readonly maker: Maker;
 };
 type Handler<V extends Verb> = (office: Office, call: Call<V>) => Promise<object> | object;
-type Row<V extends Verb> = Needed & { readonly handle: Handler<V> };
+type Row<V extends Verb> = Needed & {
+  /** What it counts against, for somebody whose role it is; for anybody else it is a "verb". docs/LIMITS.md. */
+  readonly limit: LimitClass | ((office: Office, params: Call<V>["params"]) => LimitClass);
+  readonly handle: Handler<V>;
+};
 
-/** Everything that can be asked, by whom. What each verb takes is PARAMS in protocol/messages.ts. */
+/** Everything that can be asked, by whom, with what limits. What each verb takes is PARAMS in protocol/messages.ts. */
 const VERBS: { readonly [V in Verb]: Row<V> } = {
-  status: { role: "readonly", handle: (office) => office.status() },
-  "mode.set": { role: "operator", handle: setMode },
-  "mode.confirm": { role: "operator", handle: confirmMode },
+  status: { role: "readonly", limit: "verb", handle: (office) => office.status() },
+  "mode.set": { role: "operator", limit: limitOfMode, handle: setMode },
+  "mode.confirm": { role: "operator", limit: "verb", handle: confirmMode },
   "mode.preflight": {
     role: "operator",
-    handle: ({ sockets, config, usbOutlook, daemon }, { params: { mode, session = null, keep } }) =>
-      preflightReply({ sockets, network: config.network, usb: usbOutlook }, daemon.state(), {
-        mode,
-        session,
-        keep,
-      }),
+    limit: "verb",
+    handle: ({ sockets, config, usbOutlook, daemon, leases }, { params: { mode, session = null, keep } }) =>
+      preflightReply(
+        { sockets, network: config.network, usb: usbOutlook, leases: leases.suspendedBy },
+        daemon.state(),
+        { mode, session, keep },
+      ),
   },
-  "enforcement.enforce": { role: "operator", handle: enforce },
-  "enforcement.shadow": { role: "operator", handle: shadow },
-  "ceremony.begin": { role: "operator", handle: ceremonyBegin },
-  "ceremony.confirm": { role: "operator", handle: ceremonyConfirm },
-  "ceremony.cancel": { role: "operator", handle: ceremonyCancel },
-  "clock.clear": { role: "operator", handle: clockClear },
+  "enforcement.enforce": { role: "operator", limit: "tightening", handle: enforce },
+  "enforcement.shadow": { role: "operator", limit: "verb", handle: shadow },
+  "ceremony.begin": { role: "operator", limit: "loosening", handle: ceremonyBegin },
+  "ceremony.confirm": { role: "operator", limit: "loosening", handle: ceremonyConfirm },
+  "ceremony.cancel": { role: "operator", limit: "tightening", handle: ceremonyCancel },
+  "clock.clear": { role: "operator", limit: "loosening", handle: clockClear },
   "events.list": {
     role: "readonly",
+    limit: "verb",
     handle: (office, { params }) => ({ events: office.feed.list(params.limit) }),
   },
-  "events.subscribe": { role: "readonly", handle: subscribe },
-  "tripwire.list": { role: "readonly", handle: tripwireList },
+  "events.subscribe": { role: "readonly", limit: "verb", handle: subscribe },
+  "tripwire.list": { role: "readonly", limit: "verb", handle: tripwireList },
   "selftest.run": {
     role: "operator",
+    limit: "verb",
     handle: (office, { person }) => office.selftest.run(person().name),
   },
-  "usb.list": { role: "readonly", handle: ({ usb }) => usb.list() },
-  "usb.explain": { role: "readonly", handle: ({ usb }, { params }) => usb.explain(params.device) },
-  "usb.generate": { role: "readonly", handle: ({ usb }, { params }) => usb.propose(params) },
-  "usb.allow": { role: "operator", handle: (office, call) => sayOfUsb("allow", office, call) },
-  "usb.block": { role: "operator", handle: (office, call) => sayOfUsb("block", office, call) },
-  "usb.reject": { role: "operator", handle: (office, call) => sayOfUsb("reject", office, call) },
+  "usb.list": { role: "readonly", limit: "verb", handle: ({ usb }) => usb.list() },
+  "usb.explain": {
+    role: "readonly",
+    limit: "verb",
+    handle: ({ usb }, { params }) => usb.explain(params.device),
+  },
+  "usb.generate": { role: "readonly", limit: "verb", handle: ({ usb }, { params }) => usb.propose(params) },
+  "usb.allow": { role: "operator", limit: "verb", handle: (office, call) => sayOfUsb("allow", office, call) },
+  "usb.block": {
+    role: "operator",
+    limit: "tightening",
+    handle: (office, call) => sayOfUsb("block", office, call),
+  },
+  "usb.reject": {
+    role: "operator",
+    limit: "tightening",
+    handle: (office, call) => sayOfUsb("reject", office, call),
+  },
   "usb.challenge": {
     role: "operator",
+    limit: "verb",
     handle: ({ usb }, { params, person }) => usb.challenge(params.device, person()),
   },
-  check: { role: "readonly", handle: check },
-  "key.show": { role: "readonly", auditor: true, handle: (office) => office.head() },
-  "log.prune": { role: "admin", handle: pruneLog },
-  "audit.head": { role: "admin", auditor: true, handle: (office) => office.audit.head() },
+  check: { role: "readonly", token: "suffices", limit: "decision", handle: check },
+  "token.bootstrap": { role: "admin", limit: "loosening", handle: grants.bootstrap },
+  "token.mint": { role: "admin", token: "needed", limit: "verb", handle: grants.mint },
+  "token.narrow": { role: "none", token: "needed", limit: "verb", handle: grants.narrow },
+  "token.list": {
+    role: "operator",
+    limit: "verb",
+    handle: ({ tokens }, { params }) => tokens.list(params.after),
+  },
+  "token.show": { role: "operator", token: "suffices", limit: "verb", handle: grants.show },
+  "token.revoke": { role: "operator", token: "suffices", limit: "tightening", handle: grants.revoke },
+  "lease.request": { role: "readonly", token: "suffices", limit: "verb", handle: grants.leaseRequest },
+  "lease.list": { role: "operator", token: "suffices", limit: "verb", handle: grants.leaseList },
+  "lease.approve": { role: "operator", limit: "verb", handle: grants.leaseApprove },
+  "lease.deny": { role: "operator", limit: "tightening", handle: grants.leaseDeny },
+  "lease.revoke": { role: "operator", token: "suffices", limit: "tightening", handle: grants.leaseRevoke },
+  "approvals.list": {
+    role: "operator",
+    limit: "verb",
+    handle: ({ approvals }): ApprovalList => ({ approvals: approvals.list() }),
+  },
+  "approvals.show": {
+    role: "operator",
+    limit: "verb",
+    handle: ({ approvals }, { params }) => approvals.show(params.id) ?? unknownApproval(params.id),
+  },
+  "approvals.approve": { role: "operator", limit: "verb", handle: approve },
+  "approvals.deny": {
+    role: "operator",
+    limit: "tightening",
+    handle: (office, { params, person, maker }) =>
+      saidOf(office.approvals.deny(params.id, deciderOf(office.tokens, person(), maker))),
+  },
+  "approvals.mine": {
+    role: "readonly",
+    token: "suffices",
+    limit: "verb",
+    handle: ({ approvals }, { maker }): ApprovalList => ({
+      approvals: approvals.mine(maker),
+    }),
+  },
+  "approvals.wait": {
+    role: "readonly",
+    token: "suffices",
+    limit: "verb",
+    handle: async ({ approvals }, { maker, params }) =>
+      (await approvals.wait(maker, params.id, params.forMs)) ?? unknownApproval(params.id),
+  },
+  "policy.reload": {
+    role: "admin",
+    limit: "verb",
+    handle: ({ policies }, { person }): Promise<PolicyReloadReply> => policies.load(person().name),
+  },
+  "key.show": { role: "readonly", auditor: true, limit: "verb", handle: (office) => office.head() },
+  "log.prune": { role: "admin", limit: "verb", handle: pruneLog },
+  "audit.head": { role: "admin", auditor: true, limit: "verb", handle: (office) => office.audit.head() },
   "audit.lines": {
     role: "admin",
+    limit: "verb",
     auditor: true,
     handle: (office, { params }) => office.audit.lines(params.from, params.limit),
   },
@@ -134,9 +232,11 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
 /** A refusal on its way to the reply. */
 class Refusal extends Error {
   readonly code: ErrorCode;
-  constructor(code: ErrorCode, why: string) {
+  readonly retryAfterMs: number;
+  constructor(code: ErrorCode, why: string, retryAfterMs = 0) {
     super(why);
     this.code = code;
+    this.retryAfterMs = retryAfterMs;
   }
 }
 
@@ -153,7 +253,7 @@ export async function answer(office: Office, connection: Connection, request: Re
   const { verb, params } = request;
   try {
     if (!isVerb(verb)) throw new Refusal("verb-unknown", `there is no verb ${JSON.stringify(verb)}`);
-    return { ok: true, data: await dispatchVerb(office, connection, verb, params) };
+    return { ok: true, data: await dispatchVerb(office, connection, verb, params, request.token) };
   } catch (error) {
     return { ok: false, problem: toProblem(office, verb, error) };
   }
@@ -168,39 +268,122 @@ async function dispatchVerb<V extends Verb>(
   connection: Connection,
   verb: V,
   raw: unknown,
+  text: string | undefined,
 ): Promise<object> {
   const row = VERBS[verb] as unknown as Row<V>;
-  const held = rightsOf(connection.peer, office.roles, office.ownUid);
-  if (!mayAct(held, row)) {
-    recordRefusal(office, connection.peer, verb);
+  const { peer } = connection;
+  const shown = text === undefined ? null : shownToken(office, peer, text);
+  const token = shown?.ok ? shown.token : null;
+  const held: Rights = token
+    ? { role: token.role, auditor: false, token: true }
+    : rightsOf(peer, office.roles, office.ownUid);
+  const isHis = mayAct(held, row) && shown?.ok !== false;
+  const params = PARAMS[verb].safeParse(raw);
+  if (office.daemon.stopping()) throw new Refusal("stopping", "the daemon is stopping");
+  const { limit } = row;
+  const data = params.data as z.output<(typeof PARAMS)[V]>;
+  const usual = typeof limit === "function" || limit === "tightening" ? "verb" : limit;
+  const kind = typeof limit === "function" ? () => limit(office, data) : () => limit;
+  takeLimit(office, peer, token, { verb, kind: isHis && params.success ? kind() : usual });
+  if (shown?.ok === false) {
+    refuse(office, peer, null, { verb, code: shown.code });
     throw new Refusal(
-      "role-required",
+      shown.code,
+      shown.wouldAllow === "" ? shown.why : `${shown.why}; it works ${shown.wouldAllow}`,
+    );
+  }
+  if (!isHis) {
+    const code = row.token === "needed" && !held.token ? "token-needed" : "role-required";
+    refuse(office, peer, token, { verb, code });
+    throw new Refusal(
+      code,
       `${verb} takes the role ${describeNeeded(row)}; uid ${connection.peer.uid} holds ${describeRights(held)}`,
     );
   }
-  const params = PARAMS[verb].safeParse(raw);
   if (!params.success) throw new Refusal("request-invalid", issues(params.error));
-  if (office.daemon.stopping()) throw new Refusal("stopping", "the daemon is stopping");
-  const person = () => personOf(office, connection.peer);
+  if (token && verb !== "check") office.tokens.consume(token.id, verb); // an answer counts in its own record
+  const person = () => personOf(office, peer, token);
   return row.handle(office, {
-    params: params.data as z.output<(typeof PARAMS)[V]>,
+    params: data,
     peer: connection.peer,
     person,
     connection,
+    rights: held,
+    token,
+    maker: { uid: connection.peer.uid, tokenId: token?.id ?? "" },
   });
 }
 
+/** The token that is shown. One that is not live is refused, whatever the peer may without it. */
+function shownToken(office: Office, peer: Peer, text: string): Standing {
+  const id = office.tokens.identify(text);
+  return id === null
+    ? UNKNOWN_TOKEN
+    : office.tokens.standing(id, { uid: peer.uid, privilege: privilegeMode(office.daemon.state()) });
+}
+
+const UNKNOWN_TOKEN: Standing = {
+  ok: false,
+  code: "token-unknown",
+  why: "there is no such token (any more)",
+  wouldAllow: "",
+};
+
+/** May this caller ask at all? Refusals are one record and a count. */
+function takeLimit(
+  office: Office,
+  peer: Peer,
+  token: Token | null,
+  { verb, kind }: { readonly verb: Verb; readonly kind: LimitClass },
+): void {
+  const root = token && office.tokens.rootOf(token.id);
+  const taken = office.limits.take({
+    uid: peer.uid,
+    token: root?.id ?? null,
+    tokenLabel: root?.label ?? "",
+    verb,
+    kind,
+  });
+  if (taken.ok) return;
+  recordRefusal(office, peer, verb, taken.code);
+  throw new Refusal(taken.code, taken.why, taken.retryAfterMs);
+}
+
+/** To the present mode is one too: it calls off what would open, unless it calls off a tightening that is set for later. */
+function limitOfMode(
+  { daemon }: Office,
+  { mode, keep, forMs, confirmForMs }: Call<"mode.set">["params"],
+): LimitClass {
+  const { wanted, deadline } = daemon.state();
+  if (isStricter(mode, wanted)) return "tightening";
+  const isPlain = keep === undefined && forMs === undefined && confirmForMs === undefined;
+  const tightensLater = deadline !== null && isStricter(deadline.to, wanted);
+  return mode === wanted && isPlain && !tightensLater ? "tightening" : "loosening";
+}
+
 /** Who asks, by what the kernel says; the terminal is looked up, never taken from the caller. */
-function personOf(office: Office, peer: Peer): Person {
+function personOf(office: Office, peer: Peer, token: Token | null): Person {
+  const name = office.facts.userName(peer.uid);
   return {
     uid: peer.uid,
-    name: office.facts.userName(peer.uid),
+    name: token ? `${name} (token ${token.id})` : name,
     terminal: office.facts.terminalOf(peer.pid) ?? "",
   };
 }
 
-function recordRefusal(office: Office, peer: Peer, verb: string): void {
-  office.daemon.refused({ uid: peer.uid, pid: peer.pid, verb, why: "role-required" });
+function recordRefusal(office: Office, peer: Peer, verb: string, why: ErrorCode): void {
+  office.daemon.refused({ uid: peer.uid, pid: peer.pid, verb, why });
+}
+
+/** Recorded, and counted: many of them are a probe. */
+function refuse(
+  office: Office,
+  peer: Peer,
+  token: Token | null,
+  { verb, code }: { readonly verb: string; readonly code: ErrorCode },
+): void {
+  recordRefusal(office, peer, verb, code);
+  office.denials.refused({ uid: peer.uid, token: token?.id ?? null });
 }
 
 async function setMode(office: Office, { params, person }: Call<"mode.set">): Promise<ModeReply> {
@@ -369,9 +552,12 @@ function sayOfUsb(
   return office.usb.say(target, { device, permanent, forMs: forMs ?? null, by: person() });
 }
 
-/** Once a connection: asking again changes nothing. */
-function subscribe(office: Office, { connection }: Call<"events.subscribe">): object {
-  const send = (event: Event): boolean => connection.send({ type: "event", data: event });
+/** Once a connection: asking again changes nothing. It ends with the token that it was asked with. */
+function subscribe(office: Office, { connection, token, peer }: Call<"events.subscribe">): object {
+  const isLive = (): boolean =>
+    token === null ||
+    office.tokens.standing(token.id, { uid: peer.uid, privilege: privilegeMode(office.daemon.state()) }).ok;
+  const send = (event: Event): boolean => isLive() && connection.send({ type: "event", data: event });
   connection.onClose(office.feed.subscribe(connection, send));
   return { subscribed: true };
 }
@@ -395,70 +581,50 @@ function tripwireList(office: Office): TripwireList {
   };
 }
 
-/** Decides on the state of this instant, and answers when the decision is on disk. What cannot be recorded is denied. */
-async function check(office: Office, { params, peer }: Call<"check">): Promise<Decision> {
-  const { wanted, applied } = office.daemon.state();
-  const view: View = {
-    wanted,
-    applied,
-    assurance: office.daemon.assurance(),
-    trustedInterfaces: office.config.network.trustedInterfaces,
-  };
-  const verdict = decide(view, params);
-  if (office.daemon.state().room === "low") return denyForRoom(office, peer, params, verdict);
-  const receipt = office.daemon.record({ kind: "decision", data: decisionData(peer, params, verdict) });
-  const correlationId = String(receipt.seq);
-  try {
-    await receipt.durable;
-  } catch {
-    return {
-      ...verdict,
-      decision: false,
-      reason: ["log-unavailable"],
-      wouldAllow: "",
-      askPerson: false,
-      correlationId,
-    };
-  }
-  return { ...verdict, correlationId };
-}
-
-/** The log's disk is nearly full: nothing is allowed, and a denial is not recorded twice. */
-async function denyForRoom(
+async function approve(
   office: Office,
-  peer: Peer,
-  params: Call<"check">["params"],
-  verdict: Omit<Decision, "correlationId">,
-): Promise<Decision> {
-  const reason = verdict.decision ? ["log-unavailable"] : verdict.reason;
-  const denial = { ...verdict, decision: false, reason, wouldAllow: "", askPerson: false };
-  const key = JSON.stringify([peer.uid, params.action.name, reason]);
-  const receipt = office.daemon.denied(key, decisionData(peer, params, denial));
-  await receipt.durable.catch(() => undefined); // a denial stands without its record
-  return { ...denial, correlationId: receipt.seq === -1 ? "" : String(receipt.seq) };
+  { params, peer, person, token, maker }: Call<"approvals.approve">,
+): Promise<ApprovalView> {
+  const said = office.approvals.approve(params.id, deciderOf(office.tokens, person(), maker));
+  if (!said.ok && said.code === "approval-own")
+    refuse(office, peer, token, { verb: "approvals.approve", code: said.code });
+  return saidOf(said);
 }
 
-function decisionData(
-  peer: Peer,
-  params: Call<"check">["params"],
-  verdict: Omit<Decision, "correlationId">,
-): Data {
-  const properties = Object.fromEntries(
-    Object.entries(params.resource.properties).filter(([, value]) => value !== undefined),
-  );
-  return {
-    subject: { type: "uid", id: String(peer.uid), pid: peer.pid },
-    action: params.action.name,
-    resource: { type: params.resource.type, id: params.resource.id, properties: properties as Data },
-    decision: verdict.decision ? "allow" : "deny",
-    reason: verdict.reason,
-    mode: verdict.mode,
-    assurance: verdict.assurance,
+/** Throws the refusal; waits until it is on disk. A denial stands without. */
+async function saidOf(said: Said): Promise<ApprovalView> {
+  if (!said.ok) throw new Refusal(said.code, said.why, said.retryAfterMs);
+  try {
+    await said.durable;
+  } catch (cause) {
+    throw new BoundaryError("log-unavailable", "recording what was decided", { cause });
+  }
+  return said.view;
+}
+
+function unknownApproval(id: string): never {
+  throw new Refusal("approval-unknown", `there is no approval ${JSON.stringify(id)}`);
+}
+
+function deciderOf(tokens: Tokens, { uid, name, terminal }: Person, { tokenId }: Maker): Decider {
+  return { uid, name, terminal, tokenId, tree: tokens.rootOf(tokenId)?.id ?? "" };
+}
+
+/** Decides on the state of this instant, and answers when the decision is on disk. What cannot be recorded is denied. */
+async function check(office: Office, { params, peer, token }: Call<"check">): Promise<Evaluation> {
+  const principal = token?.principal ?? { type: "User", id: String(peer.uid) };
+  const { subject = principal, action, resource, context = {} } = params;
+  const request = {
+    subject: { type: subject.type, id: subject.id, properties: {} },
+    action: { name: action.name, properties: action.properties ?? {} },
+    resource: { type: resource.type, id: resource.id, properties: resource.properties ?? {} },
+    context,
   };
+  return office.evaluator.evaluate({ ...peer, token: token?.id ?? null }, request);
 }
 
 function toProblem(office: Office, verb: string, error: unknown): Problem {
-  if (error instanceof Refusal) return problem(error.code, error.message);
+  if (error instanceof Refusal) return problem(error.code, error.message, error.retryAfterMs);
   if (error instanceof BoundaryError) return problem(error.code, error.message);
   office.opLog.error({ verb, code: codeOf(error), err: renderErrorChain(error) }, "a request failed");
   return problem("internal", "the request failed inside the daemon; nothing was allowed");

@@ -6,6 +6,7 @@ import { renderFlow } from "./core/flow-text.ts";
 import type { SwitchSettings } from "./core/switches.ts";
 import type { Daemon } from "./daemon.ts";
 import type { Enforcer } from "./enforce.ts";
+import { type PoliciesState, policyClaim } from "./policies.ts";
 import type { Clock, Protection, SensorHealth, SignalSource } from "./ports.ts";
 import type { Control, SelftestReply, Status } from "./protocol/messages.ts";
 import type { Selftest } from "./selftest.ts";
@@ -19,6 +20,7 @@ export type StatusParts = {
   readonly selftest: Pick<Selftest, "latest" | "failures">;
   readonly stream: () => StreamState;
   readonly usb: () => Claim;
+  readonly policy: () => PoliciesState;
   readonly clock: Clock;
   readonly switches: SwitchSettings;
   /** Why the network is only observed; empty when it is enforced. */
@@ -128,6 +130,7 @@ function controls(parts: StatusParts, checkedAt: string): readonly Claim[] {
       checkedAt,
     },
     watched("clock", sensor("clock"), checkedAt),
+    { name: "policy", ...policyClaim(parts.policy()), checkedAt },
   ];
 }
 

@@ -9,6 +9,7 @@ describe("what a run needs of the host", () => {
   test("a bare host lacks each package once, and the demo needs nothing that only tests do", () => {
     const all = ["nftables", "libnftables1", "iproute2", "util-linux", "bsdutils"];
     const forTests = [
+      "curl",
       "strace",
       "e2fsprogs",
       "gcc",

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Client } from "../../client/control.ts";
 import type { CeremonyPurpose } from "../../daemon/core/state.ts";
 import type { CeremonyReply } from "../../daemon/protocol/messages.ts";
 import { askAndShow, dataOr, withDaemon } from "../ask.ts";
-import type { Client } from "../client.ts";
 import { type CliCommand, type Common, define, defineBare, group } from "../command.ts";
 import { type ExitCode, usageError } from "../exit.ts";
 import { describeChange } from "../mode-text.ts";

@@ -1,4 +1,4 @@
-import type { Decision } from "../../daemon/protocol/messages.ts";
+import type { Evaluation } from "../../daemon/core/access.ts";
 import { askAndShow } from "../ask.ts";
 import { define } from "../command.ts";
 import { type Paint, painter, plain } from "../output.ts";
@@ -54,7 +54,9 @@ export const command = define({
       location: args.location,
       interface: args.interface,
     };
-    const properties = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+    const properties = Object.fromEntries(
+      Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+    );
     const resource = { type: action.type, id: args.resource, properties };
     return askAndShow(
       args,
@@ -73,7 +75,7 @@ function upper(value: string | undefined): (typeof CLASSES)[number] | undefined 
 }
 
 /** A decision as lines of text, safe for a terminal. */
-export function renderDecision(decision: Decision, paint: Paint): readonly string[] {
+export function renderDecision(decision: Evaluation, paint: Paint): readonly string[] {
   const allowed = decision.decision;
   const instead = allowed || !decision.wouldAllow ? [] : [`instead    ${plain(decision.wouldAllow)}`];
   const person = allowed || !decision.askPerson ? [] : ["a person may be asked"];

@@ -37,7 +37,7 @@ export function renderCompletion(commands: readonly CliCommand[]): string {
     .filter(({ names }) => names.length > 0)
     .map(({ pattern, names }) => `    ${pattern}) words="$words${names.join("")}" ;;`);
   return `_boundaryctl() {
-  local words="--json --runtime-dir --help"
+  local words="--json --runtime-dir --token-file --help"
   case "\${COMP_WORDS[1]} \${COMP_WORDS[2]}" in
 ${options.join("\n")}
   esac

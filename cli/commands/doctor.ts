@@ -1,8 +1,8 @@
+import { placeOf } from "../../client/places.ts";
 import { define } from "../command.ts";
 import { examine, type Finding } from "../examine.ts";
 import { readHostFacts } from "../host-facts.ts";
 import { type Colour, type Paint, painter, plain, printJson, printLines, renderTable } from "../output.ts";
-import { placeOf } from "../places.ts";
 
 /** `boundaryctl doctor`: needs no daemon. 1 only when something needed is missing. */
 export const command = define({

@@ -1,11 +1,11 @@
 import { hash } from "node:crypto";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { placeOf } from "../../client/places.ts";
 import { define } from "../command.ts";
 import { usageError } from "../exit.ts";
 import { readKeyOrOwn } from "../key-argument.ts";
 import { printJson } from "../output.ts";
-import { placeOf } from "../places.ts";
 import { readSmallFile } from "../read-file.ts";
 import { openCursor } from "../ship/cursor.ts";
 import { type Destination, parseDestination } from "../ship/destination.ts";

@@ -1,7 +1,7 @@
+import type { Client, Params } from "../../client/control.ts";
 import { isStricter, MODES, parseMode } from "../../daemon/core/mode.ts";
 import type { ModeReply } from "../../daemon/protocol/messages.ts";
 import { askAndShow, dataOr, withDaemon } from "../ask.ts";
-import type { Client, Params } from "../client.ts";
 import { type Common, define, defineBare, group } from "../command.ts";
 import { parseDuration } from "../duration.ts";
 import { type ExitCode, usageError } from "../exit.ts";

@@ -1,7 +1,7 @@
+import { placeOf } from "../../client/places.ts";
 import { define } from "../command.ts";
 import { knownLog, logArguments } from "../log-arguments.ts";
 import { painter, printJson, printLines } from "../output.ts";
-import { placeOf } from "../places.ts";
 import { settled } from "../settled.ts";
 import { renderVerdict, verdictData } from "../verdict-text.ts";
 import { verifyDirectory, type Watching } from "../verify-directory.ts";

@@ -1,3 +1,4 @@
+import { placeOf } from "../../client/places.ts";
 import { BoundaryError } from "../../daemon/core/errors.ts";
 import type { Status } from "../../daemon/protocol/messages.ts";
 import { withDaemon } from "../ask.ts";
@@ -6,7 +7,6 @@ import { usageError } from "../exit.ts";
 import { knownLog } from "../log-arguments.ts";
 import { segmentFiles } from "../log-files.ts";
 import { type Colour, painter, plain, printJson, printLines, renderTable } from "../output.ts";
-import { placeOf } from "../places.ts";
 import { settled } from "../settled.ts";
 import { verifyDirectory } from "../verify-directory.ts";
 import { type Check, checkBaseline, checkLive, checkLog, checkPermissions } from "../whole-check.ts";

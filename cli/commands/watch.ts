@@ -1,6 +1,6 @@
+import type { Client } from "../../client/control.ts";
 import { BoundaryError } from "../../daemon/core/errors.ts";
 import { dataOr, withDaemon } from "../ask.ts";
-import type { Client } from "../client.ts";
 import { type Common, defineBare } from "../command.ts";
 import { renderEvent } from "../event-text.ts";
 import type { ExitCode } from "../exit.ts";

@@ -1,3 +1,4 @@
+import { placeOf } from "../../client/places.ts";
 import type { LogProof } from "../../daemon/audit/proof.ts";
 import { renderProof } from "../../daemon/audit/proof.ts";
 import type { Wanted } from "../../daemon/audit/prove.ts";
@@ -9,7 +10,6 @@ import { headOfNote, readHeadArgument } from "../head.ts";
 import { readKeyArgument } from "../key-argument.ts";
 import { makeProof } from "../make-proof.ts";
 import { isPlain, printJson } from "../output.ts";
-import { placeOf } from "../places.ts";
 
 type Form = "json" | "c2sp";
 

@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import { placeOf } from "../../client/places.ts";
 import type { VerifierKey } from "../../daemon/audit/checkpoint.ts";
 import { BoundaryError } from "../../daemon/core/errors.ts";
 import { askWitness } from "../ask-witness.ts";
@@ -8,7 +9,6 @@ import { headOfNote } from "../head.ts";
 import { readKeyArgument } from "../key-argument.ts";
 import { makeProof } from "../make-proof.ts";
 import { plain, printJson, printLines } from "../output.ts";
-import { placeOf } from "../places.ts";
 import { sendToWitness } from "../witness-client.ts";
 import { parseWitnessUrl } from "../witness-url.ts";
 import { readWitnessArgument, readWitnessedHead, renderTime, witnessFile } from "../witnessed-head.ts";

@@ -1,25 +1,24 @@
 import { IPCModule, type IpcServer, type IpcSocket } from "node-ipc";
 import { GuardedParser, IPCProtocolError } from "node-ipc/parsers";
-import type { Config } from "../core/config.ts";
+import type { SocketLimits } from "../core/config.ts";
 import { BoundaryError } from "../core/errors.ts";
-import type { Connection, OpLog, Peer } from "../ports.ts";
+import type { Connection, OpLog, Peer, SocketPlace } from "../ports.ts";
 import { createAdmission } from "../protocol/admission.ts";
 import { createFrameReader, type Frame, type FrameReader, renderFrame } from "../protocol/frame.ts";
 import { MAX_DEPTH, MAX_FRAME_BYTES, type Problem, type Request } from "../protocol/messages.ts";
 import { problem } from "../protocol/problem.ts";
 import { parseRequest } from "../protocol/request.ts";
+import { descriptorOf } from "./socket-descriptor.ts";
 
 /** What came of a request. The adapter adds the request's id. */
 export type Outcome =
   | { readonly ok: true; readonly data: object }
   | { readonly ok: false; readonly problem: Problem };
 
-/** Where the socket goes: see claimSocketPath in socket-path.ts. */
-export type SocketPlace = { readonly bindPath: string; publish(): void; withdraw(): void };
-
 export type ControlOptions = {
+  /** See claimSocketPath in socket-path.ts. */
   readonly place: SocketPlace;
-  readonly limits: Config["limits"];
+  readonly limits: SocketLimits;
   /** Who is behind an accepted descriptor; null refuses the connection. */
   readonly peerOf: (fd: number) => Peer | null;
   /** Called for every well-formed request. `reply` counts once, and does nothing when the peer has gone. */
@@ -232,7 +231,7 @@ function isReader(held: unknown): held is FrameReader {
   return typeof held === "object" && held !== null;
 }
 
-function createServer(path: string, limits: Config["limits"]): IpcServer {
+function createServer(path: string, limits: SocketLimits): IpcServer {
   const ipc = new IPCModule();
   Object.assign(ipc.config, {
     silent: true,
@@ -291,11 +290,9 @@ function stop(server: IpcServer, place: SocketPlace): Promise<void> {
 }
 
 function peerBehind(socket: IpcSocket, { peerOf, log }: ControlOptions): Peer | null {
-  // Node has no public way to a socket's descriptor
-  const handle: unknown = Reflect.get(socket, "_handle");
-  const fd: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : null;
   try {
-    return typeof fd === "number" && fd >= 0 ? peerOf(fd) : null;
+    const fd = descriptorOf(socket);
+    return fd === null ? null : peerOf(fd);
   } catch (error) {
     log.error({ err: error }, "peer credentials could not be read");
     return null;

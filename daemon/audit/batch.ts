@@ -9,6 +9,8 @@ export type Batch = {
   bytes: Buffer;
   /** Bytes in use; the first is spare. */
   length: number;
+  /** Of them, those of the records that go with a snapshot: nobody's place in the queue. */
+  stateBytes: number;
   readonly records: LogRecord[];
   /** Where in the log's segments it stands. */
   place: "within" | "begins" | "ends";
@@ -23,7 +25,7 @@ const LEAF_PREFIX = 0x00;
 export function createBatch(bytes: Buffer = Buffer.allocUnsafe(FIRST_BYTES)): Batch {
   const done = Promise.withResolvers<void>();
   done.promise.catch(() => undefined); // whoever waits sees it; that nobody waits is no fault
-  return { bytes, length: 1, records: [], place: "within", done };
+  return { bytes, length: 1, stateBytes: 0, records: [], place: "within", done };
 }
 
 export type PutResult = { readonly leaf: string } | { readonly refused: "too-large" | "full" };

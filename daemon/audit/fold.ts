@@ -1,6 +1,10 @@
+import { foldApprovals } from "../core/approval-memory.ts";
+import { GRANT_KINDS, type Grants, noGrants, takeGrant, takeUses } from "../core/grants.ts";
 import { type HoldMemory, NO_HOLD_MEMORY } from "../core/held.ts";
 import { HOLDS, type Hold } from "../core/hold.ts";
+import { foldLimits } from "../core/limit-memory.ts";
 import { MODES, type Mode } from "../core/mode.ts";
+import { takePart } from "./grant-parts.ts";
 import type { Data, LogRecord, Value } from "./record.ts";
 
 /** What a log says of the daemon: the state that a start goes on from. */
@@ -24,6 +28,12 @@ export type Fold = HoldMemory & {
   readonly started: number;
   /** The newest `usb.state`, as recorded; {} when there is none. core/usb-memory.ts reads it. */
   readonly usb: Data;
+  /** Capability tokens and leases. */
+  readonly grants: Grants;
+  /** The newest `limit.state`, with the blocks after it; {} when there is neither. core/limit-memory.ts reads it. */
+  readonly limits: Data;
+  /** What waits for a person, was approved and not used, or was denied lately. core/approval-memory.ts reads it. */
+  readonly approvals: readonly Data[];
   /** The last field that could not be read, "seq 12: epoch"; "" when all could. */
   readonly unreadable: string;
 };
@@ -45,6 +55,9 @@ export function emptyFold(): Fold {
     firedByTripwire: {},
     started: 0,
     usb: {},
+    grants: noGrants(),
+    limits: {},
+    approvals: [],
     unreadable: "",
     ...NO_HOLD_MEMORY,
   };
@@ -80,8 +93,21 @@ export function fold(state: Fold, record: LogRecord): Fold {
       return withBaseline(next, record);
     case "usb.state":
       return { ...next, usb: record.data };
+    case "decision":
+      return withGrants(next, record, takeUses(next.grants, record.data));
+    case "token.state":
+      return withGrants(next, record, takePart(next.grants, record.data));
+    case "limit.blocked":
+    case "limit.state":
+      return { ...next, limits: foldLimits(state.limits, record) };
+    case "approval.requested":
+    case "approval.approved":
+    case "approval.denied":
+    case "approval.expired":
+    case "approval.used":
+      return { ...next, approvals: foldApprovals(state.approvals, record) };
     default:
-      return next;
+      return GRANT_KINDS.has(record.kind) ? withGrants(next, record, takeGrant(next.grants, record)) : next;
   }
 }
 
@@ -92,6 +118,7 @@ const QUIET: ReadonlySet<string> = new Set([
   "log.snapshot",
   "log.rotated",
   "log.segment",
+  "token.state",
 ]);
 
 /** The boot parameter is recorded before there is a daemon: the stop before it stays what it was. */
@@ -144,6 +171,11 @@ function withBaseline(state: Fold, record: LogRecord): Fold {
   return typeof digest === "string"
     ? { ...state, baselineDigest: digest }
     : unreadable(state, record, "digest");
+}
+
+function withGrants(state: Fold, record: LogRecord, grants: Grants | string): Fold {
+  if (typeof grants === "string") return unreadable(state, record, grants);
+  return grants === state.grants ? state : { ...state, grants };
 }
 
 function unreadable(state: Fold, record: LogRecord, field: string): Fold {

@@ -4,6 +4,7 @@ import { type Batch, chunkOf, createBatch, putLine } from "./batch.ts";
 import { makeWellFormed, renderCanonical } from "./canonical.ts";
 import { renderCheckpoint, signNote } from "./checkpoint.ts";
 import { emptyFold, type Fold, fold as foldOf } from "./fold.ts";
+import { grantsParts } from "./grant-parts.ts";
 import { renderLine } from "./line.ts";
 import {
   append as appendLeaf,
@@ -131,12 +132,18 @@ export type LogParts = {
   readonly onFailed: (cause: BoundaryError) => void;
 };
 
-/** The most that waits for the disk, and so the most that a crash can leave on disk without its seal. */
+/** The most that waits for the disk. */
 export const MAX_BATCH_BYTES = 4 * 1024 * 1024;
+/** The tokens and leases that go with a snapshot, at their bounds (core/token.ts, core/lease.ts), are within this. */
+export const MAX_STATE_BYTES = 3.5 * 1024 * 1024;
+/** The most that a crash can leave on disk without its seal. */
+const MAX_UNSEALED_BYTES = MAX_BATCH_BYTES + MAX_STATE_BYTES;
 /** Room kept in every batch for its end: a snapshot, the next key, the seal. */
 const END_BYTES = 72 * 1024;
 /** A snapshot after so many records: some 20 ms of a start. */
 const SNAPSHOT_EVERY = 4_096;
+/** And one more for so many bytes of tokens: what a snapshot costs stays a part of what the records cost. */
+const SNAPSHOT_LATER_BYTES = 128;
 /** Room kept for the machine's own records: a flood of requests must not keep a trip out of the log. */
 const MACHINE_BYTES = 1024 * 1024;
 /** What is left of a record for a snapshot. */
@@ -145,9 +152,20 @@ const MAX_SNAPSHOT_BYTES = MAX_RECORD_BYTES - 1024;
 const CAUSED_BY_OTHERS: ReadonlySet<RecordKind> = new Set<RecordKind>([
   "decision",
   "request.refused",
+  "limit.blocked",
+  "approval.requested",
   "tripwire.noted",
   "tripwire.repeated",
   "ceremony.refused",
+  "token.minted",
+  "token.narrowed",
+  "token.used",
+  "token.expiring",
+  "lease.requested",
+  "lease.granted",
+  "lease.ended",
+  "lease.suspended",
+  "lease.resumed",
 ]);
 /** Larger buffers are given back after a burst. */
 const KEEP_BYTES = 1024 * 1024;
@@ -192,7 +210,7 @@ export function openLog(parts: LogParts): AuditLog {
     if (state === "failed" || closing)
       throw unavailable(closing ? "the log is closed" : "the log has failed");
     const { data, text } = withoutSecrets(entry.kind, renderData(entry.data));
-    const record = chain(stampNow(), entry.kind, data, text, roomFor(entry.kind));
+    const record = chain(stampNow(), entry.kind, data, text, roomFor(entry.kind) + pending.stateBytes);
     if (record === "full") throw noRoomFor(entry.kind);
     schedule();
     return { seq: record.seq, at: record.at, durable: pending.done.promise };
@@ -255,7 +273,7 @@ export function openLog(parts: LogParts): AuditLog {
       if (!successor) throw new BoundaryError("internal", "rotating a log that has no successor");
       const next = successor.key();
       const data = { key: next.vkey, segment: segment.number + 1 };
-      if (chain(stampNow(), "log.rotated", data, renderCanonical(data), MAX_BATCH_BYTES) === "full")
+      if (chain(stampNow(), "log.rotated", data, renderCanonical(data), MAX_UNSEALED_BYTES) === "full")
         throw new BoundaryError("internal", "no room for the next key");
       pending.place = "ends";
       if (turn) turn.certified = true;
@@ -278,17 +296,30 @@ export function openLog(parts: LogParts): AuditLog {
     snapshotSeq = frontier.size;
     const fits = Buffer.byteLength(renderCanonical(data)) <= MAX_SNAPSHOT_BYTES;
     const held: Data = fits ? data : entry;
-    chain(stamp, "log.segment", held, renderCanonical(held), MAX_BATCH_BYTES);
+    chain(stamp, "log.segment", held, renderCanonical(held), MAX_UNSEALED_BYTES);
+    if (fits) chainGrants(stamp);
+  }
+
+  /** Right after the snapshot, in its batch: what it promises is there with it, or neither is. */
+  function chainGrants(stamp: Stamp): void {
+    const before = pending.length;
+    for (const data of grantsParts(fold.grants)) {
+      if (chain(stamp, "token.state", data, renderCanonical(data), MAX_UNSEALED_BYTES) === "full")
+        throw new BoundaryError("internal", "no room for the tokens of a snapshot");
+    }
+    pending.stateBytes += pending.length - before;
   }
 
   /** What a start goes on from without reading everything before; left out when it does not fit into a record. */
   function snapshot(stamp: Stamp): void {
-    if (frontier.size - snapshotSeq < SNAPSHOT_EVERY) return;
+    const later = Math.floor(fold.grants.tokenBytes / SNAPSHOT_LATER_BYTES);
+    if (frontier.size - snapshotSeq < SNAPSHOT_EVERY + later) return;
     snapshotSeq = frontier.size;
     const data = renderSnapshot({ fold, frontier: copyFrontier(frontier) });
     const text = renderCanonical(data);
-    if (Buffer.byteLength(text) <= MAX_SNAPSHOT_BYTES)
-      chain(stamp, "log.snapshot", data, text, MAX_BATCH_BYTES);
+    if (Buffer.byteLength(text) > MAX_SNAPSHOT_BYTES) return;
+    chain(stamp, "log.snapshot", data, text, MAX_UNSEALED_BYTES);
+    chainGrants(stamp);
   }
 
   function stampNow(): Stamp {
@@ -307,7 +338,7 @@ export function openLog(parts: LogParts): AuditLog {
     const size = frontier.size;
     const rootNow = root(frontier);
     const note = signNote(renderCheckpoint({ origin: parts.origin, size, root: rootNow }), signer);
-    const sealed = chain(stamp, "seal", { note }, renderCanonical({ note }), MAX_BATCH_BYTES);
+    const sealed = chain(stamp, "seal", { note }, renderCanonical({ note }), MAX_UNSEALED_BYTES);
     if (sealed === "full") throw new BoundaryError("internal", "no room for a seal");
     return { size, root: rootNow, sealedAt: last.at, note };
   }

@@ -63,8 +63,40 @@ export const RECORD_KINDS = [
   "usb.opened",
   /** What is plugged in and granted: the fold keeps the newest one. */
   "usb.state",
+  /** Capability tokens: their digests, never their texts. docs/TOKENS.md has these and the leases. */
+  "token.minted",
+  "token.narrowed",
+  "token.revoked",
+  /** A verb was used with a token whose uses are counted; an answer to `check` counts in its `decision`. */
+  "token.used",
+  "token.expiring",
+  /** What a snapshot says there is, in the records right after it. */
+  "token.state",
+  "lease.requested",
+  "lease.granted",
+  "lease.denied",
+  "lease.revoked",
+  "lease.ended",
+  /** The mode has become stricter than the lease allows, or is not any more. */
+  "lease.suspended",
+  "lease.resumed",
   "decision",
+  /** The same denial again, counted: `first` is the number of the record that stands for it. */
+  "decision.repeated",
+  /** Policies were taken up; a bad set was not; the compiled ones and Cedar differ. */
+  "policy.loaded",
+  "policy.refused",
+  "policy.disagreed",
   "request.refused",
+  /** A caller gets nothing for a time; and what is counted, so that a restart does not forget it. docs/LIMITS.md. */
+  "limit.blocked",
+  "limit.state",
+  /** docs/APPROVALS.md. */
+  "approval.requested",
+  "approval.approved",
+  "approval.denied",
+  "approval.expired",
+  "approval.used",
   /** A new audit stream begins: its key, and why. docs/LOG_FORMAT.md, "The audit stream", has these three. */
   "audit.began",
   "audit.core",

@@ -14,6 +14,7 @@ const EXACT: ReadonlySet<string> = new Set([
   "log.rotated",
   "log.snapshot",
   "log.pruned",
+  "token.state",
   "audit.began",
   "audit.core",
   "audit.span",

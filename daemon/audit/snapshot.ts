@@ -1,7 +1,9 @@
+import { noGrants } from "../core/grants.ts";
 import { NO_HOLD_MEMORY } from "../core/held.ts";
 import { HOLDS } from "../core/hold.ts";
 import { MODES } from "../core/mode.ts";
 import { emptyFold, type Fold } from "./fold.ts";
+import { grantsSummary, readGrantsSummary } from "./grant-parts.ts";
 import { readLine } from "./line.ts";
 import { type Frontier, isFrontier } from "./merkle.ts";
 import type { Data, LogRecord, Value } from "./record.ts";
@@ -12,7 +14,10 @@ import type { Data, LogRecord, Value } from "./record.ts";
  */
 export type Snapshot = { readonly fold: Fold; readonly frontier: Frontier };
 
-/** As it stands in a record. Without `usb` where there is none: so older logs, which know nothing of it, stay what they are. */
+/**
+ * As it stands in a record. Without `usb` where there is none: so older logs, which know nothing of it, stay what they are.
+ * Of tokens and leases it says how many there are; the records right after it (audit/grant-parts.ts) have them.
+ */
 export function renderSnapshot(snapshot: Snapshot): Data {
   const { fold, frontier } = snapshot;
   return { fold: renderFold(fold), frontier: frontier.subtrees };
@@ -20,7 +25,8 @@ export function renderSnapshot(snapshot: Snapshot): Data {
 
 /** What is as in a log that knows no hold and no USB is left out: such a log's snapshots are what they always were. */
 function renderFold(fold: Fold): Data {
-  const { hold, parameterBoot, releasedBoot, usb, ...rest } = fold;
+  const { hold, parameterBoot, releasedBoot, usb, grants, limits, approvals, ...rest } = fold;
+  const summary = grantsSummary(grants);
   return {
     ...rest,
     wanted: fold.wanted ?? "",
@@ -28,6 +34,9 @@ function renderFold(fold: Fold): Data {
     ...(parameterBoot === "" ? {} : { parameterBoot }),
     ...(releasedBoot === "" ? {} : { releasedBoot }),
     ...(Object.keys(usb).length === 0 ? {} : { usb }),
+    ...(summary === null ? {} : { grants: summary }),
+    ...(Object.keys(limits).length === 0 ? {} : { limits }),
+    ...(approvals.length === 0 ? {} : { approvals }),
   };
 }
 
@@ -60,11 +69,14 @@ function readFold(value: Value | undefined): Fold | null {
   if (mode === undefined || known === undefined || !areTexts(frozen, lastAt, lastBoot, lastMono)) return null;
   if (!areTexts(baselineDigest, unreadable) || !areNumbers(epoch, lastSeq, started)) return null;
   if (!isData(firedByTripwire) || !areNumbers(...Object.values(firedByTripwire))) return null;
-  const held = { ...NO_HOLD_MEMORY, usb: {}, ...value };
-  if (!isData(held.usb)) return null;
+  const grants = value["grants"] === undefined ? noGrants() : readGrantsSummary(value["grants"]);
+  if (grants === null) return null;
+  const held = { ...NO_HOLD_MEMORY, usb: {}, limits: {}, approvals: [] as Value, ...value };
+  if (!isData(held.usb) || !isData(held.limits)) return null;
+  if (!Array.isArray(held.approvals) || !held.approvals.every(isData)) return null;
   if (!areTexts(held.parameterBoot, held.releasedBoot) || !HOLDS.some((each) => each === held.hold))
     return null;
-  const fold = { ...(held as Omit<Fold, "wanted">), wanted: mode };
+  const fold = { ...(held as unknown as Omit<Fold, "wanted" | "grants">), wanted: mode, grants };
   // a field of no meaning, or one that is left out where it says nothing
   return Object.keys(renderFold(fold)).length === Object.keys(value).length && areFields(fold) ? fold : null;
 }

@@ -4,7 +4,7 @@ import { type VerifierKey, verifyNote } from "./checkpoint.ts";
 import { emptyFold, type Fold, fold } from "./fold.ts";
 import { type KnownHead, readHead, readKey } from "./known.ts";
 import { readLine } from "./line.ts";
-import { MAX_BATCH_BYTES } from "./log.ts";
+import { MAX_BATCH_BYTES, MAX_STATE_BYTES } from "./log.ts";
 import {
   append as appendLeaf,
   copyFrontier,
@@ -115,6 +115,7 @@ export function createVerification(
   let seals = 0;
   let firstAt = "";
   let unsealed: { records: number; bytes: number; from: Place | null } = { records: 0, bytes: 0, from: null };
+  let stateBytes = 0; // of the unsealed lines, those that go with a snapshot
   let headFault: Bad | null = null;
   let somethingRead = false;
 
@@ -174,7 +175,8 @@ export function createVerification(
       from: unsealed.from ?? { seq: place.seq, file: place.file, byte: place.byte },
     };
     const another = line.file !== place.file;
-    if (another || at.sealed || unsealed.bytes > MAX_BATCH_BYTES) return stop(place);
+    // which lines the zeros are in the place of, nobody knows
+    if (another || at.sealed || unsealed.bytes > MAX_BATCH_BYTES + MAX_STATE_BYTES) return stop(place);
     at.sealed = contains(line, SEAL_MARK);
     return "go-on";
   }
@@ -217,7 +219,8 @@ export function createVerification(
       bytes: unsealed.bytes + line.length + 1,
       from: unsealed.from ?? seen.place,
     };
-    if (unsealed.bytes <= MAX_BATCH_BYTES) return "go-on";
+    if (seen.record.kind === "token.state") stateBytes += line.length + 1;
+    if (unsealed.bytes <= MAX_BATCH_BYTES + Math.min(stateBytes, MAX_STATE_BYTES)) return "go-on";
     return stop({
       ...(unsealed.from ?? seen.place),
       code: "sealing-off",
@@ -239,6 +242,7 @@ export function createVerification(
     seals++;
     retention.sealed();
     unsealed = { records: 0, bytes: 0, from: null };
+    stateBytes = 0;
     const sealedHead = { size: seq, root: rootBefore, sealedAt: at, note: String(seen.record.data["note"]) };
     const { vkey: key, segment: number, firstSeq, since } = succession.now();
     const endByte = line.byte + line.length + 1;

@@ -13,6 +13,7 @@ import type { Tripwire } from "../core/tripwire.ts";
 import type { UsbRule } from "../core/usb-rule.ts";
 import { parseUsbRules } from "../core/usb-rule-parse.ts";
 import type { Options } from "../options.ts";
+import { PARAMS } from "../protocol/messages.ts";
 import { opLog } from "./journal.ts";
 
 export type Setup = {
@@ -61,6 +62,9 @@ export function readSetup(options: Options): Setup {
   const config = parseConfig(text);
   if (!config.ok)
     throw new BoundaryError("config-invalid", renderProblems(options.configFile, config.problems));
+  const noVerb = Object.keys(config.value.limits.verbs).find((verb) => !Object.hasOwn(PARAMS, verb));
+  if (noVerb !== undefined)
+    throw new BoundaryError("config-invalid", `limits.verbs: there is no verb ${JSON.stringify(noVerb)}`);
   const tripwiresFile =
     config.value.tripwiresFile ?? fileURLToPath(new URL("../../policies/tripwires.yaml", import.meta.url));
   const tripwiresText = readText(tripwiresFile);

@@ -84,3 +84,36 @@ export type Evaluation = {
 export type Evaluator = {
   evaluate(caller: Caller, request: AccessRequest): Promise<Evaluation>;
 };
+
+/** Who may, on what may he, or what may he do: a question with one of its three left open. */
+export type SearchQuery =
+  | {
+      readonly kind: "subject";
+      readonly subject: { readonly type: string; readonly properties: Properties };
+      readonly action: AccessRequest["action"];
+      readonly resource: AccessRequest["resource"];
+      readonly context: Properties;
+    }
+  | {
+      readonly kind: "resource";
+      readonly subject: AccessRequest["subject"];
+      readonly action: AccessRequest["action"];
+      readonly resource: { readonly type: string; readonly properties: Properties };
+      readonly context: Properties;
+    }
+  | {
+      readonly kind: "action";
+      readonly subject: AccessRequest["subject"];
+      readonly resource: AccessRequest["resource"];
+      readonly context: Properties;
+    };
+
+/** What was found, in order of ids (of names, for actions). */
+export type Found =
+  | {
+      readonly ok: true;
+      readonly ids: readonly string[];
+      /** Where to go on: the last one looked at. null: all were. */
+      readonly next: string | null;
+    }
+  | { readonly ok: false; readonly code: ErrorCode; readonly why: string; readonly retryAfterMs: number };

@@ -47,17 +47,9 @@ export function ceilingOf(situation: Situation, { action, resource }: AccessRequ
     case "tool.run":
       return tool(situation, privilege, properties);
     case "model.call":
-      return byLocation(situation, privilege, properties, {
-        grade: posture(privilege).externalModels,
-        local: "mode.models-local",
-        external: "mode.external-models",
-      });
+      return model(situation, privilege, properties);
     case "message.send":
-      return byLocation(situation, privilege, properties, {
-        grade: posture(privilege).networkTools,
-        local: "mode.messages-local",
-        external: "mode.external-messages",
-      });
+      return message(situation, privilege, properties);
     case "network.connect":
       return overNetwork(
         situation,
@@ -151,17 +143,23 @@ function files(privilege: Mode, id: string, what: string): Ceiling {
   return posture(privilege).fileTools === "yes" ? allow(id) : deny(id, upTo(what, "AIRGAP"), true);
 }
 
-function byLocation(
-  situation: Situation,
-  privilege: Mode,
-  properties: Properties,
-  of: { readonly grade: Posture["networkTools"]; readonly local: string; readonly external: string },
-): Ceiling {
+function model(situation: Situation, privilege: Mode, properties: Properties): Ceiling {
   const location = property(properties, "location");
-  if (location === "local") return allow(of.local);
+  if (location === "local") return allow("mode.models-local");
   if (location !== "external")
     return deny("request.location-missing", "name resource.properties.location: local or external");
-  return overNetwork(situation, of.grade, privilege, properties, of.external);
+  const grade = posture(privilege).externalModels;
+  return overNetwork(situation, grade, privilege, properties, "mode.external-models");
+}
+
+/** What stays on the host, and what leaves it. */
+function message(situation: Situation, privilege: Mode, properties: Properties): Ceiling {
+  const reach = property(properties, "reach");
+  if (reach === "none") return allow("mode.messages-local");
+  if (reach !== "network")
+    return deny("request.reach-missing", "name resource.properties.reach: none or network");
+  const grade = posture(privilege).networkTools;
+  return overNetwork(situation, grade, privilege, properties, "mode.external-messages");
 }
 
 function io(situation: Situation, privilege: Mode, properties: Properties): Ceiling {

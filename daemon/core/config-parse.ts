@@ -35,7 +35,7 @@ export function renderProblems(file: string, problems: readonly Problem[]): stri
     .join("\n");
 }
 
-/** Reads one YAML document of a schema's form, the same way for every file of ours. */
+/** Reads YAML by a schema, as the configuration is read. */
 export function parseYaml<S extends z.ZodType>(text: string, schema: S): Parsed<z.output<S>> {
   if (text.length > MAX_CONFIG_BYTES)
     return refuse([{ line: 1, column: 1, at: "", problem: "the file is larger than 1 MiB" }]);
@@ -58,6 +58,18 @@ export function parseYaml<S extends z.ZodType>(text: string, schema: S): Parsed<
   const result = schema.safeParse(value);
   if (result.success) return { ok: true, value: result.data };
   return refuse(result.error.issues.flatMap((issue) => locate(doc, lines, issue)));
+}
+
+/** Where things stand in YAML that was read before: line and column of the nearest node of a path. Parsed once, at the first. */
+export function createYamlPlaces(
+  text: string,
+): (path: readonly (string | number)[]) => { readonly line: number; readonly column: number } {
+  const lines = new LineCounter();
+  let doc: Document | null = null;
+  return (path) => {
+    doc ??= parseDocument(text, { lineCounter: lines });
+    return position(doc, lines, path, null);
+  };
 }
 
 function refuse(problems: readonly Problem[]): { ok: false; problems: readonly Problem[] } {

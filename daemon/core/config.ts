@@ -1,5 +1,8 @@
 import { z } from "zod";
-import { MODES } from "./mode.ts";
+import { ACTIONS } from "./access.ts";
+import { parseResource } from "./grant-data.ts";
+import { LEASE_MODES, type LeaseTemplate } from "./lease.ts";
+import { MODES, type Mode } from "./mode.ts";
 import { PROTOCOL_NAMES, readEntry } from "./net-entry.ts";
 import { SIGNAL_FACTS, SIGNAL_KINDS, type SignalKind } from "./signal.ts";
 import type { Matcher, Tripwire } from "./tripwire.ts";
@@ -50,6 +53,25 @@ const UsbIds = /^[0-9a-f]{4}:(?:[0-9a-f]{4}|\*)$/;
 const ModeName = z.enum(MODES);
 const Ms = (least: number, most: number, usual: number) =>
   z.number().int().min(least).max(most).default(usual);
+
+/** So many requests in any window; whoever asks for more gets nothing for `blockMs`. 0 requests: no limit. */
+const RateFields = (requests: number, blockMs: number) => ({
+  requests: z.number().int().min(0).max(1_000_000_000).default(requests),
+  windowMs: Ms(1_000, 3_600_000, 60_000),
+  blockMs: Ms(0, 86_400_000, blockMs),
+});
+const RateSchema = (requests: number, blockMs: number) =>
+  z.strictObject(RateFields(requests, blockMs)).prefault({});
+const ServiceSchema = z
+  .strictObject({
+    ...RateFields(0, 0),
+    tokenLabel: z.string().min(1).max(64).optional(),
+    uid: z.number().int().min(0).max(4_294_967_294).optional(),
+  })
+  .refine(({ tokenLabel, uid }) => (tokenLabel === undefined) !== (uid === undefined), {
+    message: "name the service by its token's label or by its uid: one of the two",
+    path: ["uid"],
+  });
 
 const Accounts = z.strictObject({
   users: z.array(Account).max(64).default([]),
@@ -169,6 +191,16 @@ export const ConfigSchema = z.strictObject({
       rulesFile: AbsolutePath.optional(),
     })
     .prefault({}),
+  policy: z
+    .strictObject({
+      /** Cedar policies with their schema and cases; without it the shipped ones (policies/). */
+      directory: AbsolutePath.optional(),
+      /** Who and what is known, with groups, workspaces and attributes. */
+      entitiesFile: AbsolutePath.optional(),
+      /** One in so many answers is held against Cedar's own. */
+      refereeEvery: z.number().int().min(1).max(1_000_000).default(100),
+    })
+    .prefault({}),
   ceremony: z
     .strictObject({
       coolDownMs: Ms(0, 86_400_000, 30_000),
@@ -197,6 +229,16 @@ export const ConfigSchema = z.strictObject({
       group: Account.optional(),
     })
     .prefault({}),
+  decide: z
+    .strictObject({
+      /** What decide.sock calls itself in its metadata: an https URL that ends with its host or port. */
+      identifier: z
+        .string()
+        .max(256)
+        .regex(/^https:\/\/[A-Za-z0-9.-]+(?::[0-9]{1,5})?$/, 'write "https://HOST" or "https://HOST:PORT"')
+        .default("https://localhost"),
+    })
+    .prefault({}),
   sensors: z
     .strictObject({
       /** Every watched file is hashed again this often, whatever events came. */
@@ -215,6 +257,41 @@ export const ConfigSchema = z.strictObject({
       maxConnectionsPerUid: z.number().int().min(1).max(10_000).default(128),
       maxPendingRequests: z.number().int().min(1).max(10_000).default(64),
       frameTimeoutMs: Ms(100, 60_000, 5_000),
+      /** By token; the tokens that were narrowed from one count as that one. */
+      token: RateSchema(100, 300_000),
+      /** By user, with all his tokens. Below `overall`, so that one user does not keep the others out. */
+      uid: RateSchema(500, 300_000),
+      /** All together. */
+      overall: RateSchema(1_000, 0),
+      /** What loosens: changes of the mode, ceremonies. What tightens is never limited. */
+      loosening: RateSchema(10, 0),
+      /** For one verb, of one caller. */
+      verbs: z
+        .record(z.string().regex(/^[a-z]+(\.[a-z]+)?$/), z.strictObject(RateFields(100, 0)))
+        .default({}),
+      /** Who asks more often than others: counts against his row alone. The first row that fits. */
+      services: z.array(ServiceSchema).max(64).default([]),
+      /** So many denials of one caller within the window are a `peer.probing`. 0: nobody is watched for it. */
+      probing: z
+        .strictObject({
+          denials: z.number().int().min(0).max(1_000_000).default(30),
+          windowMs: Ms(1_000, 3_600_000, 60_000),
+          /** Beside what the tripwires say. */
+          action: z.union([z.literal("note"), z.strictObject({ trip: ModeName })]).default("note"),
+        })
+        .prefault({}),
+    })
+    .prefault({}),
+  /** What a person has to approve. */
+  approvals: z
+    .strictObject({
+      /** How long a question waits for its answer; then it is denied. */
+      lifeMs: Ms(1_000, 86_400_000, 600_000),
+      /** How long what was approved can be used, once. */
+      useMs: Ms(1_000, 86_400_000, 300_000),
+      /** Questions that wait, or were denied less than `lifeMs` ago: of all, and of one user. */
+      maxPending: z.number().int().min(1).max(16).default(12),
+      maxPerCaller: z.number().int().min(1).max(16).default(4),
     })
     .prefault({}),
   log: z
@@ -233,6 +310,52 @@ export const ConfigSchema = z.strictObject({
       reserveBytes: z.number().int().min(0).max(1_073_741_824).default(4_194_304),
     })
     .prefault({}),
+  tokens: z
+    .strictObject({
+      /** A token that ends within this time is a `token.expiring` record, once, where it was made for more than twice as long. */
+      warnMs: Ms(60_000, 2_678_400_000, 604_800_000),
+    })
+    .prefault({}),
+  /** Exceptions that may be asked for (`lease.request`); what one allows is for policy to say. */
+  leases: z
+    .array(
+      z.strictObject({
+        name: Name,
+        /** What it is for. It is live for these questions alone; without them for all. */
+        actions: z.array(z.enum(ACTIONS)).min(1).max(32).optional(),
+        /** "TYPE::ID"; an id may end in "*". */
+        resources: z
+          .array(
+            z
+              .string()
+              .refine((text) => parseResource(text) !== null, 'write "TYPE::ID", or "TYPE::BEGINNING*"'),
+          )
+          .min(1)
+          .max(32)
+          .optional(),
+        /** The strictest mode that it works in. */
+        maxMode: z.enum(LEASE_MODES as [Mode, ...Mode[]]).default("RESTRICTED"),
+        /** The longest it is given for, from the approval on. */
+        maxMs: Ms(1_000, 2_678_400_000, 900_000),
+        /** For how many allowed answers. */
+        maxUses: z.number().int().min(1).max(1_000_000).optional(),
+        /** person: somebody else approves it. policy: it is given at once. */
+        needs: z.enum(["person", "policy"]).default("person"),
+      }),
+    )
+    .max(64)
+    .superRefine((list, context) => {
+      const names = list.map(({ name }) => name);
+      for (const [index, name] of names.entries()) {
+        if (names.indexOf(name) !== index)
+          context.addIssue({
+            code: "custom",
+            path: [index, "name"],
+            message: `the name ${name} is used twice`,
+          });
+      }
+    })
+    .default([]),
   selftest: z
     .strictObject({
       /** Every claim of `status` that can be tried out is tried out this often. */
@@ -244,6 +367,21 @@ export const ConfigSchema = z.strictObject({
 });
 
 export type Config = z.infer<typeof ConfigSchema>;
+/** What bounds a socket: connections, and what each may have under way. */
+export type SocketLimits = Pick<
+  Config["limits"],
+  "maxConnections" | "maxConnectionsPerUid" | "maxPendingRequests" | "frameTimeoutMs"
+>;
+
+/** The configured exceptions, as the core takes them. */
+export function toLeaseTemplates(leases: Config["leases"]): readonly LeaseTemplate[] {
+  return leases.map(({ actions, resources, maxUses, ...rest }) => ({
+    ...rest,
+    actions: actions ?? "all",
+    resources: resources?.flatMap((text) => parseResource(text) ?? []) ?? "all",
+    maxUses: maxUses ?? null,
+  }));
+}
 
 export type TripwireInput = z.infer<typeof TripwireSchema>;
 

@@ -10,11 +10,19 @@ export type RoleTable = Readonly<
   >
 >;
 
-/** What a peer holds: a place in the row of roles, and whether he is an auditor, who may read the audit stream. */
-export type Rights = { readonly role: Role; readonly auditor: boolean };
+/**
+ * What a caller holds: a place in the row of roles, whether he is an auditor, who may read the audit stream, and whether he
+ * shows a live token. With a token he is the token's holder and nothing else: its role counts, and not his user's.
+ */
+export type Rights = { readonly role: Role; readonly auditor: boolean; readonly token?: true };
 
 /** What a verb takes: a role, or a higher one; with `auditor`, being an auditor does as well. */
-export type Needed = { readonly role: Role; readonly auditor?: true };
+export type Needed = {
+  readonly role: Role;
+  readonly auditor?: true;
+  /** suffices: any live token does as well as the role. needed: the role has to be a token's. */
+  readonly token?: "suffices" | "needed";
+};
 
 /** The rights of a peer, as the kernel named it (B12). root and the daemon's own user are admin. */
 export function rightsOf(
@@ -33,15 +41,20 @@ const HELD = ["admin", "operator", "readonly"] as const;
 
 export function mayAct(held: Rights, needed: Needed): boolean {
   if (needed.auditor === true && held.auditor) return true;
+  if (needed.token === "suffices" && held.token) return true;
+  if (needed.token === "needed" && !held.token) return false;
   return ROLES.indexOf(held.role) >= ROLES.indexOf(needed.role);
 }
 
-/** "readonly", "none and auditor": for a refusal. */
-export function describeRights({ role, auditor }: Rights): string {
+/** "readonly", "none and auditor", "the token's role none": for a refusal. */
+export function describeRights({ role, auditor, token }: Rights): string {
+  if (token) return `the token's role ${role}`;
   return auditor ? `${role} and auditor` : role;
 }
 
-/** "admin", "admin or auditor". */
-export function describeNeeded({ role, auditor }: Needed): string {
+/** "admin", "admin or auditor", "operator or any token". */
+export function describeNeeded({ role, auditor, token }: Needed): string {
+  if (token === "needed") return role === "none" ? "a token" : `a token with the role ${role}`;
+  if (token === "suffices") return `${role} or any token`;
   return auditor === true ? `${role} or auditor` : role;
 }

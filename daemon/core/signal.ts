@@ -30,8 +30,12 @@ export const SIGNAL_FACTS = {
   "rules.foreign": ["what", "table", "detail"],
   /** Our own log. log: core | audit (the audit stream). what: write-failed | replaced | truncated | grown | broken. */
   "log.damaged": ["log", "what", "detail"],
+  /** The compiled policies and Cedar answered differently. digest: of the set. */
+  "policy.disagreed": ["digest", "detail"],
   /** A sensor cannot see. sensor: files | network | usb | keys | rules | clock. */
   "sensor.blind": ["sensor", "why"],
+  /** Somebody was refused again and again: looks for a way through. tokenId: "" without one. milliseconds: within so many. */
+  "peer.probing": ["uid", "tokenId", "denials", "milliseconds"],
   /** The self-test's own, to see that an event becomes a record. */
   "selftest.event": ["nonce"],
 } as const;

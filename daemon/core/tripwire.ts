@@ -53,6 +53,8 @@ export function sensorOf(
     case "clock.moved":
       return "clock";
     case "log.damaged":
+    case "peer.probing":
+    case "policy.disagreed":
     case "sensor.blind":
     case "selftest.event":
       return "none";

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { ACTIONS } from "../core/access.ts";
 import type { Assurance } from "../core/assurance.ts";
 import type { ErrorCode, ErrorFacts } from "../core/errors.ts";
 import type { Hold } from "../core/hold.ts";
@@ -7,6 +8,8 @@ import type { Outlook } from "../core/preflight.ts";
 import { redactText } from "../core/redact.ts";
 import { CEREMONY_PURPOSES } from "../core/state.ts";
 import type { SensorHealth } from "../ports.ts";
+import { Id, PropertiesSchema, Type } from "./access-schema.ts";
+import { LEASE_PARAMS, TOKEN_PARAMS } from "./grants.ts";
 
 /**
  * What goes over the control socket. A frame is JSON text (UTF-8, at most 64 KiB) followed by "\f":
@@ -20,6 +23,8 @@ export const RequestSchema = z.strictObject({
   id: z.string().min(1).max(64),
   verb: z.string().min(1).max(64),
   params: z.unknown().optional(),
+  /** A capability token's text: whoever shows it is its holder, and no more. In no record, no message, no error. */
+  token: z.string().max(128).optional(),
 });
 export type Request = z.infer<typeof RequestSchema>;
 
@@ -32,6 +37,8 @@ export type Problem = {
   readonly hint: string;
   readonly category: ErrorFacts["category"];
   readonly severity: ErrorFacts["severity"];
+  /** The same may be let through after so long, and not before. Absent where that is not known. */
+  readonly retryAfterMs?: number;
 };
 
 /** Something that happened, to whoever subscribed with `events.subscribe`: one per record of the log, as recorded. */
@@ -62,27 +69,12 @@ export type FlowClaim = z.infer<typeof FlowClaimSchema>;
 /** How long something may be tried before it goes back by itself. */
 const ConfirmMs = z.number().int().min(5_000).max(3_600_000);
 
-/** AuthZEN Authorization API 1.0 names. The subject is the peer, as the kernel says; a caller cannot name one. */
+/** AuthZEN Authorization API 1.0 names. Without a subject the caller is it: his token's principal, or his user. */
 export const CheckSchema = z.strictObject({
-  action: z.strictObject({ name: z.enum(["recall", "tool.run", "model.call", "io"]) }),
-  resource: z.strictObject({
-    type: z.string().min(1).max(64),
-    id: z.string().min(1).max(256),
-    properties: z
-      .strictObject({
-        /** recall: the memory class. */
-        class: z
-          .enum(["PUBLIC", "INTERNAL", "CONFIDENTIAL", "SECRET", "TOP_SECRET", "CROWN_JEWEL"])
-          .optional(),
-        /** tool.run: what the tool reaches. io: which device or channel. */
-        reach: z.enum(["none", "file", "network", "usb-storage", "usb-input"]).optional(),
-        /** model.call: where the model runs. */
-        location: z.enum(["local", "external"]).optional(),
-        /** The interface the traffic would take, for what TRUSTED allows over trusted interfaces only. */
-        interface: z.string().max(15).optional(),
-      })
-      .default({}),
-  }),
+  subject: z.strictObject({ type: Type, id: Id, properties: PropertiesSchema }).optional(),
+  action: z.strictObject({ name: z.enum(ACTIONS), properties: PropertiesSchema }),
+  resource: z.strictObject({ type: Type, id: Id, properties: PropertiesSchema }),
+  context: PropertiesSchema,
 });
 
 /** A port ("1-2"), an id ("0781:5581") or a hash, as `usb.list` shows them. */
@@ -99,6 +91,8 @@ const UsbWish = z
     message: "either for good or for a time",
     path: ["forMs"],
   });
+
+const ApprovalId = z.string().min(1).max(64);
 
 /** What every verb takes. The verb table in requests.ts adds role and handler. */
 export const PARAMS = {
@@ -147,6 +141,22 @@ export const PARAMS = {
   /** A policy that allows what is plugged in. */
   "usb.generate": z.strictObject({ ports: z.boolean().default(false), hashes: z.boolean().default(true) }),
   check: CheckSchema,
+  ...TOKEN_PARAMS,
+  ...LEASE_PARAMS,
+  /** What waits for a person, was approved and not used, or was denied lately. */
+  "approvals.list": None,
+  "approvals.show": z.strictObject({ id: ApprovalId }),
+  "approvals.approve": z.strictObject({ id: ApprovalId }),
+  "approvals.deny": z.strictObject({ id: ApprovalId }),
+  /** What the caller has asked for. */
+  "approvals.mine": None,
+  /** What has become of one of them, as soon as it is no longer pending, or after this time. */
+  "approvals.wait": z.strictObject({
+    id: ApprovalId,
+    forMs: z.number().int().min(0).max(60_000).default(30_000),
+  }),
+  /** The policies are read anew, and taken up as a whole or not at all. */
+  "policy.reload": None,
   "key.show": None,
   /** Segments whose records are all older are removed, and leave tombstones. */
   "log.prune": z.strictObject({ keptDays: z.number().int().min(90).max(36_500).default(90) }),
@@ -240,17 +250,23 @@ export type Status = {
   } | null;
 };
 
-export type Decision = {
-  readonly decision: boolean;
-  /** Ids of the rules that decided. */
-  readonly reason: readonly string[];
-  readonly mode: Mode;
-  readonly assurance: Assurance;
-  readonly correlationId: string;
-  /** On a denial: what would be allowed instead, in words and as data. */
-  readonly wouldAllow: string;
-  readonly askPerson: boolean;
+/** `what`: lines, plain, all of what is allowed by approving it. `until`: RFC 3339. `by`: who decided. `why`: how it ended. */
+export type ApprovalView = {
+  readonly id: string;
+  readonly state: "pending" | "approved" | "denied" | "expired" | "used";
+  readonly what: string;
+  /** SHA-256 of the exact request, hex. */
+  readonly digest: string;
+  readonly uid: number;
+  /** "" without one. */
+  readonly tokenId: string;
+  readonly principal: string;
+  readonly askedAt: string;
+  readonly until: string;
+  readonly by: string;
+  readonly why: string;
 };
+export type ApprovalList = { readonly approvals: readonly ApprovalView[] };
 
 export type ModeReply = {
   readonly wanted: Mode;
@@ -278,7 +294,8 @@ export type PreflightReply = {
   readonly flows: CappedOutlooks;
   readonly listeners: CappedOutlooks;
   readonly usb: { readonly shown: readonly UsbOutlook[]; readonly more: number };
-  readonly leases: "not built";
+  /** What works now and would be suspended, as many as fit. */
+  readonly leases: { readonly shown: readonly string[]; readonly more: number };
   /** Lines of the kernel's socket tables that could not be read. */
   readonly unread: number;
 };
@@ -308,6 +325,14 @@ export type CeremonyReply = {
   readonly changes: readonly string[];
   readonly moreChanges: number;
 };
+export type PolicyReloadReply = {
+  /** SHA-256 of the set that answers now. */
+  readonly digest: string;
+  readonly policies: number;
+  /** Whether it is another one than before. */
+  readonly changed: boolean;
+};
+
 export type TripwireList = {
   readonly tripwires: readonly {
     readonly id: string;

@@ -36,6 +36,8 @@ test("a log of format 1 verifies as it always did", async () => {
     baselineDigest: "9f".repeat(32),
     firedByTripwire: { net: 1 },
     usb: {},
+    limits: {},
+    approvals: [],
     started: 1,
     unreadable: "",
     // it is of a time before there were holds

@@ -21,7 +21,7 @@ const LOOK = {
   flows: { shown: [{ what: "tcp a with \u001bb", verdict: "cut", rule: "mode AIRGAP" }], cut: 3, kept: 1 },
   listeners: { shown: [], cut: 0, kept: 0 },
   usb: { shown: [{ port: "1-1", name: "keyboard", verdict: "kept" }], more: 0 },
-  leases: "not built",
+  leases: { shown: ["ab12 deploy\u001b (uid 1)"], more: 2 },
   unread: 0,
 };
 const CEREMONY = {
@@ -107,7 +107,7 @@ describe("mode set", () => {
       "3 cut, 1 kept",
       "… and 2 more",
       "keyboard: kept",
-      "not built",
+      "suspended: ab12 deploy\\u001b (uid 1), and 2 more",
     ])
       expect(ran.stdout).toContain(part);
     expect(ran.stdout).not.toContain("\u001b");

@@ -2,9 +2,10 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
+import type { Evaluation } from "../../daemon/core/access.ts";
 import type { ErrorCode } from "../../daemon/core/errors.ts";
 import { renderFrame } from "../../daemon/protocol/frame.ts";
-import type { Decision, ModeReply, Status } from "../../daemon/protocol/messages.ts";
+import type { ModeReply, Status } from "../../daemon/protocol/messages.ts";
 import { problem } from "../../daemon/protocol/problem.ts";
 import { testSigner } from "../audit/fixture.ts";
 import { boundaryctl, type Ran, startBoundaryctl } from "../support/boundaryctl.ts";
@@ -70,7 +71,11 @@ const STATUS: Status = {
   ceremony: null,
 };
 const MODE: ModeReply = { wanted: "AIRGAP", applied: "AIRGAP", assurance: "enforced", changed: true, seq: 9 };
-const ALLOW: Decision = {
+const ALLOW: Evaluation = {
+  code: "allowed",
+  approval: "",
+  retryable: false,
+  retryAfterMs: 0,
   decision: true,
   reason: ["mode.memory"],
   mode: "AIRGAP",

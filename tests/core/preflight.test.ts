@@ -89,6 +89,7 @@ describe("a pre-flight", () => {
         commandLine: () => "",
       },
       network: network(),
+      leases: () => [],
       usb: () => Array.from({ length: 500 }, () => ({ port: "1-1.4", name: "x".repeat(80), verdict: "cut" })),
     };
     const state = { wanted: "OPEN", held: { hold: "enforcing", lasts: "always" } } as const;

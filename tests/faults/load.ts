@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { type Client, connectControl } from "../../cli/client.ts";
+import { type Client, connectControl } from "../../client/control.ts";
 import type { Status } from "../../daemon/protocol/messages.ts";
 import type { DaemonHome } from "../support/daemon-process.ts";
 

@@ -12,9 +12,10 @@ import argparse, base64, contextlib, copy, datetime, hashlib, json, os, re, sys,
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-MAX_LINE, MAX_BATCH, MAX_DEPTH, MAX_TRIPWIRES = 65_535, 4 * 1024 * 1024, 32, 1024
+MAX_LINE, MAX_BATCH, MAX_DEPTH, MAX_TRIPWIRES, MAX_BLOCKS, MAX_APPROVALS = 65_535, 4 * 1024 * 1024, 32, 1024, 48, 16
 MODES = ("OPEN", "RESTRICTED", "TRUSTED", "AIRGAP", "COLDROOM", "LOCKDOWN")
-QUIET = ("seal", "log.alive", "log.snapshot", "log.rotated", "log.segment")
+QUIET = ("seal", "log.alive", "log.snapshot", "log.rotated", "log.segment", "token.state")
+MAX_STATE = 7 * 512 * 1024  # of a batch, beside the rest: records that go with a snapshot
 FIELDS = ["at", "boot", "data", "kind", "mono", "prev", "seq", "v"]
 FORMS = {"boot": r"[0-9a-z-]{1,64}", "kind": r"[0-9a-z.-]{1,64}", "mono": r"0|[1-9][0-9]{0,19}", "prev": "[0-9a-f]{64}",
          "at": r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z"}
@@ -126,7 +127,134 @@ def fold_hold(fold, record, to, lasts, base):
     if lasts == "boot": set_hold(fold, hold=base, parameterBoot=record["boot"], releasedBoot=record["boot"])
     else: set_hold(fold, hold=to, releasedBoot="")
     return []
-def fold_record(fold, record):
+ROLES, HEX16, PENDING_MS, KEPT_MS, CLEAR_MS, MAX_LEASES, MAX_DEEP = ("none", "readonly", "operator", "admin"), r"[0-9a-f]{16}", 3_600_000, 86_400_000, 3_600_000, 256, 8
+def is_count(value): return type(value) is int and value >= 0
+def is_text(value, form): return isinstance(value, str) and re.fullmatch(form, value) is not None
+def are_texts(value, form=r"(?s:.*)"): return isinstance(value, list) and all(is_text(each, form) for each in value)
+def wall_of(record):
+    try: return round(days(record["at"]) * KEPT_MS)
+    except ValueError: return 0
+def maker_of(by):
+    if not isinstance(by, dict) or not is_count(by.get("uid")) or not is_text(by.get("tokenId", ""), f"|{HEX16}"): return None
+    return {"uid": by["uid"], **({"tokenId": by["tokenId"]} if by.get("tokenId") else {})}
+def pick(data, empty, names): return {name: data[name] for name in names if name in data and data[name] not in empty}
+def token_of(data):
+    """A token as a record has it, without what says nothing; None when it is none."""
+    if not isinstance(data, dict): return None
+    who, by, digest, parent = data.get("principal"), maker_of(data.get("by")), data.get("digest"), data.get("parent", "")
+    good = is_text(who, r"(User|Service|Agent)::[A-Za-z0-9_.@:/+=,%~-]{1,128}") and len(who.split("::")) == 2 and by is not None
+    good = good and data.get("role") in ROLES and data.get("maxMode") in MODES and is_text(digest, "[0-9a-f]{64}") and data.get("id") == digest[:16]
+    good = good and is_text(parent, f"|{HEX16}") and are_texts(data.get("subjects", [])) and are_texts(data.get("actions", []))
+    good = good and are_texts(data.get("resources", []), r"[A-Za-z][A-Za-z0-9_.-]{0,63}::[ -~]{1,256}") and isinstance(data.get("label", ""), str)
+    if not good or not all(is_count(data.get(name, 0)) for name in ("depth", "warned", "uses", "uid", "revoked")): return None
+    if not is_count(data.get("expires")) or not is_count(data.get("made")): return None
+    token = pick(data, (), ("id", "digest", "principal", "role", "actions", "resources", "maxMode", "expires", "uses", "uid", "made", "revoked"))
+    token.update(pick(data, ("", []), ("subjects", "label")), by=by, **({"parent": parent, "depth": data.get("depth", 0)} if parent else {}))
+    return {**token, "warned": 1} if data.get("warned") == 1 else token
+def lease_of(data):
+    if not isinstance(data, dict): return None
+    by, start = maker_of(data.get("by")), data.get("start", {"wall": 0, "mono": 0, "boot": ""})
+    good = by is not None and is_text(data.get("id"), HEX16) and isinstance(data.get("template"), str) and isinstance(data.get("reason"), str)
+    good = good and data.get("maxMode") in MODES and data.get("state") in ("pending", "granted", "denied", "revoked", "over")
+    good = good and is_count(data.get("forMs")) and is_count(data.get("asked")) and isinstance(start, dict) and isinstance(start.get("boot"), str)
+    if not good or not all(is_count(data.get(name, 0)) for name in ("suspended", "uses", "ended")): return None
+    if not is_count(start.get("wall")) or not is_count(start.get("mono")): return None
+    lease = pick(data, (), ("id", "template", "reason", "forMs", "maxMode", "asked", "state", "uses", "ended"))
+    if "start" in data: lease["start"] = {name: start[name] for name in ("wall", "mono", "boot")}
+    return {**lease, "by": by, **({"suspended": 1} if data.get("suspended") == 1 else {})}
+class Grants:
+    """Tokens and leases: the part of the fold that a snapshot only sums up."""
+    def __init__(self, promised=None):
+        self.tokens, self.leases, self.bootstrapped, self.cleared, self.promised = {}, {}, 0, 0, None
+        if promised is None: return
+        need(isinstance(promised, dict) and set(promised) == {"bootstrapped", "cleared", "tokens", "leases", "digest"}, "snapshot-lies", "its grants")
+        need(all(is_count(promised[name]) for name in promised if name != "digest") and promised["bootstrapped"] < 2, "snapshot-lies", "its grants")
+        self.bootstrapped, self.cleared = promised["bootstrapped"], promised["cleared"]
+        if promised["tokens"] + promised["leases"] > 0: self.promised = promised
+        else: need(self.summary() == {"grants": promised}, "snapshot-lies", "its grants")
+    def summary(self):
+        if self.promised is not None: return {"grants": self.promised}
+        if not (self.bootstrapped or self.leases or self.cleared): return {}
+        tokens, leases = ([some[name] for name in sorted(some)] for some in (self.tokens, self.leases))
+        text = json.dumps(ordered({"leases": leases, "tokens": tokens}, MAX_DEPTH), ensure_ascii=False, separators=(",", ":"))
+        counts = {"bootstrapped": self.bootstrapped, "cleared": self.cleared, "tokens": len(tokens), "leases": len(leases)}
+        return {"grants": {**counts, "digest": sha256(text.encode("utf-8")).hex()}}
+    def line(self, name):
+        line = []
+        while name != "":
+            if name not in self.tokens or len(line) > MAX_DEEP: return None
+            line.append(self.tokens[name])
+            name = line[-1].get("parent", "")
+        return line or None
+    def take(self, record):
+        """The field that could not be read, in a list."""
+        kind, data = record["kind"], record["data"]
+        counted = kind == "decision" and data.get("decision") == "allow" and ("uses" in data or "leases" in data)
+        if kind == "token.state": return self.state(data.get("tokens"), data.get("leases"))
+        if not counted and kind not in GRANT_KINDS: return []
+        if self.promised is not None: return ["kind"]
+        if counted: return self.used(data)
+        if kind == "token.used": return self.use(data.get("tokenId"))
+        now = wall_of(record)
+        if kind in ("token.minted", "token.narrowed", "lease.requested"): return self.made(kind, data, now)
+        if not isinstance(data.get("id"), str): return ["id"]
+        some = self.tokens if kind.startswith("token.") else self.leases
+        if data["id"] not in some: return []
+        one = some[data["id"]] = dict(some[data["id"]])
+        if kind in ("lease.suspended", "lease.resumed"): one.pop("suspended", 0)
+        start = {"wall": now, "mono": int(record["mono"]) // 10**6, "boot": record["boot"]}
+        one.update({"token.revoked": {"revoked": now}, "token.expiring": {"warned": 1}, "lease.granted": {"state": "granted", "start": start},
+                    "lease.denied": {"state": "denied", "ended": now}, "lease.revoked": {"state": "revoked", "ended": now},
+                    "lease.ended": {"state": "over", "ended": now}, "lease.suspended": {"suspended": 1}}.get(kind, {}))
+        return []
+    def state(self, tokens, leases):
+        if not isinstance(tokens, list): return ["tokens"]
+        if not isinstance(leases, list): return ["leases"]
+        for name, said, own, read in (("tokens", tokens, self.tokens, token_of), ("leases", leases, self.leases, lease_of)):
+            for each in said:
+                if self.promised is None: one = own.get(each.get("id")) if isinstance(each, dict) else None
+                else: one = read(each)
+                if one is None or (self.promised is None and one != each): return [name]
+                own[one["id"]] = one
+        if self.promised is None or len(self.tokens) < self.promised["tokens"] or len(self.leases) < self.promised["leases"]: return []
+        promised, self.promised = self.promised, None
+        return [] if self.summary() == {"grants": promised} else ["tokens"]
+    def use(self, name):
+        if not isinstance(name, str): return ["tokenId"]
+        for each in self.line(name) or []:
+            if "uses" in each: self.tokens[each["id"]] = {**each, "uses": max(0, each["uses"] - 1)}
+        return []
+    def used(self, data):
+        if data.get("uses") == 1 and not isinstance(data.get("tokenId"), str): return ["tokenId"]
+        if not isinstance(data.get("leases", []), list): return ["leases"]
+        if data.get("uses") == 1: self.use(data["tokenId"])
+        for name in data.get("leases", []):
+            lease = self.leases.get(name) if isinstance(name, str) else None
+            if lease and "uses" in lease: self.leases[name] = {**lease, "uses": max(0, lease["uses"] - 1)}
+        return []
+    def made(self, kind, data, now):
+        tokens, leases, cleared = self.tokens, self.leases, self.cleared
+        if now >= cleared + CLEAR_MS:
+            gone = lambda each: each["expires"] <= now - KEPT_MS or each.get("revoked", now) <= now - KEPT_MS
+            lines = {name: self.line(name) for name in tokens}
+            tokens = {name: tokens[name] for name, line in lines.items() if line and not any(map(gone, line))}
+            leases, cleared = {name: each for name, each in leases.items() if end_of(each) > now - KEPT_MS}, now
+        one = lease_of(data.get("lease")) if kind == "lease.requested" else token_of(data.get("grant"))
+        if one is None: return ["lease" if kind == "lease.requested" else "grant"]
+        before, self.tokens = self.tokens, tokens
+        if kind != "lease.requested" and "parent" in one and self.line(one["parent"]) is None:
+            self.tokens = before
+            return ["grant.parent"]
+        if kind == "lease.requested":
+            leases = leases if len(leases) < MAX_LEASES else {name: each for name, each in leases.items() if end_of(each) > now}
+            self.leases, self.cleared = {**leases, one["id"]: one}, cleared
+        else: self.tokens, self.leases, self.cleared, self.bootstrapped = {**tokens, one["id"]: one}, leases, cleared, 1
+        return []
+def end_of(lease):
+    return lease.get("ended", lease["start"]["wall"] + lease["forMs"] if "start" in lease else lease["asked"] + PENDING_MS)
+GRANT_KINDS = ("token.minted", "token.narrowed", "token.revoked", "token.used", "token.expiring", "lease.requested", "lease.granted",
+               "lease.denied", "lease.revoked", "lease.ended", "lease.suspended", "lease.resumed")
+def fold_record(fold, grants, record):
     kind, data, counts = record["kind"], record["data"], fold["firedByTripwire"]
     fold.update(lastAt=record["at"], lastSeq=record["seq"], lastBoot=record["boot"], lastMono=record["mono"])
     quiet = kind in QUIET or (kind == "hold.changed" and data.get("lasts") == "boot")
@@ -149,16 +277,35 @@ def fold_record(fold, record):
         counts[name] = counts.get(name, 0) + 1
     elif kind == "baseline.set": fold["baselineDigest"] = name
     if kind == "hold.changed": bad = fold_hold(fold, record, data.get("to"), data.get("lasts"), data.get("base", fold.get("hold", "enforcing")))
+    bad = bad or grants.take(record)
     if bad: set_hold(fold, hold="enforcing", releasedBoot="")
-    if kind == "usb.state": fold.pop("usb", 0); fold.update({"usb": data} if data else {})  # left out where it says nothing
+    if kind in ("usb.state", "limit.state"): keep(fold, kind.split(".")[0].replace("limit", "limits"), data)
+    if kind == "limit.blocked":
+        blocks = fold.get("limits", {}).get("blocks")
+        keep(fold, "limits", {**fold.get("limits", {}), "blocks": ((blocks if type(blocks) is list else []) + [data])[-MAX_BLOCKS:]})
+    if kind.startswith("approval.") and isinstance(data.get("id"), str): keep(fold, "approvals", fold_approvals(fold.get("approvals", []), kind[9:], data))
     if bad: fold["wanted"], fold["unreadable"] = "LOCKDOWN", f"seq {record['seq']}: {bad[0]}"
+
+def keep(fold, name, value):
+    """A field that a snapshot leaves out where it says nothing."""
+    fold.pop(name, 0)
+    fold.update({name: value} if value else {})
+
+def fold_approvals(held, what, data):
+    found = [one for one in held if one.get("id") == data["id"]]
+    others = [one for one in held if one.get("id") != data["id"]]
+    if what == "requested": return (others + [data])[-MAX_APPROVALS:]
+    if what in ("approved", "denied"): return others + [{**found[0], what: data}] if found else held
+    return others if what in ("expired", "used") else held
 
 class Walk:
     """What is known of the log up to a line: the tree, what of it is proven, the key in force and the one certified."""
     def __init__(self, genesis, heads):
         self.genesis, self.key, self.next_key, self.segment, self.heads = genesis, genesis, None, 0, heads
+        self.grants = Grants()
         self.tree, self.proven, self.prev, self.before = Tree(), 0, "0" * 64, None
         self.fold, self.kept_from, self.graves, self.said = copy.deepcopy(NEW_FOLD), 0, [], []  # said: log.pruned, no seal yet
+        self.state = 0  # of the unsealed bytes
         self.unsealed, self.hole, self.hole_sealed, self.doubt = 0, None, False, False  # bytes; the fault where zeros begin
     def compare(self):
         """The heads of this size, with the tree's root. The key in force is still the one of the line before."""
@@ -176,7 +323,9 @@ class Walk:
             self.hole = fault  # zeros, as a power cut leaves them in the last batch
         sealing = not self.hole and record["kind"] == "seal"
         self.unsealed = 0 if sealing else self.unsealed + len(line) + 1
-        need(self.unsealed <= MAX_BATCH, "sealing-off", "more than 4 MiB without a seal")
+        self.state = 0 if sealing else self.state + (len(line) + 1 if not self.hole and record["kind"] == "token.state" else 0)
+        room = MAX_BATCH + (MAX_STATE if self.hole else min(self.state, MAX_STATE))
+        need(self.unsealed <= room, "sealing-off", "more than a batch without a seal")
         if self.hole:  # what follows is torn with it, but for what comes behind the seal of that batch
             need(not self.hole_sealed, *self.hole.args)
             self.hole_sealed = b'"kind":"seal","mono":"' in line
@@ -196,7 +345,7 @@ class Walk:
             need(self.before["kind"] != "log.rotated", "segment-start", "after a log.rotated comes its seal")
         if record["kind"] == "log.pruned" and isinstance(record["data"].get("through"), int): self.said.append(record)
         self.grow(line, record)
-        fold_record(self.fold, record)
+        fold_record(self.fold, self.grants, record)
     def cover(self):
         """What is gone has to have been old when the log said that it was pruned."""
         with otherwise("pruned-early"):
@@ -222,14 +371,16 @@ class Walk:
         if self.fold is None:  # what was pruned is folded here alone
             with otherwise("snapshot-lies"):
                 fold = self.fold = copy.deepcopy(says["fold"])
+                self.grants = Grants(fold.pop("grants", None))
                 held = {name: fold[name] for name in NEW_HOLD if name in fold}
-                usb = {"usb": {}} if "usb" in fold else {}
-                types = [{name: type(of[name]) for name in of} for of in (fold, {**NEW_FOLD, **{name: "" for name in held}, **usb})]
+                more = {name: empty for name, empty in (("usb", {}), ("limits", {}), ("approvals", [])) if name in fold}
+                types = [{name: type(of[name]) for name in of} for of in (fold, {**NEW_FOLD, **{name: "" for name in held}, **more})]
                 known = fold["wanted"] in ("", *MODES) and fold["stop"] in ("none", "running", "clean")
+                known = known and all(fold[name] for name in more) and all(type(one) is dict for one in fold.get("approvals", []))
                 known = known and held.get("hold", "shadow") in ("shadow", "released") and "" not in held.values()
                 numbers = all(type(count) is int for count in fold["firedByTripwire"].values())
             need(types[0] == types[1] and known and numbers, "snapshot-lies", "it does not say what came before")
-        own = {"fold": self.fold, "frontier": [node.hex() for node in self.tree.frontier]}
+        own = {"fold": {**self.fold, **(self.grants.summary() if says is not None else {})}, "frontier": [node.hex() for node in self.tree.frontier]}
         need(says is None or says == own, "snapshot-lies", "not what the records before it come to")
     def certify(self, says):
         with otherwise("segment-start"):

@@ -140,6 +140,73 @@ describe.skipIf(PYTHON === null)(`verify.py ${NO_PYTHON}`, () => {
     expect(verdictOf(log, 1)).toMatchObject({ verdict: "sound" });
   });
 
+  const asked = (id: unknown) => ["approval.requested", { id, what: "to curl" }] as const;
+  test.each([
+    [
+      "a state, and blocks after it",
+      [
+        ["limit.state", { keys: [], blocks: [{ name: "a" }] }],
+        ["limit.blocked", { name: "b" }],
+      ],
+    ],
+    [
+      "blocks without a state",
+      [
+        ["limit.blocked", { name: "a" }],
+        ["limit.blocked", { name: "b" }],
+      ],
+    ],
+    [
+      "a state that says nothing, and one of another form",
+      [
+        ["limit.state", {}],
+        ["limit.state", { blocks: "x" }],
+        ["limit.blocked", {}],
+      ],
+    ],
+    [
+      "a state emptied",
+      [
+        ["limit.state", { keys: [] }],
+        ["limit.state", {}],
+      ],
+    ],
+    ["more blocks than are kept", Array.from({ length: 60 }, (_, n) => ["limit.blocked", { n }])],
+    [
+      "a question, answered",
+      [
+        asked("a"),
+        asked("b"),
+        ["approval.approved", { id: "a", by: "eve" }],
+        ["approval.denied", { id: "b" }],
+      ],
+    ],
+    [
+      "questions that ended",
+      [asked("a"), asked("b"), ["approval.used", { id: "a" }], ["approval.expired", { id: "b" }]],
+    ],
+    [
+      "answers to nothing, and ids of another type",
+      [asked(3), ["approval.approved", { id: "z" }], ["approval.denied", {}], asked("a")],
+    ],
+    ["more questions than are kept", Array.from({ length: 20 }, (_, n) => asked(`q${n}`))],
+  ] as const)(
+    "agrees on limits and approvals in a segment's snapshot, whole and pruned: %s",
+    (_name, entries) => {
+      const log = createSegmentedLog(genesis);
+      log.add("daemon.started", MODE);
+      for (const [kind, data] of entries) log.add(kind as string, data as Data);
+      log.seal();
+      log.announce(second);
+      log.begin(second);
+      log.add("log.pruned", { by: 0, keptDays: 90, segments: 1, through: log.segments[1]?.first ?? 0 });
+      log.add("log.snapshot", log.snapshot());
+      log.seal();
+      expect(verdictOf(log)).toMatchObject({ verdict: "sound" });
+      expect(verdictOf(log, 1)).toMatchObject({ verdict: "sound" });
+    },
+  );
+
   test("a head within what was pruned is not compared, and that is said", () => {
     const found = verdictOf(story(), 1, headOf(story(), 6));
     expect(found).toMatchObject({ verdict: "sound", line: expect.stringContaining("1 heads not compared") });

@@ -56,6 +56,7 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/protocol/", why: "questions and decisions are words of the protocol" },
       { what: "daemon/audit/record.ts", only: "types", why: "a decision says what to record" },
       { what: "zod", why: "outside data is unknown until parsed" },
+      { what: "node:crypto", only: HASHING, why: "the digest of a set is a pure function of its files" },
     ],
   },
   {
@@ -142,9 +143,22 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/core/", why: "an adapter speaks in the core's values" },
       { what: "daemon/ports.ts", why: "it implements a port" },
       { what: "daemon/protocol/", why: "frames and replies" },
+      { what: "daemon/adapters/socket-descriptor.ts", why: "Node's own fields are read in one place" },
       { what: "node-ipc", why: "behind this one adapter, so that it can be replaced in a day" },
       { what: "node-ipc/parsers", why: "the same package" },
       { what: "node:*", why: "adapters do the I/O" },
+    ],
+  },
+  {
+    scope: "daemon/adapters/cedar-worker.ts",
+    may: [
+      { what: "daemon/policy/", why: "policy files are read where they can do no harm" },
+      { what: "daemon/ports.ts", only: "types", why: "the orders it takes" },
+      {
+        what: "@cedar-policy/cedar-wasm/nodejs",
+        why: "Cedar itself, in a thread of its own alone: a policy can kill it",
+      },
+      { what: "node:worker_threads", why: "it is a thread" },
     ],
   },
   {
@@ -170,6 +184,8 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/adapters/garbage.ts", why: "the inspector is used in one place" },
       { what: "daemon/adapters/nft-generation.ts", why: "both ways to nft ask the kernel the same" },
       { what: "daemon/adapters/input-poll.ts", why: "waiting for input devices, in one place" },
+      { what: "daemon/adapters/http-message.ts", why: "what of HTTP is refused before it is a question" },
+      { what: "daemon/adapters/socket-descriptor.ts", why: "Node's own fields are read in one place" },
       { what: "koffi", why: "kernel calls and libnftables, which Node has not" },
       { what: "chokidar", why: "file events" },
       { what: "usb", why: "hot-plug events" },
@@ -180,13 +196,47 @@ export const TABLE: readonly Row[] = [
     ],
   },
   {
+    scope: "client/",
+    may: [
+      { what: "client/", why: "one part: what other programs import" },
+      { what: "daemon/protocol/", why: "it speaks the protocol" },
+      { what: "daemon/core/", why: "modes, error codes, back-off" },
+      { what: "zod", only: "types", why: "loading it costs more than connecting" },
+      { what: "node:net", why: "the control socket" },
+      { what: "node:timers/promises", why: "deadlines and back-off" },
+      { what: "node:fs", only: ["existsSync"], why: "where the daemon's directories are" },
+      { what: "node:path", why: "where the daemon's directories are" },
+    ],
+  },
+  {
+    scope: "cli/mcp/",
+    may: [
+      { what: "cli/", why: "one part" },
+      { what: "client/", why: "the way to the daemon" },
+      { what: "daemon/core/", why: "modes and error codes" },
+      { what: "daemon/protocol/", why: "it speaks the protocol" },
+      { what: "@modelcontextprotocol/sdk/server/mcp.js", why: "the protocol of MCP, its server alone" },
+      { what: "@modelcontextprotocol/sdk/server/stdio.js", why: "over stdin and stdout alone" },
+      { what: "zod", why: "what the SDK takes as the schema of a tool; loaded by this command alone" },
+      { what: "node:timers/promises", only: ["setImmediate"], why: "answers leave before the end" },
+    ],
+  },
+  {
     scope: "cli/",
     may: [
       { what: "cli/", why: "one part" },
+      { what: "client/", why: "the one way to the daemon" },
       { what: "daemon/protocol/", why: "it speaks the protocol" },
       { what: "daemon/audit/", why: "verify-log runs without a daemon" },
       { what: "daemon/core/", why: "modes and error codes" },
       { what: "daemon/exec/", why: "`exec check` judges without a daemon" },
+      { what: "daemon/policy/", why: "policies are checked and explained without a daemon" },
+      { what: "daemon/policy-load.ts", why: "a set is made in one place" },
+      {
+        what: "daemon/adapters/cedar-thread.ts",
+        why: "policy text is read in a throw-away thread, here too",
+      },
+      { what: "daemon/adapters/policy-directory.ts", why: "a policy directory is read in one place" },
       { what: "yargs", why: "arguments" },
       { what: "tweetnacl", why: "a second opinion on signatures, where its 20 ms each are nothing" },
       { what: "zod", only: "types", why: "the schemas live in protocol" },
@@ -217,7 +267,7 @@ const EXCEPTIONS: ReadonlyMap<string, readonly string[]> = new Map([
 ]);
 const TIMERS = ["setTimeout", "setInterval", "setImmediate", "performance", "fetch"];
 
-/** Every finding in one file of daemon/ or cli/. `path` is relative to the project, with "/". */
+/** Every finding in one file of daemon/, cli/ or client/. `path` is relative to the project, with "/". */
 export function checkSource(path: string, source: string): readonly Finding[] {
   const tokens = tokensOf(source);
   const row = TABLE.find((one) => one.scope === path) ?? TABLE.find((one) => inScope(path, one.scope));

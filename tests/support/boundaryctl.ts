@@ -17,19 +17,23 @@ export type Running = {
 export function startBoundaryctl(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  /** What it reads: all of it and the end; null: nothing, and no end. Without it there is no stdin. */
+  stdin?: string | Buffer | null,
 ): Running {
   const child = spawn(process.execPath, ["--disallow-code-generation-from-strings", MAIN, ...args], {
     env: { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", ...env },
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: [stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"],
   });
+  child.stdin?.on("error", () => undefined); // it may end without having read all
+  if (stdin !== undefined && stdin !== null) child.stdin?.end(stdin);
   let stdout = "";
   let stderr = "";
   const watchers: (() => void)[] = [];
-  child.stdout.on("data", (text: Buffer) => {
+  child.stdout?.on("data", (text: Buffer) => {
     stdout += text.toString();
     for (const watcher of watchers) watcher();
   });
-  child.stderr.on("data", (text: Buffer) => {
+  child.stderr?.on("data", (text: Buffer) => {
     stderr += text.toString();
   });
   const done = new Promise<Ran>((resolve) => {
@@ -48,6 +52,7 @@ export function startBoundaryctl(
 export function boundaryctl(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  stdin?: string | Buffer | null,
 ): Promise<Ran> {
-  return startBoundaryctl(args, env).done;
+  return startBoundaryctl(args, env, stdin).done;
 }

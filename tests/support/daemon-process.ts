@@ -67,11 +67,19 @@ export function createHome(config: object | string): DaemonHome {
   };
 }
 
-/** Tests change segments, as root: append-only is for those that are about it. */
+/**
+ * Tests change segments, as root: append-only is for those that are about it. And they ask more often than anybody who
+ * is not flooding: limits are for those that are about them.
+ */
 function forTests(config: object): object {
   const log = "log" in config && typeof config.log === "object" ? config.log : {};
-  return { ...config, log: { appendOnly: false, ...log } };
+  const limits = "limits" in config && typeof config.limits === "object" ? config.limits : {};
+  return { ...config, log: { appendOnly: false, ...log }, limits: { ...UNLIMITED, ...limits } };
 }
+
+const UNLIMITED = Object.fromEntries(
+  ["token", "uid", "overall", "loosening"].map((name) => [name, { requests: 0 }]),
+);
 
 type StartOptions = {
   /** Name of the network namespace to run in; without one, ours. */

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,6 +15,11 @@ export type Behaviour =
 
 export type FakeDaemon = {
   readonly runtimeDir: string;
+  readonly socket: string;
+  /** How many connections there are. */
+  connections(): number;
+  /** An event to every connection. */
+  emit(event: Event): void;
   /** Every request, in order. */
   readonly requests: readonly Request[];
   /** Ends every connection. */
@@ -22,11 +27,15 @@ export type FakeDaemon = {
   stop(): Promise<void>;
 };
 
-/** A daemon that answers from a table, on a real socket. It removes its directory when stopped. */
+/**
+ * A daemon that answers from a table, on a real socket. It removes its directory when stopped; another may be started
+ * in the same one.
+ */
 export async function fakeDaemon(
-  behaviours: Readonly<Record<string, Behaviour | ((request: Request) => Behaviour)>>,
+  behaviours: Readonly<Record<string, Behaviour | ((request: Request) => Behaviour | Promise<Behaviour>)>>,
+  runtimeDir: string = mkdtempSync(join(tmpdir(), "boundary-fake-")),
 ): Promise<FakeDaemon> {
-  const runtimeDir = mkdtempSync(join(tmpdir(), "boundary-fake-"));
+  mkdirSync(runtimeDir, { recursive: true });
   const requests: Request[] = [];
   const sockets = new Set<Socket>();
 
@@ -46,6 +55,11 @@ export async function fakeDaemon(
     requests.push(request);
     const found = behaviours[request.verb] ?? "close";
     const behaviour = typeof found === "function" ? found(request) : found;
+    if (behaviour instanceof Promise) void behaviour.then((later) => respond(socket, request, later));
+    else respond(socket, request, behaviour);
+  }
+
+  function respond(socket: Socket, request: Request, behaviour: Behaviour): void {
     if (behaviour === "silent") return;
     if (behaviour === "close") return void socket.destroy();
     if ("raw" in behaviour) {
@@ -62,7 +76,8 @@ export async function fakeDaemon(
   }
 
   const server = createServer(serve);
-  await new Promise<void>((resolve) => server.listen(join(runtimeDir, "control.sock"), resolve));
+  const socket = join(runtimeDir, "control.sock");
+  await new Promise<void>((resolve) => server.listen(socket, resolve));
 
   const drop = (): void => {
     for (const socket of sockets) socket.destroy();
@@ -72,5 +87,8 @@ export async function fakeDaemon(
     await new Promise((resolve) => server.close(resolve));
     rmSync(runtimeDir, { recursive: true, force: true });
   };
-  return { runtimeDir, requests, drop, stop };
+  const emit = (event: Event): void => {
+    for (const one of sockets) one.write(renderFrame("event", event));
+  };
+  return { runtimeDir, socket, connections: () => sockets.size, emit, requests, drop, stop };
 }

@@ -1,10 +1,13 @@
 import { generateKeyPairSync, sign } from "node:crypto";
 import { expect } from "vitest";
+import { createApprovals } from "../../daemon/approvals.ts";
 import { renderVkey } from "../../daemon/audit/checkpoint.ts";
+import { emptyFold, type Fold } from "../../daemon/audit/fold.ts";
 import { emptyTail, openLog } from "../../daemon/audit/log.ts";
 import type { LogRecord } from "../../daemon/audit/record.ts";
 import { verifyLog } from "../../daemon/audit/verify.ts";
 import { createBaseline } from "../../daemon/baseline.ts";
+import { resolveRoles } from "../../daemon/core/accounts.ts";
 import { type Config, ConfigSchema } from "../../daemon/core/config.ts";
 import { type FileState, missingState } from "../../daemon/core/fingerprint.ts";
 import type { Flow } from "../../daemon/core/flow.ts";
@@ -17,7 +20,11 @@ import type { Start, StartHold } from "../../daemon/core/start.ts";
 import type { Person } from "../../daemon/core/state.ts";
 import type { Tripwire } from "../../daemon/core/tripwire.ts";
 import { createDaemon } from "../../daemon/daemon.ts";
+import { createEvaluator, type DecideParts } from "../../daemon/decide.ts";
+import { createDenials } from "../../daemon/denials.ts";
 import { createEnforcer } from "../../daemon/enforce.ts";
+import { createGrants } from "../../daemon/grants.ts";
+import { createLimitDesk } from "../../daemon/limits.ts";
 import type { LogStore, SensorHealth, SignalSource } from "../../daemon/ports.ts";
 import type { SelftestResult } from "../../daemon/protocol/messages.ts";
 import { FakeFirewall } from "./fake-firewall.ts";
@@ -103,6 +110,10 @@ type HostOptions = {
   /** The log cannot be written from the beginning. */
   readonly storeFails?: true;
   readonly usb?: DaemonParts["usb"];
+  readonly policies?: DecideParts["policies"];
+  /** What an earlier run's log said of limits and approvals. */
+  readonly before?: Pick<Fold, "limits" | "approvals">;
+  readonly clock?: FakeClock;
 };
 
 type DaemonParts = Parameters<typeof createDaemon>[0];
@@ -128,11 +139,26 @@ export const trip = (id: string, on: SignalKind, over: Partial<Tripwire> = {}): 
 });
 
 /** The whole daemon on fakes: the real loop, log, baseline, enforcer and machine. */
+/** Policies that allow what the mode does. */
+const PERMISSIVE: DecideParts["policies"] = {
+  answer: () => ({
+    decision: "allow",
+    code: "allowed",
+    reasons: ["permissive"],
+    errors: [],
+    needsPerson: false,
+    advice: "",
+  }),
+  digest: () => "",
+  withKnown: (request) => request,
+  settled: () => Promise.resolve(),
+};
+
 export async function startHost(options: HostOptions = {}) {
   const { publicKey, privateKey } = generateKeyPairSync("ed25519");
   const raw = Buffer.from(publicKey.export({ format: "der", type: "spki" })).subarray(-32);
   const vkey = renderVkey("test-host", raw);
-  const clock = new FakeClock();
+  const clock = options.clock ?? new FakeClock();
   const store = new FakeStore();
   if (options.storeFails) store.behaviour = "fails";
   const firewall = new FakeFirewall();
@@ -204,8 +230,34 @@ export async function startHost(options: HostOptions = {}) {
   const holds: Hold[] = [];
   const flows: Flow[] = [];
   const disk: { freeBytes: number | null } = { freeBytes: 1e12 };
+  const before = options.before ?? emptyFold();
+  const append: typeof daemon.record = (entry) => daemon.record(entry);
+  const limits = createLimitDesk({ settings: config.limits, memory: before.limits, clock, append });
+  const denials = createDenials({
+    probing: config.limits.probing,
+    repeatWindowMs: config.sensors.repeatWindowMs,
+    clock,
+    append,
+    submit: (signal) => daemon.submit(signal),
+  });
+  const approvals = createApprovals({
+    settings: config.approvals,
+    requireTerminal: config.ceremony.requireTerminal,
+    memory: before.approvals,
+    clock,
+    mode: () => {
+      const { epoch, wanted, applied } = daemon.state();
+      return { epoch, lockdown: wanted === "LOCKDOWN" || applied === "LOCKDOWN" };
+    },
+    obstacle: () => {
+      const { frozen } = daemon.state();
+      return frozen ? { code: "clock-frozen", why: frozen.why } : null;
+    },
+    append,
+  });
   const daemon = createDaemon(
     {
+      clerks: [limits, denials, approvals],
       config,
       tripwires,
       clock,
@@ -231,6 +283,26 @@ export async function startHost(options: HostOptions = {}) {
     { ...start, hold: options.hold ?? { ...lasting(ENFORCING), change: null } },
     {},
   );
+  const grants = createGrants({
+    fold: log.fold,
+    lastAt: "",
+    record: daemon.record,
+    state: daemon.state,
+    clock,
+    config,
+  });
+  const evaluator = createEvaluator({
+    daemon,
+    trustedInterfaces: config.network.trustedInterfaces,
+    roles: resolveRoles(config, new Map(), new Map()).table,
+    ownUid: 0,
+    ...grants,
+    policies: options.policies ?? PERMISSIVE,
+    approvals,
+    denials,
+    wallMs: clock.wallMs,
+    opLog: quiet,
+  });
   damaged.tell = (detail) =>
     daemon.submit(signalOf("log.damaged", { log: "core", what: "write-failed", detail }));
   files.set("/etc/watched", fileState("/etc/watched", "one"));
@@ -242,6 +314,11 @@ export async function startHost(options: HostOptions = {}) {
 
   return {
     daemon,
+    grants,
+    evaluator,
+    limits,
+    denials,
+    approvals,
     baseline,
     failing,
     clock,

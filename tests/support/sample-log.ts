@@ -6,6 +6,7 @@ import { openHeadFile } from "../../daemon/adapters/head-file.ts";
 import { prepareStateDirectory } from "../../daemon/adapters/keys.ts";
 import { createSegment, prepareLogDirectory, segmentName } from "../../daemon/adapters/log-file.ts";
 import { emptyTail, openLog } from "../../daemon/audit/log.ts";
+import type { Data } from "../../daemon/audit/record.ts";
 import { ringIn } from "./key-ring.ts";
 
 export type SampleLog = {
@@ -19,7 +20,10 @@ export type SampleLog = {
 };
 
 /** A log on disk as the daemon writes it: `batches` batches of three records, each with its seal. */
-export async function sampleLog(batches: number): Promise<SampleLog> {
+export async function sampleLog(
+  batches: number,
+  dataOf: (batch: number, n: number) => Data = (batch, n) => ({ batch, n }),
+): Promise<SampleLog> {
   const base = mkdtempSync(join(tmpdir(), "boundary-sample-"));
   const remove = (): void => rmSync(base, { recursive: true, force: true });
   const logDir = join(base, "log");
@@ -42,7 +46,7 @@ export async function sampleLog(batches: number): Promise<SampleLog> {
     },
   });
   for (let batch = 0; batch < batches; batch++) {
-    for (let n = 0; n < 3; n++) log.append({ kind: "decision", data: { batch, n } });
+    for (let n = 0; n < 3; n++) log.append({ kind: "decision", data: dataOf(batch, n) });
     await log.drain();
   }
   const head = log.head();

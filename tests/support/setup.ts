@@ -26,6 +26,7 @@ const NEEDS: readonly Need[] = [
   { what: "setpriv", debianPackage: "util-linux", purposes: ALWAYS },
   { what: "flock", debianPackage: "util-linux", purposes: ALWAYS },
   { what: "script", debianPackage: "bsdutils", purposes: ALWAYS },
+  { what: "curl", debianPackage: "curl", purposes: ["test"] },
   { what: "strace", debianPackage: "strace", purposes: ["test"] },
   { what: "mkfs.ext4", debianPackage: "e2fsprogs", purposes: ["test"] },
   { what: "cc", debianPackage: "gcc", purposes: ["test"] },

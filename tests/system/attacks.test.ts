@@ -13,8 +13,8 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { connectControl } from "../../cli/client.ts";
 import { headOfNote } from "../../cli/head.ts";
+import { connectControl } from "../../client/control.ts";
 import { readHead } from "../../daemon/adapters/head-file.ts";
 import { renderVkey } from "../../daemon/audit/checkpoint.ts";
 import type { LogRecord } from "../../daemon/audit/record.ts";

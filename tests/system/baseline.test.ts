@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
-import { type Client, connectControl } from "../../cli/client.ts";
+import { type Client, connectControl } from "../../client/control.ts";
 import type { LogRecord } from "../../daemon/audit/record.ts";
 import type { Status } from "../../daemon/protocol/messages.ts";
 import { linesOf, recordOf } from "../audit/fixture.ts";

@@ -3,7 +3,7 @@ import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { connectControl } from "../../cli/client.ts";
+import { connectControl } from "../../client/control.ts";
 import type { Status } from "../../daemon/protocol/messages.ts";
 import { linesOf, recordOf } from "../audit/fixture.ts";
 import {

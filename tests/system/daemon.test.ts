@@ -15,7 +15,7 @@ import {
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
-import { type Client, connectControl } from "../../cli/client.ts";
+import { type Client, connectControl } from "../../client/control.ts";
 import { createClock } from "../../daemon/adapters/clock.ts";
 import { openHeadFile } from "../../daemon/adapters/head-file.ts";
 import { prepareStateDirectory } from "../../daemon/adapters/keys.ts";

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { connectControl, type Params, type Replies } from "../../cli/client.ts";
+import { connectControl, type Params, type Replies } from "../../client/control.ts";
 import { parseProcNet } from "../../daemon/core/proc-net.ts";
 import type { FlowClaim, Verb } from "../../daemon/protocol/messages.ts";
 import { createHome, type DaemonHome, type DaemonProcess, startDaemon } from "../support/daemon-process.ts";

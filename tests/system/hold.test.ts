@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type Client, connectControl, type Params, type Replies } from "../../cli/client.ts";
+import { type Client, connectControl, type Params, type Replies } from "../../client/control.ts";
 import type { Verb } from "../../daemon/protocol/messages.ts";
 import { linesOf, recordOf } from "../audit/fixture.ts";
 import { bootedWith } from "../support/boot-parameter.ts";
@@ -267,7 +267,12 @@ describe.skipIf(NO_NETNS !== "")(
         verdict: "cut",
         rule: "mode AIRGAP",
       });
-      expect(reply).toMatchObject({ mode: "AIRGAP", wanted: "OPEN", leases: "not built", unread: 0 });
+      expect(reply).toMatchObject({
+        mode: "AIRGAP",
+        wanted: "OPEN",
+        leases: { shown: [], more: 0 },
+        unread: 0,
+      });
       await opens();
     });
   },

@@ -10,7 +10,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { type Client, connectControl } from "../../cli/client.ts";
+import { type Client, connectControl } from "../../client/control.ts";
 import { boundaryctl } from "../support/boundaryctl.ts";
 import { createHome, type DaemonHome, type DaemonProcess, startDaemon } from "../support/daemon-process.ts";
 import { oldLog } from "../support/old-log.ts";

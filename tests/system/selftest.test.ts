@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
-import { type Client, connectControl, type Outcome } from "../../cli/client.ts";
+import { type Client, connectControl, type Outcome } from "../../client/control.ts";
 import type { SelftestReply, Status } from "../../daemon/protocol/messages.ts";
 import { createHome, type DaemonHome, type DaemonProcess, startDaemon } from "../support/daemon-process.ts";
 import { connect, createNetns, type Netns, NO_NETNS, removeNetns } from "../support/netns.ts";

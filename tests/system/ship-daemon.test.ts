@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { type Client, connectControl } from "../../cli/client.ts";
+import { type Client, connectControl } from "../../client/control.ts";
 import { recordOf } from "../audit/fixture.ts";
 import { boundaryctl, type Ran, type Running, startBoundaryctl } from "../support/boundaryctl.ts";
 import { createHome, type DaemonHome, type DaemonProcess, startDaemon } from "../support/daemon-process.ts";

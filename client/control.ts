@@ -1,20 +1,31 @@
 import { connect, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import type { input } from "zod";
+import type { Evaluation } from "../daemon/core/access.ts";
 import { codeOf } from "../daemon/core/errno.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
 import { retry } from "../daemon/core/retry.ts";
 import { createFrameReader, type Frame, renderFrame } from "../daemon/protocol/frame.ts";
 import type {
+  LeaseList,
+  LeaseReply,
+  NewToken,
+  RevokeReply,
+  TokenList,
+  TokenReply,
+} from "../daemon/protocol/grants.ts";
+import type {
+  ApprovalList,
+  ApprovalView,
   AuditHead,
   AuditLines,
   CeremonyReply,
-  Decision,
   Event,
   EventList,
   KeyReply,
   ModeReply,
   PARAMS,
+  PolicyReloadReply,
   PreflightReply,
   Problem,
   PruneReply,
@@ -46,7 +57,19 @@ export type Replies = {
   "events.subscribe": object;
   "tripwire.list": TripwireList;
   "selftest.run": SelftestReply;
-  check: Decision;
+  check: Evaluation;
+  "token.bootstrap": NewToken;
+  "token.mint": NewToken;
+  "token.narrow": NewToken;
+  "token.list": TokenList;
+  "token.show": TokenReply;
+  "token.revoke": RevokeReply;
+  "lease.request": LeaseReply;
+  "lease.list": LeaseList;
+  "lease.approve": LeaseReply;
+  "lease.deny": LeaseReply;
+  "lease.revoke": LeaseReply;
+  "policy.reload": PolicyReloadReply;
   "key.show": KeyReply;
   "log.prune": PruneReply;
   "audit.head": AuditHead;
@@ -58,6 +81,12 @@ export type Replies = {
   "usb.reject": UsbGrantReply;
   "usb.challenge": UsbChallengeReply;
   "usb.generate": UsbPolicyReply;
+  "approvals.list": ApprovalList;
+  "approvals.show": ApprovalView;
+  "approvals.approve": ApprovalView;
+  "approvals.deny": ApprovalView;
+  "approvals.mine": ApprovalList;
+  "approvals.wait": ApprovalView;
 };
 
 export type Params<V extends Verb> = input<(typeof PARAMS)[V]>;
@@ -68,9 +97,11 @@ export type Outcome<T> =
 export type Client = {
   /**
    * Asks one thing. Rejects with BoundaryError: "no-daemon" when the connection ends first, "deadline",
-   * "reply-invalid" when what comes back is not ours.
+   * "frame-too-large" (it was not sent), "reply-invalid" when what comes back is not ours.
    */
   call<V extends Verb>(verb: V, params: Params<V>, deadlineMs?: number): Promise<Outcome<Replies[V]>>;
+  /** The exchange below `call`: any verb, no deadline, and nothing is known of the reply's fields. Rejects alike. */
+  send(verb: string, params: object | undefined): Exchange;
   /** Every event from now on; ask for them with events.subscribe. */
   onEvent(then: (event: Event) => void): void;
   /** Settles when the connection ends: resolves after close(), rejects with the BoundaryError otherwise. */
@@ -78,6 +109,14 @@ export type Client = {
   close(): void;
 };
 
+export type Exchange = {
+  readonly reply: Promise<Outcome<object>>;
+  /** Nobody waits for the reply any more; it never comes then. */
+  forget(): void;
+};
+
+/** What the daemon takes in (protocol/messages.ts has it too, with the schemas that start slowly). */
+export const MAX_REQUEST_BYTES = 65_536;
 /** Replies may be longer than what the daemon takes in; this bounds what a false daemon can make us hold. */
 const MAX_REPLY_BYTES = 8_388_608;
 const MAX_DEPTH = 64;
@@ -92,6 +131,14 @@ const CONNECT_AGAIN = {
 const CALL_DEADLINE_MS = 5_000;
 
 type Kind = "string" | "number" | "boolean" | "object";
+
+const APPROVAL = {
+  id: "string",
+  state: "string",
+  what: "string",
+  digest: "string",
+  until: "string",
+} as const;
 
 /** The fields without which a reply cannot be shown, and what typeof says of them. */
 const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], Kind>>> } = {
@@ -123,6 +170,18 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "selftest.run": { at: "string", results: "object" },
   "tripwire.list": { tripwires: "object" },
   check: { decision: "boolean", reason: "object", mode: "string", assurance: "string" },
+  "token.bootstrap": { text: "string", token: "object" },
+  "token.mint": { text: "string", token: "object" },
+  "token.narrow": { text: "string", token: "object" },
+  "token.list": { tokens: "object", more: "number" },
+  "token.show": { token: "object" },
+  "token.revoke": { id: "string", ended: "number" },
+  "lease.request": { lease: "object" },
+  "lease.list": { leases: "object", more: "number", templates: "object" },
+  "lease.approve": { lease: "object" },
+  "lease.deny": { lease: "object" },
+  "lease.revoke": { lease: "object" },
+  "policy.reload": { digest: "string", policies: "number", changed: "boolean" },
   "key.show": { vkey: "string", size: "number", note: "string" },
   "log.prune": { segments: "number", through: "number" },
   "audit.head": { vkey: "string", size: "number", note: "string" },
@@ -134,10 +193,19 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "usb.reject": { device: "object" },
   "usb.challenge": { port: "string", code: "string", until: "string" },
   "usb.generate": { text: "string" },
+  "approvals.list": { approvals: "object" },
+  "approvals.show": APPROVAL,
+  "approvals.approve": APPROVAL,
+  "approvals.deny": APPROVAL,
+  "approvals.mine": { approvals: "object" },
+  "approvals.wait": APPROVAL,
 };
 
-/** Connects to a control socket. Throws BoundaryError "no-daemon", or "role-required" when we may not connect. */
-export async function connectControl(path: string): Promise<Client> {
+/**
+ * One connection to a control socket, until it ends. `token` goes with every request. Throws BoundaryError "no-daemon",
+ * or "role-required" when we may not connect.
+ */
+export async function connectControl(path: string, token?: string): Promise<Client> {
   const socket = await retry(() => open(path), CONNECT_AGAIN, {
     nowMs: () => performance.now(),
     random: Math.random,
@@ -182,30 +250,35 @@ export async function connectControl(path: string): Promise<Client> {
     waiting.clear();
   }
 
-  function call<V extends Verb>(verb: V, params: Params<V>, deadlineMs = CALL_DEADLINE_MS) {
-    return new Promise<Outcome<Replies[V]>>((done, fail) => {
+  function send(verb: string, params: object | undefined): Exchange {
+    const id = String(nextId++);
+    const reply = new Promise<Outcome<object>>((done, fail) => {
       if (over !== null)
         return fail(over === "closed" ? new BoundaryError("no-daemon", "the connection was closed") : over);
-      const id = String(nextId++);
-      const timer = setTimeout(() => {
-        waiting.delete(id);
-        fail(
-          new BoundaryError(
-            "deadline",
-            `no answer to ${verb} in ${deadlineMs} ms; it may still be carried out`,
-          ),
-        );
-      }, deadlineMs);
-      waiting.set(id, (settled) => {
-        clearTimeout(timer);
-        if (settled instanceof BoundaryError) return fail(settled);
-        const wrong = settled.ok ? wrongField(verb, settled.data) : null;
-        if (wrong === null) return done(settled as Outcome<Replies[V]>);
-        const doing = `reading the reply to ${verb}: its ${wrong} is missing or wrong`;
-        fail(new BoundaryError("reply-invalid", doing));
+      const frame = renderFrame("request", {
+        id,
+        verb,
+        params,
+        ...(token === undefined ? {} : { token }),
       });
-      socket.write(renderFrame("request", { id, verb, params }));
+      // the daemon would end the connection over it, and with it what others wait for
+      if (Buffer.byteLength(frame) - 1 > MAX_REQUEST_BYTES)
+        return fail(new BoundaryError("frame-too-large", `a request of ${verb} was not sent`));
+      waiting.set(id, (settled) => (settled instanceof BoundaryError ? fail(settled) : done(settled)));
+      socket.write(frame);
     });
+    return { reply, forget: () => void waiting.delete(id) };
+  }
+
+  async function call<V extends Verb>(verb: V, params: Params<V>, deadlineMs = CALL_DEADLINE_MS) {
+    const exchange = send(verb, params);
+    const outcome = await beforeDeadline(exchange, verb, deadlineMs);
+    const wrong = outcome.ok ? wrongField(verb, outcome.data) : null;
+    if (wrong === null) return outcome as Outcome<Replies[V]>;
+    throw new BoundaryError(
+      "reply-invalid",
+      `reading the reply to ${verb}: its ${wrong} is missing or wrong`,
+    );
   }
 
   socket.on("data", (chunk: Buffer) => {
@@ -213,7 +286,28 @@ export async function connectControl(path: string): Promise<Client> {
   });
   socket.on("error", () => undefined); // "close" follows, and says enough
   socket.on("close", () => finish(new BoundaryError("no-daemon", `the connection to ${path} was lost`)));
-  return { call, onEvent: (then) => void listeners.push(then), ended, close: () => finish("closed") };
+  return { call, send, onEvent: (then) => void listeners.push(then), ended, close: () => finish("closed") };
+}
+
+/** The reply; it is forgotten, and that is BoundaryError "deadline", when it does not come in time. */
+export async function beforeDeadline(
+  { reply, forget }: Exchange,
+  verb: string,
+  deadlineMs: number,
+): Promise<Outcome<object>> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_done, fail) => {
+    timer = setTimeout(() => {
+      forget();
+      const what = `no answer to ${verb} in ${Math.round(deadlineMs)} ms; it may still be carried out`;
+      fail(new BoundaryError("deadline", what));
+    }, deadlineMs);
+  });
+  try {
+    return await Promise.race([reply, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function open(path: string): Promise<Socket> {
@@ -237,7 +331,7 @@ function open(path: string): Promise<Socket> {
 }
 
 function wrongField(verb: Verb, data: object): string | null {
-  const kinds: Readonly<Record<string, Kind>> = NEEDED[verb];
+  const kinds: Readonly<Record<string, Kind | undefined>> = NEEDED[verb];
   const wrong = Object.keys(kinds).find((name) => {
     const value: unknown = Object.hasOwn(data, name) ? Reflect.get(data, name) : undefined;
     return typeof value !== kinds[name] || value === null;

@@ -1,0 +1,88 @@
+import type { Answer, Question } from "../../client/client.ts";
+import { plain } from "../output.ts";
+import { mapToolCall } from "./mapping.ts";
+import { readToolCall } from "./tool-call.ts";
+
+/** What the agent is told: the output of a PreToolUse hook. */
+export type HookOutput = {
+  readonly hookSpecificOutput: {
+    readonly hookEventName: "PreToolUse";
+    readonly permissionDecision: "allow" | "deny" | "ask";
+    readonly permissionDecisionReason: string;
+  };
+};
+
+export type HookRules = {
+  /** Where a person may be asked, the agent asks the one before it ("ask"); otherwise that is a denial too. */
+  readonly prompt: boolean;
+};
+
+const MAX_REASON = 2_000;
+const MAX_PART = 500;
+
+/** The whole way from the bytes on stdin to the output. Never rejects as long as `ask` does not. */
+export async function decide(
+  bytes: Uint8Array,
+  ask: (question: Question) => Promise<Answer>,
+  rules: HookRules,
+): Promise<HookOutput> {
+  const read = readToolCall(bytes);
+  if (!read.ok) return deny(read.why);
+  const mapped = mapToolCall(read.call);
+  if (!mapped.ok) return deny(mapped.why);
+  return outputOf(await ask(mapped.question), rules);
+}
+
+/** A denial of our own. */
+export function deny(why: string): HookOutput {
+  return output("deny", ["denied", `nothing was asked: ${why}`]);
+}
+
+/** The daemon's answer as the agent is told it. Nothing but a decision of true is an allow. */
+export function outputOf(answer: Answer, { prompt }: HookRules): HookOutput {
+  const where = answer.mode === null ? [] : [`mode ${answer.mode}, ${answer.assurance}`];
+  const by = answer.reason.length === 0 ? [] : [`by ${answer.reason.join(", ")}`];
+  const record = answer.correlationId === "" ? [] : [`record ${answer.correlationId}`];
+  if (answer.decision) return output("allow", ["allowed", ...by, ...where, ...record]);
+  const instead = answer.wouldAllow === "" ? [] : [`would be allowed: ${answer.wouldAllow}`];
+  const failed = answer.detail === "" ? [] : [answer.detail];
+  // LOCKDOWN ends by ceremony, not by a key pressed at a prompt
+  const mayAsk = answer.askPerson && answer.mode !== null && answer.mode !== "LOCKDOWN";
+  const person = mayAsk ? [askWhom(answer.approval)] : [];
+  const again = answer.retryable ? [retryText(answer.retryAfterMs)] : [];
+  const said = [
+    `denied (${answer.code})`,
+    ...failed,
+    ...by,
+    ...where,
+    ...instead,
+    ...person,
+    ...again,
+    ...record,
+  ];
+  return output(mayAsk && prompt ? "ask" : "deny", said);
+}
+
+function askWhom(approval: string): string {
+  return approval === ""
+    ? "a person may decide otherwise"
+    : `a person may allow it once: boundaryctl approvals show ${approval}; then try the same again`;
+}
+
+function retryText(afterMs: number): string {
+  return afterMs > 0 ? `try again in ${Math.ceil(afterMs / 1_000)} s` : "try again later";
+}
+
+function output(
+  permissionDecision: "allow" | "deny" | "ask",
+  [first = "", ...rest]: readonly string[],
+): HookOutput {
+  const parts = [`boundary: ${first}`, ...rest].map((part) => plain(part.slice(0, MAX_PART)));
+  return {
+    hookSpecificOutput: {
+      hookEventName: "PreToolUse",
+      permissionDecision,
+      permissionDecisionReason: parts.join("; ").slice(0, MAX_REASON),
+    },
+  };
+}

@@ -1,0 +1,89 @@
+import type { IncomingMessage } from "node:http";
+import type { HttpAnswer, HttpHead } from "../ports.ts";
+import { refusal } from "../protocol/authzen-reply.ts";
+
+export const MAX_BODY_BYTES = 65_536;
+/** Beside Node's own limit on the bytes of all headers. */
+const MAX_HEADERS = 64;
+/** Two of these, and two readers may see two requests. */
+const ONCE = new Set([
+  "authorization",
+  "content-encoding",
+  "content-length",
+  "content-type",
+  "host",
+  "transfer-encoding",
+  "x-request-id",
+]);
+const REQUEST_ID = /^[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?$/;
+
+/** `requestId`: what the caller called his request, to be said back; null when nothing can be. */
+export type ReadHead =
+  | { readonly ok: true; readonly head: HttpHead; readonly requestId: string | null }
+  | { readonly ok: false; readonly answer: HttpAnswer; readonly requestId: string | null };
+
+/** What a request says of itself, or the answer where that is not to be had. */
+export function readHead(request: IncomingMessage): ReadHead {
+  const given = request.headers["x-request-id"];
+  const requestId = typeof given === "string" && REQUEST_ID.test(given) ? given : null;
+  const refuse = (code: "http-invalid" | "headers-too-large", why: string): ReadHead => ({
+    ok: false,
+    answer: refusal(code, why),
+    requestId,
+  });
+  if (request.rawHeaders.length > 2 * MAX_HEADERS)
+    return refuse("headers-too-large", `more than ${MAX_HEADERS} headers`);
+  const twice = firstRepeated(request.rawHeaders);
+  if (twice !== null) return refuse("http-invalid", `the header ${twice} is there twice`);
+  if (given !== undefined && requestId === null)
+    return refuse("http-invalid", "X-Request-ID takes 1 to 200 printable ASCII characters");
+  const { headers } = request;
+  if (headers.host === undefined && request.httpVersion !== "1.0")
+    return refuse("http-invalid", "the header host is missing");
+  return {
+    ok: true,
+    requestId,
+    head: {
+      method: request.method ?? "",
+      target: request.url ?? "",
+      authorization: headers.authorization ?? null,
+      contentType: headers["content-type"] ?? null,
+      contentEncoding: headers["content-encoding"] ?? null,
+    },
+  };
+}
+
+function firstRepeated(rawHeaders: readonly string[]): string | null {
+  const seen = new Set<string>();
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]?.toLowerCase() ?? "";
+    if (!ONCE.has(name)) continue;
+    if (seen.has(name)) return name;
+    seen.add(name);
+  }
+  return null;
+}
+
+/** Gives the whole body, or null where it is too long; nothing where the connection ends before. */
+export function readBody(request: IncomingMessage, done: (body: Buffer | null) => void): void {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  request.on("error", () => undefined); // the connection ended
+  request.on("data", (chunk: Buffer) => {
+    const before = length;
+    length += chunk.length;
+    if (length <= MAX_BODY_BYTES) chunks.push(chunk);
+    else if (before <= MAX_BODY_BYTES) done(null);
+  });
+  request.on("end", () => {
+    if (length <= MAX_BODY_BYTES) done(chunks.length === 1 ? (chunks[0] ?? null) : Buffer.concat(chunks));
+  });
+}
+
+/** Whether more may be on its way than is worth reading to its end. */
+export function isLong({ complete, headers }: IncomingMessage): boolean {
+  if (complete) return false;
+  return (
+    headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > MAX_BODY_BYTES
+  );
+}

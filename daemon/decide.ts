@@ -1,0 +1,325 @@
+import type { Approvals } from "./approvals.ts";
+import type { Data } from "./audit/record.ts";
+import type { AccessRequest, Caller, Evaluation, Evaluator, Situation } from "./core/access.ts";
+import { accessDigest } from "./core/access-text.ts";
+import { ceilingOf, privilegeMode } from "./core/authority.ts";
+import { ERRORS, type ErrorCode, renderErrorChain } from "./core/errors.ts";
+import { renderPrincipal } from "./core/principal.ts";
+import { type RoleTable, rightsOf } from "./core/roles.ts";
+import type { Token } from "./core/token.ts";
+import type { Daemon } from "./daemon.ts";
+import type { Denials } from "./denials.ts";
+import type { Leases } from "./leases.ts";
+import type { LimitDesk } from "./limits.ts";
+import type { Policies } from "./policies.ts";
+import type { PolicyAnswer } from "./policy/answer.ts";
+import { decisionFacts } from "./policy/decision-facts.ts";
+import type { AskedSituation, Principal } from "./policy/entities.ts";
+import type { OpLog } from "./ports.ts";
+import type { Tokens } from "./tokens.ts";
+
+/** What decides, joined. Each part answers at once: between the state that is looked at and the record nothing waits. */
+export type DecideParts = {
+  readonly daemon: Pick<Daemon, "state" | "assurance" | "stopping" | "record">;
+  readonly trustedInterfaces: readonly string[];
+  readonly roles: RoleTable;
+  readonly ownUid: number;
+  readonly tokens: Pick<Tokens, "authorize" | "useOf" | "rootOf">;
+  readonly leases: Pick<Leases, "live" | "used">;
+  readonly policies: Pick<Policies, "answer" | "digest" | "withKnown" | "settled">;
+  readonly approvals: Pick<Approvals, "ask" | "redeem">;
+  readonly denials: Pick<Denials, "record">;
+  readonly wallMs: () => number;
+  readonly opLog: OpLog;
+};
+
+type Ruling = {
+  readonly code: Evaluation["code"];
+  readonly reason: readonly string[];
+  readonly instead: string;
+  readonly askPerson: boolean;
+  readonly approval: string;
+  readonly retryAfterMs: number;
+  /** What a record keeps of who it was decided for, and of the policies' answer. */
+  readonly facts: Data;
+};
+
+/**
+ * The one way to an answer, for both sockets: who asks, the mode's ceilings, leases, policy, a person's approval, record.
+ * Whether he may ask at all (limits) is decided before, at the door. It is decided on the state of one instant, and
+ * answered when the record is on disk.
+ */
+export function createEvaluator(parts: DecideParts): Evaluator & {
+  /** Whether it would be allowed now. Nothing is recorded, asked or used up. */
+  probe(caller: Caller, request: AccessRequest): boolean;
+} {
+  const loaded = { yes: false };
+  void parts.policies.settled().then(() => {
+    loaded.yes = true;
+  });
+  return {
+    evaluate: async (caller, request) => {
+      if (!loaded.yes) await parts.policies.settled();
+      const situation = situationOf(parts);
+      return answer(parts, caller, request, situation, ruled(parts, caller, request, situation));
+    },
+    probe: (caller, request) => {
+      try {
+        const ruling = asFarAsPolicy(parts, caller, request, situationOf(parts));
+        if ("code" in ruling) return false;
+        return parts.policies.answer(request, ruling.principal, ruling.asked).decision === "allow";
+      } catch (error) {
+        fault(parts, error);
+        return false;
+      }
+    },
+  };
+}
+
+/** The door of decide.sock: one request of it, or one item of several, counts as one question. */
+export function limited(
+  evaluator: Evaluator,
+  limits: Pick<LimitDesk, "take">,
+  { tokens, daemon, denials, ...parts }: DecideParts,
+): Evaluator {
+  return {
+    evaluate: async (caller, request) => {
+      const root = caller.token === null ? null : tokens.rootOf(caller.token);
+      const asked = { uid: caller.uid, token: root?.id ?? null, tokenLabel: root?.label ?? "" };
+      const taken = limits.take({ ...asked, verb: "check", kind: "decision" });
+      if (taken.ok) return evaluator.evaluate(caller, request);
+      const all = { ...parts, tokens, daemon, denials };
+      const ruling = { ...deny(taken.code), instead: taken.why, retryAfterMs: taken.retryAfterMs };
+      return answer(all, caller, request, situationOf(all), ruling);
+    },
+  };
+}
+
+function situationOf({ daemon, trustedInterfaces, wallMs }: DecideParts): Situation {
+  const { wanted, applied, frozen } = daemon.state();
+  return {
+    wanted,
+    applied,
+    assurance: daemon.assurance(),
+    frozen: frozen !== null,
+    trustedInterfaces,
+    wallMs: wallMs(),
+  };
+}
+
+/** A fault of ours allows nothing. */
+function ruled(parts: DecideParts, caller: Caller, request: AccessRequest, situation: Situation): Ruling {
+  try {
+    return rule(parts, caller, request, situation);
+  } catch (error) {
+    fault(parts, error);
+    return deny("internal");
+  }
+}
+
+function fault({ opLog }: DecideParts, error: unknown): void {
+  opLog.error({ err: renderErrorChain(error) }, "a question could not be answered");
+}
+
+function rule(parts: DecideParts, caller: Caller, request: AccessRequest, situation: Situation): Ruling {
+  const ruling = asFarAsPolicy(parts, caller, request, situation);
+  return "code" in ruling ? ruling : byPolicy(parts, caller, request, ruling.principal, ruling.asked);
+}
+
+/** All that is plain code: a denial, or what policy is to be asked. */
+function asFarAsPolicy(
+  parts: DecideParts,
+  caller: Caller,
+  request: AccessRequest,
+  situation: Situation,
+): Ruling | { readonly principal: Principal; readonly asked: AskedSituation } {
+  if (parts.daemon.stopping()) return deny("stopping");
+  const who = whoActs(parts, caller, request, situation);
+  if (!who.ok) return { ...deny(who.code), instead: who.wouldAllow === "" ? who.why : who.wouldAllow };
+  // what is known of the resource goes before what the caller says of it
+  const ceiling = ceilingOf(situation, parts.policies.withKnown(request));
+  if (!ceiling.allow)
+    return {
+      ...deny(ceiling.rule.startsWith("request.") ? "request-invalid" : "mode-ceiling"),
+      reason: [ceiling.rule],
+      instead: ceiling.instead,
+      askPerson: ceiling.askPerson,
+    };
+  const leases = parts.leases.live(caller, privilegeMode(situation), request);
+  const asked = { ...situation, leases, approved: false, token: caller.token !== null };
+  return { principal: who.principal, asked };
+}
+
+type Who =
+  | { readonly ok: true; readonly principal: Principal }
+  | { readonly ok: false; readonly code: ErrorCode; readonly why: string; readonly wouldAllow: string };
+
+/** For whom it is decided. Without a token a caller is his uid and nobody else (B12). */
+function whoActs(
+  { tokens, roles, ownUid }: DecideParts,
+  caller: Caller,
+  request: AccessRequest,
+  situation: Situation,
+): Who {
+  const { type, id } = request.subject;
+  if (caller.token !== null) {
+    const showing = { request, uid: caller.uid, privilege: privilegeMode(situation) };
+    const standing = tokens.authorize(caller.token, showing);
+    if (!standing.ok) return standing;
+    return { ok: true, principal: { type, id, roles: rolesOf(standing.token, type, id) } };
+  }
+  if (type !== "User" || id !== String(caller.uid))
+    return {
+      ok: false,
+      code: "token-needed",
+      why: `without a token uid ${caller.uid} asks for himself alone`,
+      wouldAllow: `the subject User::${caller.uid}, or another one with a token that stands for it`,
+    };
+  const { role, auditor } = rightsOf(caller, roles, ownUid);
+  return { ok: true, principal: { type, id, roles: [role, ...(auditor ? ["auditor"] : [])] } };
+}
+
+/** A token's role is its own principal's: in somebody else's name it gives none. */
+function rolesOf({ principal, role }: Token, type: string, id: string): readonly string[] {
+  return principal.type === type && principal.id === id ? [role] : [];
+}
+
+function byPolicy(
+  parts: DecideParts,
+  caller: Caller,
+  request: AccessRequest,
+  principal: Principal,
+  situation: AskedSituation,
+): Ruling {
+  const { policies, approvals, daemon } = parts;
+  const factsOf = (asked: AskedSituation, policy: PolicyAnswer): Data => ({
+    policy: decisionFacts(policies.digest(), request, principal, asked, policy),
+  });
+  const first = policies.answer(request, principal, situation);
+  const facts = factsOf(situation, first);
+  const hasRoom = daemon.state().room === "ok"; // of the log's disk: without, nothing is allowed
+  if (first.decision === "allow")
+    return hasRoom
+      ? { ...ALLOWED, reason: first.reasons, facts: { ...facts, ...uses(parts, caller, request, situation) } }
+      : { ...deny("log-unavailable"), facts };
+  const denial: Ruling = {
+    ...deny(first.code === "allowed" ? "internal" : first.code),
+    reason: first.reasons,
+    instead: first.advice,
+    facts,
+  };
+  if (!first.needsPerson || !hasRoom) return denial;
+  const approved = { ...situation, approved: true };
+  const second = policies.answer(request, principal, approved);
+  if (second.decision !== "allow") return denial;
+  const asker = askerOf(parts, caller, principal);
+  const given = approvals.redeem(asker, request);
+  if (given !== null) {
+    const used = uses(parts, caller, request, situation);
+    return {
+      ...ALLOWED,
+      reason: second.reasons,
+      approval: given,
+      facts: { ...factsOf(approved, second), ...used },
+    };
+  }
+  const waits = approvals.ask(asker, request);
+  if (!waits.ok) return { ...denial, retryAfterMs: waits.retryAfterMs };
+  return { ...denial, code: "approval-required", askPerson: true, approval: waits.id };
+}
+
+/** What an allowed answer uses up: it counts from the moment that its record is appended. */
+function uses(
+  { tokens, leases }: DecideParts,
+  caller: Caller,
+  request: AccessRequest,
+  situation: Situation,
+): Data {
+  const used = leases.used(caller, privilegeMode(situation), request);
+  return { ...tokens.useOf(caller.token), ...(used.length === 0 ? {} : { leases: used }) };
+}
+
+function askerOf({ tokens }: DecideParts, { uid, token }: Caller, principal: Principal) {
+  const tree = token === null ? "" : (tokens.rootOf(token)?.id ?? "");
+  return { uid, tokenId: token ?? "", tree, principal: renderPrincipal(principal) };
+}
+
+const ALLOWED: Ruling = {
+  code: "allowed",
+  reason: [],
+  instead: "",
+  askPerson: false,
+  approval: "",
+  retryAfterMs: 0,
+  facts: {},
+};
+
+function deny(code: ErrorCode): Ruling {
+  return { ...ALLOWED, code, reason: [code] };
+}
+
+async function answer(
+  parts: DecideParts,
+  caller: Caller,
+  request: AccessRequest,
+  situation: Situation,
+  ruling: Ruling,
+): Promise<Evaluation> {
+  const evaluation = evaluationOf(situation, ruling);
+  const data = dataOf(caller, request, evaluation, ruling);
+  if (ruling.code !== "allowed") {
+    const { code } = ruling;
+    // without room, what is denied is told apart by its action alone
+    const digest = code === "log-unavailable" ? request.action.name : accessDigest(request);
+    const told = [code, ...ruling.reason, evaluation.mode, evaluation.assurance].join(" ");
+    const receipt = parts.denials.record(caller, { digest, answer: told, data });
+    await receipt.durable;
+    return { ...evaluation, correlationId: receipt.seq === -1 ? "" : String(receipt.seq) };
+  }
+  const receipt = parts.daemon.record({ kind: "decision", data });
+  try {
+    await receipt.durable;
+  } catch {
+    return { ...evaluationOf(situation, deny("log-unavailable")), correlationId: String(receipt.seq) };
+  }
+  return { ...evaluation, correlationId: String(receipt.seq) };
+}
+
+function evaluationOf(situation: Situation, ruling: Ruling): Evaluation {
+  const { code, reason, instead, askPerson, approval, retryAfterMs } = ruling;
+  return {
+    decision: code === "allowed",
+    code,
+    reason: reason.toSorted(),
+    mode: privilegeMode(situation),
+    assurance: situation.assurance,
+    correlationId: "",
+    wouldAllow: instead,
+    askPerson,
+    approval,
+    retryable: code !== "allowed" && ERRORS[code].lasts === "transient",
+    retryAfterMs,
+  };
+}
+
+/** What a record says of an answer. All of the question, for replaying it, is in `policy`, where policy was asked. */
+function dataOf(
+  { uid, pid, token }: Caller,
+  { subject, action, resource }: AccessRequest,
+  { decision, code, reason, mode, assurance, approval }: Evaluation,
+  { facts }: Ruling,
+): Data {
+  return {
+    subject: { type: subject.type, id: subject.id },
+    by: { uid, pid, ...(token === null ? {} : { tokenId: token }) },
+    action: action.name,
+    resource: { type: resource.type, id: resource.id },
+    decision: decision ? "allow" : "deny",
+    code,
+    reason,
+    mode,
+    assurance,
+    ...(approval === "" ? {} : { approval }),
+    ...facts,
+  };
+}

@@ -1,0 +1,278 @@
+import { afterEach, describe, expect, test, vi } from "vitest";
+import type { Entry } from "../daemon/audit/record.ts";
+import { BoundaryError } from "../daemon/core/errors.ts";
+import { createPolicies, type Policies, type PoliciesParts, policyClaim } from "../daemon/policies.ts";
+import type { RawFile } from "../daemon/policy/policy-files.ts";
+import type { CedarOrder, CedarThread } from "../daemon/ports.ts";
+import { openWarm, question, situation, small, USER } from "./support/policies.ts";
+
+const CASE = (by: string) =>
+  `cases: [{ who: "User::1", action: recall, resource: "memory::n", mode: OPEN, answer: allow, by: [${by}] }]`;
+const good = (id: string) =>
+  small(`@id("${id}") permit (principal, action == Action::"recall", resource);`, CASE(id));
+const BAD = small('@id("a") permit (principal, action == Action::"recal", resource);', CASE("a"));
+const ASKED = question("recall", ["memory", "n"]);
+
+type Judge = (questions: readonly unknown[]) => Promise<string>;
+const agree: Judge = (questions) =>
+  Promise.resolve(JSON.stringify(questions.map(() => ({ decision: "allow", reasons: ["a"], errors: [] }))));
+
+const made: Policies[] = [];
+afterEach(() => {
+  vi.useRealTimers();
+  for (const policies of made.splice(0)) policies.stop();
+});
+
+function start(change: Partial<PoliciesParts> & { judge?: Judge } = {}) {
+  const records: Entry[] = [];
+  const disagreed: string[] = [];
+  const host = { files: good("a") as readonly RawFile[], judge: change.judge ?? agree, opened: 0 };
+  /** Reads with Cedar itself; judges as the test says. */
+  function openCedar(): CedarThread {
+    const warm = openWarm();
+    host.opened++;
+    return {
+      end: () => undefined,
+      ask: (order: CedarOrder) => {
+        if (order.kind === "load") return Promise.resolve("{}");
+        return order.kind === "judge" ? host.judge(JSON.parse(order.questions)) : warm.ask(order);
+      },
+    };
+  }
+  const policies = createPolicies({
+    files: () => host.files,
+    entities: () => null,
+    openCedar,
+    refereeEvery: 1,
+    random: () => 0.5,
+    record: (entry) => void records.push(entry),
+    disagreed: (digest) => void disagreed.push(digest),
+    opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
+    ...change,
+  });
+  made.push(policies);
+  const answer = () => policies.answer(ASKED, USER, situation());
+  const kinds = () => records.map(({ kind }) => kind);
+  return { policies, records, kinds, disagreed, host, answer };
+}
+
+describe("taking up policies", () => {
+  test("nothing is allowed before, and what they say after", async () => {
+    const { policies, answer, records } = start();
+    expect([answer(), policies.state().state, policies.digest()]).toMatchObject([
+      { decision: "deny", code: "policy-unavailable", reasons: ["policy-unavailable"], needsPerson: false },
+      "loading",
+      "",
+    ]);
+    const loaded = await policies.load("test");
+    await policies.settled();
+    expect(loaded).toEqual({ digest: policies.digest(), policies: 1, changed: true });
+    expect(answer()).toMatchObject({ decision: "allow", code: "allowed", reasons: ["a"], advice: "" });
+    expect(records).toEqual([
+      {
+        kind: "policy.loaded",
+        data: { by: "test", digest: policies.digest(), files: 3, policies: 1, entities: "" },
+      },
+    ]);
+    expect(await policies.load("again")).toMatchObject({ changed: false });
+  });
+
+  test("a bad set changes nothing, and says where", async () => {
+    const { policies, answer, host, records } = start();
+    await policies.load("test");
+    const { digest } = policies.state();
+    host.files = BAD;
+    await expect(policies.load("test")).rejects.toMatchObject({
+      code: "policy-invalid",
+      message: expect.stringMatching(/^a\.cedar:1:\d+: .*recal/),
+    });
+    expect([answer().decision, policies.digest(), policies.state().state]).toEqual([
+      "allow",
+      digest,
+      "ready",
+    ]);
+    expect(policies.state().why).toContain("a.cedar:1:");
+    expect(policyClaim(policies.state()).detail).toContain("the last load was refused");
+    expect(records.at(-1)).toMatchObject({ kind: "policy.refused", data: { by: "test", more: 0 } });
+    host.files = good("a");
+    await policies.load("test");
+    expect(policies.state().why).toBe("");
+  });
+
+  test("a first set that is bad leaves none: everything is denied, and the status says so", async () => {
+    const { policies, answer, host } = start();
+    host.files = BAD;
+    await expect(policies.load("start")).rejects.toMatchObject({ code: "policy-invalid" });
+    await policies.settled();
+    expect(answer()).toMatchObject({ decision: "deny", code: "policy-unavailable" });
+    expect(policyClaim(policies.state())).toMatchObject({ state: "failed" });
+    host.files = good("b");
+    await policies.load("test");
+    expect([answer().reasons, policyClaim(policies.state()).state]).toEqual([["b"], "observed"]);
+  });
+
+  test.each([
+    [
+      "files that cannot be read",
+      {
+        files: () => {
+          throw new BoundaryError("config-unreadable", "no such directory");
+        },
+      },
+      /no such directory/,
+    ],
+    [
+      "a registry that cannot be read",
+      {
+        entities: () => {
+          throw new BoundaryError("config-unreadable", "gone");
+        },
+      },
+      /gone/,
+    ],
+    [
+      "a registry with a fault",
+      { entities: () => ({ path: "/e", text: "users: [{}]" }) },
+      /\/e:1:9: users\[0\]\.id/,
+    ],
+    [
+      "a registry that does not fit",
+      { entities: () => ({ path: "/e", text: "resources: [{ type: x, id: y }]" }) },
+      /\/e: x "y": there is no such type/,
+    ],
+    [
+      "a Cedar that dies",
+      {
+        openCedar: () => ({
+          ask: () => Promise.reject(new BoundaryError("policy-trapped", "dead")),
+          end: () => undefined,
+        }),
+      },
+      /dead/,
+    ],
+    [
+      "a Cedar that says anything",
+      { openCedar: () => ({ ask: () => Promise.resolve('{"ok":true}'), end: () => undefined }) },
+      /is no set/,
+    ],
+  ] as readonly (readonly [string, Partial<PoliciesParts>, RegExp])[])(
+    "%s: nothing is taken up",
+    async (_what, change, why) => {
+      const { policies, answer, kinds } = start(change);
+      await expect(policies.load("test")).rejects.toMatchObject({ message: expect.stringMatching(why) });
+      expect([answer().code, kinds()]).toEqual(["policy-unavailable", ["policy.refused"]]);
+    },
+  );
+
+  test("loads come one after the other", async () => {
+    const { policies, host, kinds } = start();
+    const loads = [policies.load("1"), policies.load("2")];
+    host.files = BAD;
+    const results = await Promise.allSettled([...loads, policies.load("3")]);
+    expect(kinds()).toHaveLength(3);
+    expect(results.at(-1)?.status).toBe("rejected");
+  });
+});
+
+describe("the referee", () => {
+  const judged = (policies: Policies) => policies.state().referee.judged;
+
+  test("is asked one in so many, beside the answer", async () => {
+    let asked = 0;
+    const { policies, answer } = start({
+      refereeEvery: 3,
+      judge: (questions) => {
+        asked += questions.length;
+        return agree(questions);
+      },
+    });
+    await policies.load("test");
+    for (let count = 0; count < 10; count++) answer();
+    await vi.waitFor(() => expect(judged(policies)).toBe(3));
+    expect([asked, policies.state().referee.state]).toEqual([3, "idle"]);
+  });
+
+  test.each([
+    ["another decision", { decision: "deny", reasons: [], errors: [] }],
+    ["other reasons", { decision: "allow", reasons: ["b"], errors: [] }],
+    ["an error", { decision: "allow", reasons: ["a"], errors: ["b"] }],
+    ["a refusal", { refused: "not in the schema" }],
+  ])("%s of Cedar's: nothing is allowed from then on, and it is told once", async (_what, theirs) => {
+    const { policies, answer, kinds, disagreed, host } = start({
+      judge: (questions) => Promise.resolve(JSON.stringify(questions.map(() => theirs))),
+    });
+    await policies.load("test");
+    expect(answer().decision).toBe("allow");
+    answer();
+    await vi.waitFor(() => expect(policies.state().state).toBe("disagreed"));
+    expect(answer()).toMatchObject({ decision: "deny", code: "policy-disagreed", needsPerson: false });
+    expect([kinds(), disagreed]).toEqual([["policy.loaded", "policy.disagreed"], [policies.digest()]]);
+    expect(policyClaim(policies.state()).state).toBe("failed");
+    // the same policies are no way out; others are
+    await policies.load("test");
+    expect(answer().code).toBe("policy-disagreed");
+    host.judge = agree;
+    host.files = good("b");
+    await policies.load("test");
+    expect(answer().decision).toBe("allow");
+  });
+
+  test.each([
+    ["dies", () => Promise.reject(new BoundaryError("policy-trapped", "dead"))],
+    ["says too little", () => Promise.resolve("[]")],
+    ["says what is no JSON", () => Promise.resolve("{")],
+  ] as readonly (readonly [string, Judge])[])(
+    "one that %s is shown as such, and tried again later",
+    async (_what, judge) => {
+      vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+      const { policies, answer, host } = start({ judge });
+      await policies.load("test");
+      expect(answer().decision).toBe("allow");
+      await vi.waitFor(() =>
+        expect(policies.state().referee).toMatchObject({ state: "failed", dropped: 1, judged: 0 }),
+      );
+      expect(policyClaim(policies.state()).state).toBe("failed");
+      const opened = host.opened;
+      host.judge = agree;
+      expect(answer().decision).toBe("allow");
+      await Promise.resolve();
+      expect([host.opened, policies.state().referee.state]).toEqual([opened, "failed"]);
+      await vi.advanceTimersByTimeAsync(1_000);
+      expect([host.opened, policies.state().referee]).toMatchObject([
+        opened + 1,
+        { state: "idle", judged: 1, why: "" },
+      ]);
+    },
+  );
+
+  test("holds no more than it can, however long Cedar takes", async () => {
+    const { policies, answer } = start({ judge: () => new Promise(() => undefined) });
+    await policies.load("test");
+    for (let count = 0; count < 1_000; count++) answer();
+    expect(policies.state().referee.dropped).toBeGreaterThan(900);
+    expect(answer().decision).toBe("allow");
+  });
+
+  test("what waits for a set that is gone is not asked any more", async () => {
+    const asked: unknown[] = [];
+    let go: (() => void) | undefined;
+    const { policies, answer, host } = start({
+      judge: async (questions) => {
+        asked.push(...questions);
+        await new Promise<void>((resolve) => {
+          go = resolve;
+        });
+        return agree(questions);
+      },
+    });
+    await policies.load("test");
+    answer();
+    await vi.waitFor(() => expect(asked).toHaveLength(1));
+    for (let count = 0; count < 5; count++) answer();
+    host.files = good("b");
+    await policies.load("test");
+    go?.();
+    await vi.waitFor(() => expect(judged(policies)).toBe(1));
+    expect([asked.length, policies.state().state]).toEqual([1, "ready"]);
+  });
+});

@@ -1,0 +1,91 @@
+import { resolveRoles } from "../../daemon/core/accounts.ts";
+import { createFeed } from "../../daemon/feed.ts";
+import type { Connection } from "../../daemon/ports.ts";
+import { answer, type Office, type Reply } from "../../daemon/requests.ts";
+import type { startHost } from "./host.ts";
+import { usbHost } from "./usb-host.ts";
+
+type Host = Awaited<ReturnType<typeof startHost>>;
+
+/** Users by what the configuration gives them; nobody has a role. */
+export const UIDS = { none: 1001, readonly: 1002, operator: 1003, admin: 1004 } as const;
+export const ROLES_CONFIG = {
+  admin: { users: [UIDS.admin] },
+  operator: { users: [UIDS.operator], groups: [] },
+  readonly: { users: [UIDS.readonly] },
+};
+
+type OfficeOptions = { readonly terminal?: string | null; readonly over?: Partial<Office> };
+
+/** The verbs over a host of fakes. Nobody asks it for what is not there: the status, the audit stream, pruning. */
+export function officeOf(host: Host, { terminal = null, over = {} }: OfficeOptions = {}) {
+  const feed = createFeed();
+  const never = () => {
+    throw new Error("not asked");
+  };
+  const office: Office = {
+    daemon: host.daemon,
+    limits: host.limits,
+    denials: host.denials,
+    approvals: host.approvals,
+    evaluator: host.evaluator,
+    policies: { load: never },
+    baseline: host.baseline,
+    feed,
+    config: host.config,
+    tripwires: host.tripwires,
+    roles: resolveRoles(host.config, new Map(), new Map()).table,
+    ownUid: 999,
+    facts: { terminalOf: () => terminal, userName: (uid) => `user${uid}` },
+    status: never,
+    head: () => ({ vkey: "", size: 0, note: "" }),
+    audit: { head: never, lines: never },
+    prune: never,
+    selftest: { run: never },
+    sockets: {
+      network: () => ({ flows: [], listeners: [], unread: 0, links: new Map() }),
+      flows: () => [],
+      commandLine: () => "",
+    },
+    usbOutlook: () => [],
+    wouldBlock: () => [],
+    usb: usbHost().people,
+    ...host.grants,
+    opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
+    ...over,
+  };
+  const connectionOf = (uid: number, send: Connection["send"] = () => true): Connection => ({
+    peer: { pid: 1, uid, gid: uid, groups: [uid] },
+    send,
+    onClose: () => undefined,
+  });
+  const sent = (connection: Connection, verb: string, params: unknown, token?: string): Promise<Reply> =>
+    answer(office, connection, { id: "1", verb, params, ...(token === undefined ? {} : { token }) });
+  return {
+    feed,
+    connectionOf,
+    over: sent,
+    ask: (uid: number, verb: string, params: unknown = {}, token?: string): Promise<Reply> =>
+      sent(connectionOf(uid), verb, params, token),
+  };
+}
+
+/** One request over a connection of its own, as this uid, who sits at a terminal. */
+export function askAs(
+  host: Host,
+  uid: number,
+  verb: string,
+  params: object = {},
+  over: Partial<Office> = {},
+): Promise<Reply> {
+  return officeOf(host, { terminal: "pts/1", over }).ask(uid, verb, params);
+}
+
+/** The reply's data. */
+export function dataOf<T = Record<string, unknown>>(reply: Reply): T {
+  if (!reply.ok) throw new Error(`${reply.problem.code}: ${reply.problem.detail}`);
+  return reply.data as T;
+}
+
+/** "" when it was answered, the problem's code otherwise. */
+export const codeOf = (reply: Reply): string => (reply.ok ? "" : reply.problem.code);
