@@ -58,7 +58,7 @@ export function readBuiltin(name: string, args: readonly string[]): Builtin | nu
         ? { kind: "harmless" }
         : { kind: "unknown", why: "set changes the words or the shell's ways" };
     case "cd":
-      return args.length === 1 && !/^-/.test(args[0] ?? "")
+      return args.length === 1 && !(args[0] ?? "").startsWith("-")
         ? { kind: "moves", to: args[0] ?? "" }
         : { kind: "unknown", why: "cd to a place that is not named" };
     case "export":

@@ -277,7 +277,7 @@ function sedScripts(args: readonly string[]): readonly string[] {
   const given = args.flatMap((word, at) => {
     if (word === "--expression") return [args[at + 1] ?? ""];
     if (word.startsWith("--expression=")) return [word.slice(13)];
-    const joined = /^-[a-zA-Z]*?e([^]*)$/.exec(word)?.[1];
+    const joined = /^-[a-zA-Z]*?e(.*)$/s.exec(word)?.[1];
     return joined === undefined ? [] : [joined === "" ? (args[at + 1] ?? "") : joined];
   });
   return given.length > 0 ? given : args.filter((word) => !word.startsWith("-")).slice(0, 1);

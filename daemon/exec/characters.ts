@@ -3,7 +3,7 @@
 const MAX_ARGUMENT = 131_072; // the kernel's MAX_ARG_STRLEN
 /** Format characters (joiners, direction, tags), fillers that are drawn as nothing, line ends of Unicode, what is no character. */
 const UNSEEN =
-  /[\p{Cf}\p{Cs}\p{Co}\p{Noncharacter_Code_Point}\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2028\u2029\u2800\u3164\ufe00-\ufe0f\uffa0\u{e0100}-\u{e01ef}]/u;
+  /[\p{Cf}\p{Cs}\p{Co}\p{Noncharacter_Code_Point}\p{Default_Ignorable_Code_Point}\u2028\u2029\u2800]/u;
 /** An emoji is drawn by such characters, and they are seen as it. */
 const EMOJI = /\p{Extended_Pictographic}\ufe0f?(?:\u200d\p{Extended_Pictographic}\ufe0f?)*/gu;
 const BLANK = /[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]/;

@@ -17,9 +17,15 @@ const MAX_DEPTH = 8;
 /** Judges a line that a shell will read: every command in it, and what in it cannot be known before it runs. */
 export function judgeLine(line: string, judging: Judging, depth: number, input: Input): void {
   const say = sayerOf(judging, { depth, what: "line", text: "" });
-  if (depth > MAX_DEPTH) return say("deny", "too-deep", "commands within commands, too deep");
+  if (depth > MAX_DEPTH) {
+    say("deny", "too-deep", "commands within commands, too deep");
+    return;
+  }
   const parsed = parseShellLine(line);
-  if (!parsed.ok) return say("deny", "shell-syntax", parsed.fault);
+  if (!parsed.ok) {
+    say("deny", "shell-syntax", parsed.fault);
+    return;
+  }
   for (const doubt of parsed.line.doubts) say(judging.profile.unresolved, "shell-doubt", doubt);
   tellSecrets(findSecretsInText(line).slice(0, 1), judging, depth);
   const pieces = parsed.line.commands.flatMap(({ words, assignments }) => [
@@ -124,17 +130,34 @@ export function judgeArgv(
 ): void {
   const [name, ...args] = argv;
   const say = sayerOf(judging, { depth, what: "program", text: showable(argv) });
-  if (depth > MAX_DEPTH) return say("deny", "too-deep", "commands within commands, too deep");
-  if (name === undefined) return say("deny", "empty", "there is no command");
-  if (name === UNKNOWN) return say("deny", "expansion", "the program's name is not known");
+  if (depth > MAX_DEPTH) {
+    say("deny", "too-deep", "commands within commands, too deep");
+    return;
+  }
+  if (name === undefined) {
+    say("deny", "empty", "there is no command");
+    return;
+  }
+  if (name === UNKNOWN) {
+    say("deny", "expansion", "the program's name is not known");
+    return;
+  }
   const faults = [faultOfName(name), ...args.filter((one) => one !== UNKNOWN).map(faultOfArgument)];
   const fault = faults.find((one) => one !== null);
-  if (fault !== undefined && fault !== null) return say("deny", "characters", fault);
+  if (fault !== undefined && fault !== null) {
+    say("deny", "characters", fault);
+    return;
+  }
   tellSecrets(findSecrets(argv), judging, depth);
-  if (judging.places.moved && name.includes("/") && !name.startsWith("/"))
-    return say(judging.profile.unresolved, "moved", "a relative program after a cd");
+  if (judging.places.moved && name.includes("/") && !name.startsWith("/")) {
+    say(judging.profile.unresolved, "moved", "a relative program after a cd");
+    return;
+  }
   const file = judging.resolveProgram(name, judging.places.cwd);
-  if (file === null) return say("deny", "unlisted", "there is no such program");
+  if (file === null) {
+    say("deny", "unlisted", "there is no such program");
+    return;
+  }
   const carried = unwrap([name, file.found, file.real], args, input);
   judgeProgram(file, args, { judging, depth, say, carried, more });
   for (const one of carried) judgeCarried(one, judging, depth, input);
@@ -154,20 +177,22 @@ function judgeProgram(file: ProgramFile, args: readonly string[], given: Given):
   const { profile } = judging;
   const listed = [...new Set([file.found, file.real])].flatMap((path) => profile.programs.get(path) ?? []);
   if (listed.length === 0) {
-    if ([file.found, file.real].some((path) => isBelow(path, judging.places.workspace)))
-      return say(
-        profile.unresolved,
-        "workspace-program",
-        "a program of the workspace: what it does is not known",
-      );
-    return say(profile.unlisted, "unlisted", "the program is not listed", file.real);
+    if ([file.found, file.real].some((path) => isBelow(path, judging.places.workspace))) {
+      say(profile.unresolved, "workspace-program", "a program of the workspace: what it does is not known");
+      return;
+    }
+    say(profile.unlisted, "unlisted", "the program is not listed", file.real);
+    return;
   }
   const trusted = listed.filter(({ sha256 }) => sha256 === null || sha256 === file.sha256);
-  if (trusted.length === 0)
-    return say("deny", "digest", "the program's digest is not the listed one", file.real);
+  if (trusted.length === 0) {
+    say("deny", "digest", "the program's digest is not the listed one", file.real);
+    return;
+  }
   if (given.more || args.includes(UNKNOWN)) {
     const [verdict, reason] = [profile.unresolved, "its words are not all known before it runs"];
-    return say(verdict, "expansion", reason, file.real);
+    say(verdict, "expansion", reason, file.real);
+    return;
   }
   judgeByRules(trusted, args, file, given);
 }
@@ -186,14 +211,20 @@ function judgeByRules(
   const name = file.found.slice(file.found.lastIndexOf("/") + 1);
   if (rules.length === 0) {
     const verdict = strictestOf(listed.map(({ otherwise }) => otherwise));
-    return say(verdict, `${name}/otherwise`, "no rule of the program fits these arguments", file.real);
+    say(verdict, `${name}/otherwise`, "no rule of the program fits these arguments", file.real);
+    return;
   }
   const usable = rules.filter((rule) => rule.modes === null || rule.modes.includes(judging.mode));
   const id = (rule: Rule | undefined) => `${name}/${rule?.id ?? ""}`;
-  if (usable.length === 0) return say("deny", id(rules[0]), `the rule is not for ${judging.mode}`, file.real);
+  if (usable.length === 0) {
+    say("deny", id(rules[0]), `the rule is not for ${judging.mode}`, file.real);
+    return;
+  }
   const reaching = usable.find((rule) => rule.reach === "network");
-  if (reaching !== undefined && posture(judging.mode).exec !== "by-policy")
-    return say("deny", id(reaching), `${judging.mode}: guarded commands have no network`, file.real);
+  if (reaching !== undefined && posture(judging.mode).exec !== "by-policy") {
+    say("deny", id(reaching), `${judging.mode}: guarded commands have no network`, file.real);
+    return;
+  }
   const strictest = usable.find(({ verdict }) => verdict === "ask") ?? usable[0];
   say(
     strictest?.verdict ?? "deny",
@@ -207,15 +238,20 @@ function judgeCarried(one: Carried, judging: Judging, depth: number, input: Inpu
   const say = sayerOf(judging, { depth, what: "carried", text: "" });
   switch (one.kind) {
     case "argv":
-      return judgeArgv(one.argv, judging, depth + 1, input, one.more);
+      judgeArgv(one.argv, judging, depth + 1, input, one.more);
+      return;
     case "line":
-      return judgeLine(one.line, judging, depth + 1, input);
+      judgeLine(one.line, judging, depth + 1, input);
+      return;
     case "assignment":
-      return judgeAssignment(one.name, judging, depth);
+      judgeAssignment(one.name, judging, depth);
+      return;
     case "unknown":
-      return say(judging.profile.unresolved, "carried", one.why);
+      say(judging.profile.unresolved, "carried", one.why);
+      return;
     case "refused":
-      return say("deny", "carried", one.why);
+      say("deny", "carried", one.why);
+      return;
   }
 }
 

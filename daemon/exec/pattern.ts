@@ -154,7 +154,7 @@ function single(sign: string): CharSet {
 }
 
 /** The last state is the first to be entered. */
-function toStates(node: Node): readonly State[] {
+function toStates(whole: Node): readonly State[] {
   const states: State[] = [{ op: "end" }];
   const add = (state: State): number => {
     if (states.length >= MAX_STATES) throw new Refusal("the pattern is too large");
@@ -176,7 +176,7 @@ function toStates(node: Node): readonly State[] {
     for (let i = 0; i < one.least; i++) start = before(one.node, start);
     return start;
   }
-  const first = before(node, 0);
+  const first = before(whole, 0);
   add({ op: "split", to: [first] });
   return states;
 }

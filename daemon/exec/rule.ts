@@ -110,7 +110,7 @@ function operandsOf(texts: readonly string[], kinds: Kinds): Operands {
 
 function optionsOf(text: string, style: "gnu" | "words", at: string, kinds: Kinds): OptionTable {
   const table = parseOptions(text, style);
-  if ("problem" in table) throw new RuleFault(at, String(table.problem));
+  if ("problem" in table) throw new RuleFault(at, table.problem);
   for (const [name, { takes, kind }] of table)
     if (takes !== "nothing" && !isKind(kind, kinds)) throw new RuleFault(at, `${name}: "${kind}" is no kind`);
   return table;

@@ -210,25 +210,33 @@ function parse(tokens: readonly Token[], doubts: Set<string>): readonly SimpleCo
       at++;
       list([")"], depth + 1, input);
       at++;
-      return redirectsAfter(input);
+      redirectsAfter(input);
+      return;
     }
     const raw = rawAt(at);
     if (raw !== null && NOT_READ.has(raw)) throw new ShellFault(`"${raw}" is not read`);
     if (raw !== null && NEVER_FIRST.has(raw)) fail();
-    if (raw === "{") return between(["}"], depth, input);
+    if (raw === "{") {
+      between(["}"], depth, input);
+      return;
+    }
     if (raw === "if") {
       between(["then"], depth, input, "open");
       for (;;) {
         list(["elif", "else", "fi"], depth + 1, input);
         const word = rawAt(at++);
-        if (word === "fi") return redirectsAfter(input);
+        if (word === "fi") {
+          redirectsAfter(input);
+          return;
+        }
         if (word === "elif") {
           list(["then"], depth + 1, input);
           at++;
         } else {
           list(["fi"], depth + 1, input);
           at++;
-          return redirectsAfter(input);
+          redirectsAfter(input);
+          return;
         }
       }
     }
@@ -236,9 +244,13 @@ function parse(tokens: readonly Token[], doubts: Set<string>): readonly SimpleCo
       between(["do"], depth, input, "open");
       list(["done"], depth + 1, input);
       at++;
-      return redirectsAfter(input);
+      redirectsAfter(input);
+      return;
     }
-    if (raw === "for") return loop(depth, input);
+    if (raw === "for") {
+      loop(depth, input);
+      return;
+    }
     simple(input);
   }
 
@@ -253,7 +265,10 @@ function parse(tokens: readonly Token[], doubts: Set<string>): readonly SimpleCo
   function loop(depth: number, input: Input): void {
     at++;
     const name = tokens[at++];
-    if (name?.kind !== "word" || !/^[A-Za-z_][A-Za-z0-9_]*$/.test(name.word.raw)) return fail();
+    if (name?.kind !== "word" || !/^[A-Za-z_][A-Za-z0-9_]*$/.test(name.word.raw)) {
+      fail();
+      return;
+    }
     if (rawAt(at) !== "in") throw new ShellFault("a `for` without `in` is not read");
     at++;
     const values: Word[] = [];
