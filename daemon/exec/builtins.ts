@@ -8,7 +8,7 @@ export type Builtin =
   | { readonly kind: "harmless" }
   | { readonly kind: "program" }
   | { readonly kind: "moves"; readonly to: string }
-  | { readonly kind: "assigns"; readonly names: readonly string[] }
+  | { readonly kind: "assigns"; readonly names: readonly string[]; readonly why: string }
   | { readonly kind: "runs"; readonly argv: readonly string[]; readonly why: string }
   | { readonly kind: "line"; readonly line: string; readonly why: string }
   | { readonly kind: "unknown"; readonly why: string }
@@ -16,7 +16,7 @@ export type Builtin =
 
 /** Built into bash or dash, and not harmless in every form. */
 const OTHERS: ReadonlySet<string> = new Set(
-  "builtin bind caller compgen compopt complete dirs disown enable fc fg bg getopts hash help history jobs let local logout mapfile popd pushd read readarray return shift shopt suspend times trap typeset declare ulimit unset source .".split(
+  "caller chdir dirs disown fc fg bg help history jobs local logout popd pushd return shift suspend ulimit unset source .".split(
     " ",
   ),
 );
@@ -30,8 +30,14 @@ const REBINDS: ReadonlySet<string> = new Set([
   "bind",
   "complete",
   "shopt",
+  "compgen",
+  "compopt",
+  "declare",
+  "getopts",
+  "let",
   "mapfile",
   "readarray",
+  "typeset",
 ]);
 const SET_OPTIONS = /^(?:-[eux]{1,3}|-[eux]{0,3}o|\+[eux]{1,3}|pipefail|errexit|nounset)$/;
 
@@ -64,6 +70,12 @@ export function readBuiltin(name: string, args: readonly string[]): Builtin | nu
     case "export":
     case "readonly":
       return exported(name, args);
+    case "read":
+      return {
+        kind: "assigns",
+        names: args.filter((one) => !one.startsWith("-")),
+        why: args.every((one) => one === "-r" || !one.startsWith("-")) ? "" : "read with options",
+      };
     case "type":
       return args.every((one) => /^[\w.-]+$/.test(one) && !one.startsWith("-"))
         ? { kind: "harmless" }
@@ -83,8 +95,9 @@ export function readBuiltin(name: string, args: readonly string[]): Builtin | nu
         ? { kind: "unknown", why: "a test of a variable's name" }
         : { kind: "program" };
     case "printf":
-      return (args[0] ?? "").startsWith("-")
-        ? { kind: "unknown", why: "printf -v assigns" }
+      // bash's %n assigns to a variable, as -v does
+      return (args[0] ?? "").startsWith("-") || /%[^%a-zA-Z]*[hjlLtz]*n/.test(args[0] ?? "")
+        ? { kind: "unknown", why: "printf -v and %n assign" }
         : { kind: "program" };
     case "echo":
     case "kill":
@@ -99,7 +112,7 @@ function exported(name: string, args: readonly string[]): Builtin {
   const names = args.map((word, at) => assignmentAt(args, at) ?? word);
   if (names.some((one) => !/^[A-Za-z_][A-Za-z0-9_]*$/.test(one)))
     return { kind: "unknown", why: `${name} with options` };
-  return { kind: "assigns", names };
+  return { kind: "assigns", names, why: "" };
 }
 
 function ofCommand(args: readonly string[]): Builtin {

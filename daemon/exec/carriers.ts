@@ -15,6 +15,7 @@ const CARRIERS: ReadonlyMap<string, Carrier> = new Map([
   ["slogin", remote],
   ["mosh", remote],
   ["rsh", remote],
+  ["ip", namespaced],
   ["watch", watch],
   ["script", script],
   ["su", su],
@@ -145,6 +146,14 @@ function remote(args: readonly string[]): readonly Carried[] {
   return line === "" ? [there] : [there, { kind: "line", line }];
 }
 
+/** `ip netns exec NAME COMMAND`, by any abbreviation. */
+function namespaced(args: readonly string[]): readonly Carried[] {
+  const at = args.findIndex((word) => /^net?n?s?$/.test(word));
+  const rest = at === -1 ? [] : args.slice(at + 1).filter((word) => !/^-(?:a|all)$/.test(word));
+  if (!/^ex?e?c?$/.test(rest[0] ?? "")) return [];
+  return [unknown("ip netns exec: it enters a namespace"), inner(rest.slice(2))];
+}
+
 function watch(args: readonly string[]): readonly Carried[] {
   const flags = set(
     "-b -c -C -d -e -g -p -t -x -w --beep --color --differences --errexit --chgexit --no-title --exec",
@@ -273,24 +282,31 @@ function sed(args: readonly string[]): readonly Carried[] {
     : [unknown("sed: its program can run others, or write files")];
 }
 
-function sedScripts(args: readonly string[]): readonly string[] {
+function sedScripts(all: readonly string[]): readonly string[] {
+  const end = all.indexOf("--");
+  const args = end === -1 ? all : all.slice(0, end);
   const given = args.flatMap((word, at) => {
     if (word === "--expression") return [args[at + 1] ?? ""];
     if (word.startsWith("--expression=")) return [word.slice(13)];
     const joined = /^-[a-zA-Z]*?e(.*)$/s.exec(word)?.[1];
     return joined === undefined ? [] : [joined === "" ? (args[at + 1] ?? "") : joined];
   });
-  return given.length > 0 ? given : args.filter((word) => !word.startsWith("-")).slice(0, 1);
+  if (given.length > 0) return given;
+  const operands = args.filter((word) => !word.startsWith("-"));
+  return (operands.length > 0 || end === -1 ? operands : all.slice(end + 1)).slice(0, 1);
 }
 
 /** One command of sed, with an address: p, d, q, =, or s with flags that neither run nor write. */
 export function isPlainSed(program: string): boolean {
   if (program.length > 4096) return false;
-  const address = String.raw`(?:\d{1,9}|\$|/(?:[^/\\\n]|\\[^\n])*/I?)`;
+  const address = String.raw`(?:\d{1,9}|\$|/(?:[^/\\\n[]|\\[^\n]|\[\^?\]?[^\]/\\\n]*\])*/I?)`;
   const parts = ["/", "|", "#", ",", "@", ":"].map((sign) => {
     const body = `(?:[^${sign === "|" ? "\\|" : sign}\\\\\\n]|\\\\[^\\n])*`;
     const mark = sign === "|" ? "\\|" : sign;
-    return `s${mark}${body}${mark}${body}${mark}[gpiI0-9]{0,4}`;
+    // a bracket is closed before the next sign: not every sed lets one hide a sign
+    const bracket = `\\[\\^?\\]?[^\\]${sign === "|" ? "\\|" : sign}\\\\\\n]*\\]`;
+    const found = `(?:[^${sign === "|" ? "\\|" : sign}\\\\\\n[]|\\\\[^\\n]|${bracket})*`;
+    return `s${mark}${found}${mark}${body}${mark}[gpiI0-9]{0,4}`;
   });
   const command = `(?:${address}(?:,(?:${address}|[+~]\\d{1,9}))?)? ?!? ?(?:[pdqDPNnGgHhx=]|${parts.join("|")})`;
   return new RegExp(`^ ?${command}(?: ?[;\\n] ?${command}){0,8} ?;?$`).test(program);

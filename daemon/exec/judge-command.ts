@@ -95,6 +95,7 @@ function judgeWords(argv: readonly string[], judging: Judging, depth: number, in
       say("deny", "builtin", builtin.why);
       return judging;
     case "assigns":
+      if (builtin.why !== "") say(unresolved, "builtin", builtin.why);
       for (const one of builtin.names) judgeAssignment(one, judging, depth);
       return judging;
     case "line":

@@ -2,7 +2,7 @@ import { posix } from "node:path";
 import type { Pattern } from "./pattern.ts";
 
 /** What a value in an argument may be. A name of the profile's own patterns is a kind, too. */
-export const KINDS = ["text", "word", "number", "readable", "writable"] as const;
+export const KINDS = ["text", "word", "number", "readable", "writable", "output"] as const;
 
 /** Where paths are judged from. All absolute and plain; `cwd` is the workspace or below it. */
 export type Places = {
@@ -16,11 +16,16 @@ export type Places = {
 
 export type Kinds = {
   readonly patterns: ReadonlyMap<string, Pattern>;
+  /** Names of those patterns whose texts never name a file to the program. */
+  readonly notPaths: ReadonlySet<string>;
 };
 
 /** Names that hold keys, or that other programs run or obey: no kind of path lets them through, wherever they are. */
 const GUARDED_NAMES =
   /^(?:\.ssh|\.aws|\.azure|\.gnupg|\.kube|\.docker|\.password-store|\.netrc|\.pgpass|\.npmrc|\.pypirc|\.git-credentials|\.my\.cnf|\.vault-token|\.env(?:\..+)?|\.envrc|shadow-?|gshadow-?|sudoers(?:\.d)?|id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?|.+\.(?:pem|key|p12|pfx|jks|keystore|kdbx)|credentials(?:\.json)?|secrets?\.(?:ya?ml|json|toml|env))$/i;
+/** The same, of the host's own: in a workspace these are ordinary names. */
+const GUARDED_OUTSIDE =
+  /^(?:private|ssh_host_.+_key|opasswd|.*\.?keytab|(?:chap|pap|ipsec|ldap)[-.]secrets?|system-connections|wireguard|openvpn|ipsec\.d|debian\.cnf|sssd\.conf|credstore(?:\.encrypted)?|.*\.(?:secret|passwd|htpasswd)|boundary-daemon|secrets?)$/i;
 const NO_SECRET_IN_IT = /^\.env\.(?:example|sample|template|dist)$/i;
 /** What is obeyed by a program that comes later: to write it is to run something. */
 const OBEYED_NAMES =
@@ -37,11 +42,25 @@ export function isOfKind(value: string, kind: string, kinds: Kinds, places: Plac
       return /^[+-]?\d{1,18}(?:\.\d{1,9})?$/.test(value);
     case "readable":
       return value === "-" || isReadable(value, places);
+    case "output":
+      return /^(?:-|\/dev\/(?:null|stdout|stderr))$/.test(value) || isWritable(value, places);
     case "writable":
       return isWritable(value, places);
     default:
-      return kinds.patterns.get(kind)?.matches(value.normalize("NFC")) ?? false;
+      return fitsPattern(value.normalize("NFC"), kind, kinds, places);
   }
+}
+
+/**
+ * A pattern knows no places. What it lets through may be a file's name all the same (git and formatters take one where a
+ * revision or a target may stand): so it does not climb out of the workspace, and names nothing that is guarded.
+ */
+function fitsPattern(value: string, kind: string, kinds: Kinds, places: Places): boolean {
+  if (kinds.patterns.get(kind)?.matches(value) !== true) return false;
+  if (kinds.notPaths.has(kind)) return true;
+  const names = value.split(/[/:=]/);
+  if (names.includes(".git") || !names.every(holdsNoKey)) return false;
+  return !names.includes("..") || isReadable(value, places);
 }
 
 /** Whether a file of this name may be read: in the workspace, or where the profile says; never one that holds keys. */
@@ -49,6 +68,7 @@ export function isReadable(path: string, places: Places): boolean {
   const full = resolvePath(path, places);
   if (full === null) return false;
   if (isBelow(full, places.workspace)) return holdsNoKeys(full.slice(places.workspace.length));
+  if (namesOf(full).some((name) => GUARDED_OUTSIDE.test(name))) return false;
   return holdsNoKeys(full) && places.readable.some((place) => isBelow(full, place));
 }
 
@@ -92,7 +112,11 @@ export function isBelow(path: string, place: string): boolean {
 }
 
 function holdsNoKeys(full: string): boolean {
-  return namesOf(full).every((name) => !GUARDED_NAMES.test(name) || NO_SECRET_IN_IT.test(name));
+  return namesOf(full).every(holdsNoKey);
+}
+
+function holdsNoKey(name: string): boolean {
+  return !GUARDED_NAMES.test(name) || NO_SECRET_IN_IT.test(name);
 }
 
 function namesOf(full: string): readonly string[] {

@@ -103,6 +103,8 @@ export const ProfilesSchema = z.strictObject({
   version: z.literal(1),
   /** Kinds of arguments by name: patterns that fit the whole of one. */
   patterns: z.record(Name, Text).default({}),
+  /** Those of them whose texts never name a file: all others may not climb out of the workspace, or name what is guarded. */
+  notPaths: z.array(Name).max(64).default([]),
   profiles: z.array(ProfileSchema).min(1).max(32),
 });
 

@@ -42,7 +42,12 @@ export function parseExecProfiles(text: string): Parsed<ExecProfiles> {
   if (!parsed.ok) return parsed;
   const problems: Problem[] = [];
   const tell = (at: string, problem: string) => problems.push({ line: 1, column: 1, at, problem });
-  const kinds: Kinds = { patterns: compilePatterns(parsed.value.patterns, tell) };
+  const kinds: Kinds = {
+    patterns: compilePatterns(parsed.value.patterns, tell),
+    notPaths: new Set(parsed.value.notPaths),
+  };
+  for (const name of kinds.notPaths)
+    if (!Object.hasOwn(parsed.value.patterns, name)) tell("notPaths", `there is no pattern "${name}"`);
   const profiles = new Map<string, Profile>();
   for (const input of parsed.value.profiles) {
     if (profiles.has(input.name)) tell(`profiles.${input.name}`, "the name is used twice");

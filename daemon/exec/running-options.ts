@@ -29,7 +29,7 @@ const RUNNING: ReadonlyMap<string, string> = new Map(
     go: "-toolexec -exec -vettool -overlay -ldflags -gcflags -gccgoflags -asmflags -modfile -C",
     cargo: "--config -Z -C",
     cmake: "-P -C -D -E --build-tool --toolchain",
-    curl: "-K --config --engine --proxy -x --preproxy --socks5 --socks4 --socks5-hostname --resolve --connect-to --unix-socket --abstract-unix-socket --doh-url --interface --netrc --netrc-file --upload-file -T --cookie -b --cookie-jar -c -o -O --output --remote-name --dump-header -D --trace --trace-ascii --next --form -F --insecure -k --noproxy --dns-servers --haproxy-protocol",
+    curl: "-K --config --engine --proxy -x --preproxy --socks5 --socks4 --socks5-hostname --resolve --connect-to --unix-socket --abstract-unix-socket --doh-url --interface --netrc --netrc-file -n --upload-file -T --cookie-jar --dump-header -D --trace --trace-ascii --next --insecure -k --noproxy --dns-servers --haproxy-protocol",
     wget: "-e --execute --use-askpass --input-file -i --config --post-file --body-file --no-check-certificate --output-file -a --append-output",
     npm: "--script-shell --node-options --prefix -C --userconfig --globalconfig --registry --proxy --https-proxy --git --shell --viewer --editor",
     pnpm: "--script-shell --dir -C --registry",

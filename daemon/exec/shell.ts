@@ -105,6 +105,8 @@ function tokensOf(source: string, doubts: Set<string>): readonly Token[] {
         const word = readWord(cursor);
         if (opened !== null) waiting.push({ here: opened, delimiter: word });
         opened = null;
+        if (/^\{\w+\}$/.test(word.raw) && /[<>]/.test(source[cursor.at] ?? ""))
+          doubts.add("a variable for a descriptor");
         const number = /^\d+$/.test(word.raw) && /[<>]/.test(source[cursor.at] ?? "");
         tokens.push({ kind: "word", word, number });
         continue;

@@ -61,7 +61,7 @@ function ofFamily(family: string, args: readonly string[], input: Input): readon
 function unwrapShell(name: string, args: readonly string[], input: Input): readonly Carried[] {
   if (args.length === 1 && args[0] === "--version") return [];
   const bad = args.find((word) =>
-    /^--(?:rcfile|init-file|login|posix|debugger|wordexp|rpm-requires)/.test(word),
+    /^(?:--(?:rcfile|init-file|login|posix|debugger|wordexp|rpm-requires)|\+)/.test(word),
   );
   if (bad !== undefined) return [refused(`${name}: ${bad} changes what runs`)];
   const withCode = args.findIndex((word) => /^-[a-zA-Z]*c/.test(word));
