@@ -90,7 +90,7 @@ function execOf(args: readonly string[]): string | undefined {
 
 /** A transport helper ("ext::sh -c …", "fd::"), or a host that is an option of ssh. */
 function isRunningUrl(word: string): boolean {
-  return /^(?:-u|[a-z0-9+.-]+::)/i.test(word) || /^ssh:\/\/-|^[^/]*@-|^-[^-]*:/.test(word);
+  return /^[a-z0-9+.-]+::/i.test(word) || /^ssh:\/\/-|^[^/]*@-|^-[^-]*:/.test(word);
 }
 
 function isWriting(args: readonly string[]): boolean {

@@ -53,6 +53,7 @@ const CARRIERS: ReadonlyMap<string, Carrier> = new Map([
   ["pipx", fetched],
   ["uv", (args) => (args[0] === "run" ? fetched(args.slice(1)) : [])],
   ["sed", sed],
+  ["tar", oldStyle],
   ["ed", () => [unknown("ed: its commands can run others")]],
   ["ex", () => [unknown("ex: its commands can run others")]],
   ["vi", () => [unknown("vi: its commands can run others")]],
@@ -148,6 +149,8 @@ function remote(args: readonly string[]): readonly Carried[] {
 
 /** `ip netns exec NAME COMMAND`, by any abbreviation. */
 function namespaced(args: readonly string[]): readonly Carried[] {
+  if (args.some((word) => /^-{1,2}(?:b|ba|bat|batc|batch|force|n|ne|net|netn|netns)$/.test(word)))
+    return [refused("ip: commands from a file, or another namespace")];
   const at = args.findIndex((word) => /^net?n?s?$/.test(word));
   const rest = at === -1 ? [] : args.slice(at + 1).filter((word) => !/^-(?:a|all)$/.test(word));
   if (!/^ex?e?c?$/.test(rest[0] ?? "")) return [];
@@ -234,10 +237,13 @@ const CONTAINER_RUNS = set(
   "run exec create start compose build buildx cp commit import load attach debug plugin swarm service stack kube machine unshare",
 );
 
+const COMPOSE_LOOKS = set("ps logs config ls images top port version");
+
 function container(args: readonly string[]): readonly Carried[] {
   const [verb = ""] = args;
   if (verb.startsWith("-") && !/^(?:-v|--version|--help)$/.test(verb))
     return [refused("another daemon than this host's")];
+  if (verb === "compose" && COMPOSE_LOOKS.has(args[1] ?? "")) return [];
   return CONTAINER_RUNS.has(verb) ? [unknown(`${verb}: it runs commands beside this host's boundary`)] : [];
 }
 
@@ -258,6 +264,7 @@ const PACKAGE_RUNS = set("exec x dlx create init explore edit config set env nod
 
 function packages(args: readonly string[]): readonly Carried[] {
   const [verb = ""] = args.filter((word) => !word.startsWith("-"));
+  if (verb === "config" && (args.includes("get") || args.includes("list"))) return [];
   return PACKAGE_RUNS.has(verb)
     ? [unknown(`${verb}: it runs a program that may first be fetched, or a setting`)]
     : [];
@@ -265,10 +272,19 @@ function packages(args: readonly string[]): readonly Carried[] {
 
 /** Programs of packages that are there or will be fetched; the profile may name those that are. */
 function fetched(args: readonly string[]): readonly Carried[] {
-  const bad = args.find((word) =>
-    /^(?:-c|--call|-p|--package|--from|--with|-y|--yes|--node-options)(?:=|$)/.test(word),
-  );
+  const end = args.findIndex((word) => !word.startsWith("-"));
+  const bad = args
+    .slice(0, end === -1 ? args.length : end)
+    .find((word) => /^(?:-c|--call|-p|--package|--from|--with|-y|--yes|--node-options)(?:=|$)/.test(word));
   return bad === undefined ? [] : [unknown(`${bad}: it runs code that is fetched`)];
+}
+
+/** `tar xIf sh a.tar`: letters without a dash are options, too, and no table of them sees these. */
+function oldStyle(args: readonly string[]): readonly Carried[] {
+  const [letters = "-"] = args;
+  return letters.startsWith("-") || /^[cxtuvzjJkpaf]+$/.test(letters)
+    ? []
+    : [refused("tar: letters that run, or leave the place")];
 }
 
 /** A sed script of plain printing, deleting and substituting is judged as an argument; every other is code. */
@@ -276,7 +292,7 @@ function sed(args: readonly string[]): readonly Carried[] {
   if (args.some((word) => /^(?:-[a-zA-Z]*f|--fi)/.test(word)))
     return [unknown("sed: its program may come from a file")];
   // "-ie" is -i with a suffix, and no -e: which word is the program hangs on it
-  if (args.some((word) => /^-[a-zA-Z]*i./.test(word))) return [unknown("sed: -i with a suffix")];
+  if (args.some((word) => /^-[a-zA-Z]*i[^.]/.test(word))) return [unknown("sed: -i with a suffix")];
   return sedScripts(args).every(isPlainSed)
     ? []
     : [unknown("sed: its program can run others, or write files")];

@@ -108,6 +108,7 @@ export function unwrapInterpreter(
     return [unknown(`${name}: the option ${read} is not known`)];
   }
   const operand = args[read];
+  if (operand === undefined && name === "node" && args.includes("--test")) return [];
   if (operand === undefined || operand === "-") return codeFromInput(name, input);
   if (/^\/(?:dev|proc)\//.test(operand)) return codeFromInput(name, "pipe");
   if (known.operandIsCode)

@@ -206,9 +206,11 @@ function judgeByRules(
 ): void {
   const { judging, say, carried } = given;
   const carries = carried.some(({ kind }) => kind === "argv" || kind === "line");
-  const rules = listed
+  const fitting = listed
     .flatMap((program) => program.rules)
     .filter((rule) => (!rule.carries || carries) && fits(rule, args, judging.profile.kinds, judging.places));
+  const first = fitting.filter((rule) => !rule.last);
+  const rules = first.length > 0 ? first : fitting;
   const name = file.found.slice(file.found.lastIndexOf("/") + 1);
   if (rules.length === 0) {
     const verdict = strictestOf(listed.map(({ otherwise }) => otherwise));
@@ -256,9 +258,12 @@ function judgeCarried(one: Carried, judging: Judging, depth: number, input: Inpu
   }
 }
 
+/** What loops are written with. No program is known to look at one. */
+const HARMLESS_VARIABLE = /^(?:[a-z]|dir|file|item|line|name|pkg|try)$/;
+
 function judgeAssignment(name: string, judging: Judging, depth: number): void {
   const say = sayerOf(judging, { depth, what: "environment", text: /^\w{1,64}$/.test(name) ? name : "" });
-  const said = judgeName(name, judging.profile.environment);
+  const said = HARMLESS_VARIABLE.test(name) ? "passes" : judgeName(name, judging.profile.environment);
   if (said === "passes") say("allow", "environment", "the name may be set");
   else if (said === "never") say("deny", "environment", "this name makes programs do something else");
   else say(judging.profile.unresolved, "environment", "the name is not listed");

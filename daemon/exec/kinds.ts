@@ -99,11 +99,9 @@ export function resolvePath(path: string, places: Pick<Places, "cwd" | "moved">)
 
 const HARMLESS_KERNEL_FILES: ReadonlySet<string> = new Set([
   "/dev/null",
-  "/proc/cpuinfo",
-  "/proc/loadavg",
-  "/proc/meminfo",
-  "/proc/uptime",
-  "/proc/version",
+  ..."cpuinfo diskstats filesystems interrupts loadavg mdstat meminfo modules mounts partitions stat swaps uptime version"
+    .split(" ")
+    .map((name) => `/proc/${name}`),
 ]);
 
 /** Whether a plain absolute path is a place or within it. */

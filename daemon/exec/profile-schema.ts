@@ -22,6 +22,8 @@ const RuleSchema = z.strictObject({
   reach: Reach.default("file"),
   /** In which modes; without it, those of the profile. */
   modes: Modes.optional(),
+  /** It counts only where no other rule fits: for what is asked about unless it is known to be harmless. */
+  last: z.boolean().default(false),
   /** The whole of the arguments, one of these. With it nothing below may be given. */
   exact: z.array(Text).max(64).optional(),
   /** The command in the arguments is judged by itself; this rule says whether the program may carry one. */

@@ -9,6 +9,7 @@ import { literalWords } from "./shell.ts";
 export type Rule = {
   readonly id: string;
   readonly verdict: "allow" | "ask";
+  readonly last: boolean;
   readonly reach: "none" | "file" | "network";
   readonly modes: readonly Mode[] | null;
   readonly carries: boolean;
@@ -42,6 +43,7 @@ export function compileRule(input: RuleInput, programName: string, kinds: Kinds)
   const rule: Rule = {
     id: input.id,
     verdict: input.verdict,
+    last: input.last,
     reach: input.reach,
     modes: input.modes ?? null,
     carries: input.carries ?? false,

@@ -28,7 +28,7 @@ const RUNNING: ReadonlyMap<string, string> = new Map(
     clang: "-fplugin -Xclang -B --config",
     go: "-toolexec -exec -vettool -overlay -ldflags -gcflags -gccgoflags -asmflags -modfile -C",
     cargo: "--config -Z -C",
-    cmake: "-P -C -D -E --build-tool --toolchain",
+    cmake: "-P -C -E --toolchain",
     curl: "-K --config --engine --proxy -x --preproxy --socks5 --socks4 --socks5-hostname --resolve --connect-to --unix-socket --abstract-unix-socket --doh-url --interface --netrc --netrc-file -n --upload-file -T --cookie-jar --dump-header -D --trace --trace-ascii --next --insecure -k --noproxy --dns-servers --haproxy-protocol",
     wget: "-e --execute --use-askpass --input-file -i --config --post-file --body-file --no-check-certificate --output-file -a --append-output",
     npm: "--script-shell --node-options --prefix -C --userconfig --globalconfig --registry --proxy --https-proxy --git --shell --viewer --editor",
@@ -46,7 +46,6 @@ const RUNNING: ReadonlyMap<string, string> = new Map(
     journalctl:
       "-M --machine -D --directory --file --root --image --vacuum-size --vacuum-time --vacuum-files --rotate --flush",
     jq: "-L --from-file -f --rawfile --slurpfile",
-    ip: "-b -batch --batch -force -n -netns",
     tcpdump: "-z -w -W -Z --postrotate-command",
     mysql: "-e --execute --pager --init-command --tee",
     psql: "-c -f -o -v --command --file --output --set --variable -L",

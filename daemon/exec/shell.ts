@@ -96,7 +96,6 @@ function tokensOf(source: string, doubts: Set<string>): readonly Token[] {
       for (const { here, delimiter } of waiting.splice(0))
         here.body = readHere(cursor, here.strip, delimiter);
     } else if (sign === "#") {
-      doubts.add("a comment, which some shells take for words");
       const end = source.indexOf("\n", cursor.at);
       cursor.at = end === -1 ? source.length : end;
     } else {
