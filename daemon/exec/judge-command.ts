@@ -4,7 +4,7 @@ import { type Carried, type Input, UNKNOWN } from "./carried.ts";
 import { faultOfArgument, faultOfName } from "./characters.ts";
 import { judgeName } from "./environment.ts";
 import { judgeRedirect } from "./judge-redirect.ts";
-import { type Judging, type Layer, type ProgramFile, strictestOf, tell } from "./judging.ts";
+import { isFull, type Judging, type Layer, type ProgramFile, strictestOf, tell } from "./judging.ts";
 import { isBelow, isWritable, resolvePath } from "./kinds.ts";
 import type { Answer, ListedProgram } from "./profile.ts";
 import { fits, type Rule } from "./rule.ts";
@@ -16,6 +16,7 @@ const MAX_DEPTH = 8;
 
 /** Judges a line that a shell will read: every command in it, and what in it cannot be known before it runs. */
 export function judgeLine(line: string, judging: Judging, depth: number, input: Input): void {
+  if (isFull(judging)) return;
   const say = sayerOf(judging, { depth, what: "line", text: "" });
   if (depth > MAX_DEPTH) {
     say("deny", "too-deep", "commands within commands, too deep");

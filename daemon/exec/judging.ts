@@ -39,12 +39,22 @@ export type Judging = {
 
 const MAX_LAYERS = 512;
 
+/** Whether nothing more can be said: the last layer has refused the whole. */
+export function isFull({ layers }: Judging): boolean {
+  return layers.length > MAX_LAYERS;
+}
+
 /** Writes a layer down; a command with too many is refused rather than followed. */
 export function tell(judging: Judging, layer: Omit<Layer, "path"> & { readonly path?: string }): void {
   const { layers } = judging;
   if (layers.length > MAX_LAYERS) return;
   const full = layers.length === MAX_LAYERS;
-  const told = { ...layer, path: layer.path ?? "", reason: redactText(layer.reason) };
+  const told = {
+    ...layer,
+    text: redactText(layer.text),
+    path: redactText(layer.path ?? ""),
+    reason: redactText(layer.reason),
+  };
   layers.push(
     full ? { ...told, verdict: "deny", rule: "too-many", reason: "the command has too many parts" } : told,
   );

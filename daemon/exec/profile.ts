@@ -3,6 +3,7 @@ import { type Parsed, type Problem, parseYaml } from "../core/config-parse.ts";
 import type { Mode } from "../core/mode.ts";
 import { isNeverPassed } from "./environment.ts";
 import type { Kinds } from "./kinds.ts";
+import { unaccepted } from "./lint.ts";
 import { compilePattern, type Pattern } from "./pattern.ts";
 import { type ProfileInput, ProfilesSchema, type ProgramInput } from "./profile-schema.ts";
 import { compileRule, type Rule, RuleFault } from "./rule.ts";
@@ -12,7 +13,6 @@ export type ListedProgram = {
   readonly paths: readonly string[];
   readonly sha256: string | null;
   readonly otherwise: "ask" | "deny";
-  readonly risks: ReadonlySet<string>;
   readonly rules: readonly Rule[];
 };
 
@@ -123,11 +123,19 @@ function compileProgram(input: ProgramInput, profile: ProfileInput, kinds: Kinds
       return [];
     }
   });
+  const accepted = new Set(input.accepts?.risks ?? []);
+  const allows = rules.some(
+    ({ verdict, carries, exact }) => verdict === "allow" && !carries && exact === null,
+  );
+  for (const risk of new Set(paths.flatMap((path) => unaccepted(path, allows, accepted))))
+    tell(
+      `profiles.${profile.name}.${name}`,
+      `it can give away "${risk}": say in accepts why that is no harm`,
+    );
   return {
     paths,
     sha256: input.sha256 ?? null,
     otherwise: input.otherwise,
-    risks: new Set(input.accepts?.risks ?? []),
     rules,
   };
 }

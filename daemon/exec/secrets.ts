@@ -37,6 +37,8 @@ export function findSecretsInText(text: string): readonly SecretFound[] {
 
 /** A text that can be shown: without secrets, and without what is not known. */
 export function showable(words: readonly string[]): string {
+  // one that was cut into several words is in none of them
+  if (findSecrets(words).some(({ place }) => !place.startsWith("word"))) return "…";
   const kept = redactValue(words.map((word) => (word === UNKNOWN ? "…" : word)));
   return redactText(kept.join(" ")).slice(0, 512);
 }

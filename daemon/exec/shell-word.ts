@@ -200,11 +200,12 @@ function readBalanced(cursor: Cursor, open: number, opens: string, shuts: string
 /** Command substitutions within a ${…}: they run, too. */
 function substitutionsIn(text: string): readonly string[] {
   const found: string[] = [];
-  for (let at = text.indexOf("$("); at !== -1; at = text.indexOf("$(", at + 2)) {
+  const cursor: Cursor = { source: text, at: 0 };
+  for (let at = text.indexOf("$("); at !== -1; at = text.indexOf("$(", cursor.at)) {
     try {
-      found.push(readBalanced({ source: text, at }, at + 1, "(", ")"));
+      found.push(readBalanced(cursor, at + 1, "(", ")"));
     } catch {
-      found.push(text.slice(at + 2)); // it is in doubt in any case: what there is of it is judged
+      return [...found, text.slice(at + 2)]; // it is in doubt in any case: what there is of it is judged
     }
   }
   return found;
