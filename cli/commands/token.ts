@@ -1,9 +1,9 @@
+import type { Params, Replies } from "../../client/control.ts";
 import { MODES, parseMode } from "../../daemon/core/mode.ts";
 import { ROLES, type Role } from "../../daemon/core/roles.ts";
 import type { NewToken, TokenView } from "../../daemon/protocol/grants.ts";
 import type { Verb } from "../../daemon/protocol/messages.ts";
 import { askAndShow, dataOr, withDaemon } from "../ask.ts";
-import type { Params, Replies } from "../../client/control.ts";
 import { type Common, define, defineBare, group } from "../command.ts";
 import { parseLife } from "../duration.ts";
 import { type ExitCode, usageError } from "../exit.ts";

@@ -37,8 +37,3 @@ export function judgeName(name: string, listed: ReadonlySet<string>): "passes" |
 export function isNeverPassed(name: string): boolean {
   return !/^[A-Za-z_][A-Za-z0-9_]{0,127}$/.test(name) || NEVER.some((one) => one.test(name));
 }
-
-/** The names that a command may get out of all there are, in the order they came. */
-export function scrubEnvironment(names: readonly string[], listed: ReadonlySet<string>): readonly string[] {
-  return names.filter((name) => judgeName(name, listed) === "passes");
-}
