@@ -1,4 +1,4 @@
-import { readSync, realpathSync } from "node:fs";
+import { realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { renderProblems } from "../../daemon/core/config-parse.ts";
 import { BoundaryError } from "../../daemon/core/errors.ts";
@@ -52,7 +52,6 @@ export const check = define({
         requiresArg: true,
         describe: "Names it would get, with commas between them",
       }),
-  // async: what is thrown before anything is awaited is a rejection, too
   run: async (args) => {
     // what stands after -- is no argument of ours, and is where yargs leaves it: behind the words that led here
     const words = (args._ ?? []).slice(2).map(String);
@@ -63,7 +62,7 @@ export const check = define({
     const workspace = placeOf(args.workspace ?? ".");
     const judgement = judge(
       {
-        ...(args.stdin ? { line: readLine() } : { argv: words }),
+        ...(args.stdin ? { line: await readLine() } : { argv: words }),
         cwd,
         environmentNames: args.environment.split(",").filter((name) => name !== ""),
         profile,
@@ -101,16 +100,14 @@ function shippedProfiles(): string {
   return fileURLToPath(new URL("../../policies/exec.yaml", import.meta.url));
 }
 
-/** All of stdin, or as much as shows that it is too long. One line end at its end is none of the line's. */
-function readLine(): string {
+/** All of stdin. One line end at its end is none of the line's. */
+async function readLine(): Promise<string> {
   const parts: Buffer[] = [];
   let bytes = 0;
-  while (bytes <= 4 * MAX_LINE) {
-    const part = Buffer.alloc(65_536);
-    const used = readSync(0, part);
-    if (used === 0) break;
-    parts.push(part.subarray(0, used));
-    bytes += used;
+  for await (const part of process.stdin as AsyncIterable<Buffer>) {
+    parts.push(part);
+    bytes += part.length;
+    if (bytes > 4 * MAX_LINE) throw usageError("what came in by stdin is too long for a line");
   }
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
