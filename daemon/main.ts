@@ -70,6 +70,7 @@ import { createLimitDesk } from "./limits.ts";
 import { networkProbes } from "./network-probe.ts";
 import { openHistory } from "./open-log.ts";
 import { HELP, parseCommand } from "./options.ts";
+import { readPolicyMemory } from "./policies.ts";
 import { prune } from "./prune.ts";
 import { answer } from "./requests.ts";
 import {
@@ -379,6 +380,8 @@ async function start(setup: Setup, host: Host): Promise<void> {
     return daemon.record(entry);
   };
   const policies = openPolicies(config.policy, {
+    stateDir: options.stateDir,
+    memory: readPolicyMemory(opened.fold.policies),
     random: () => randomInt(MILLION) / MILLION,
     record: (entry) => {
       if (!daemon.stopping()) daemon.record(entry);

@@ -1,5 +1,5 @@
-import { createHash } from "node:crypto";
-import type { Entry } from "./audit/record.ts";
+import { hash } from "node:crypto";
+import type { Data, Entry } from "./audit/record.ts";
 import type { AccessRequest } from "./core/access.ts";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { answerRequest, type PolicyAnswer, refusal } from "./policy/answer.ts";
@@ -7,9 +7,9 @@ import type { AskedSituation, Principal } from "./policy/entities.ts";
 import { type RawFile, renderFileProblem } from "./policy/policy-files.ts";
 import type { PolicySet } from "./policy/policy-set.ts";
 import { type Registry, withKnown } from "./policy/registry.ts";
-import { loadPolicies } from "./policy-load.ts";
+import { loadPolicies, takeUpKept } from "./policy-load.ts";
 import { createReferee, type Dispute, type RefereeState } from "./policy-referee.ts";
-import type { CedarThread, OpLog } from "./ports.ts";
+import type { CedarThread, KeptPolicies, OpLog } from "./ports.ts";
 
 export type PoliciesParts = {
   /** The files of the policy directory. Throws BoundaryError. */
@@ -17,6 +17,10 @@ export type PoliciesParts = {
   /** The registry's text; null where none is configured. Throws BoundaryError. */
   readonly entities: () => { readonly path: string; readonly text: string } | null;
   readonly openCedar: () => CedarThread;
+  /** The set that was taken up last, as text. What it is worth, `memory` says. `load`: null where there is none. */
+  readonly kept: KeptPolicies;
+  /** What the log says of the time before. */
+  readonly memory: PolicyMemory;
   /** One in so many answers is held against Cedar's own. */
   readonly refereeEvery: number;
   /** In [0, 1). */
@@ -26,6 +30,22 @@ export type PoliciesParts = {
   readonly disagreed: (digest: string, detail: string) => void;
   readonly opLog: OpLog;
 };
+
+/** As the fold has it. */
+export type PolicyMemory = {
+  /** SHA-256 of the kept text, hex, and the digest of a set that Cedar disagreed with; "" for none. */
+  readonly kept: string;
+  readonly disputed: string;
+};
+
+/** Reads the fold's `policies`. What cannot be read vouches for nothing. */
+export function readPolicyMemory(data: Data): PolicyMemory {
+  const { kept, disputed } = data;
+  return {
+    kept: typeof kept === "string" ? kept : "",
+    disputed: typeof disputed === "string" ? disputed : "",
+  };
+}
 
 /** What the status shows of policy. */
 export type PoliciesState = {
@@ -77,7 +97,8 @@ export function createPolicies(parts: PoliciesParts): Policies {
   let current: Current | null = null;
   let attempted = false;
   let why = "";
-  let disputed: { readonly digest: string; readonly why: string } | null = null;
+  let disputed: { readonly digest: string; readonly why: string } | null =
+    parts.memory.disputed === "" ? null : { digest: parts.memory.disputed, why: "before this start" };
   let counted = 0;
   let before: Promise<unknown> = Promise.resolve();
   const first = Promise.withResolvers<void>();
@@ -113,7 +134,7 @@ export function createPolicies(parts: PoliciesParts): Policies {
   }
 
   async function loadOne(by: string): Promise<LoadedPolicies> {
-    const made = await make(parts);
+    const made = await make(parts, attempted ? "" : parts.memory.kept);
     attempted = true;
     if ("problems" in made) {
       const lines = made.problems.slice(0, MAX_TOLD).map(clip);
@@ -129,7 +150,7 @@ export function createPolicies(parts: PoliciesParts): Policies {
         [...lines, ...(more > 0 ? [`… and ${more} more`] : [])].join("\n"),
       );
     }
-    const { set, registry, entities, files } = made;
+    const { set, registry, entities, files, kept } = made;
     const changed = current?.set.digest !== set.digest;
     // what was disagreed about stays: the same policies would be answered in the same way
     if (disputed !== null && disputed.digest !== set.digest) disputed = null;
@@ -137,8 +158,20 @@ export function createPolicies(parts: PoliciesParts): Policies {
     why = "";
     referee.forget();
     const { digest, notes } = set;
-    parts.record({ kind: "policy.loaded", data: { by, digest, files, policies: notes.size, entities } });
+    const data = { by, digest, files, policies: notes.size, entities, kept: keep(kept) };
+    parts.record({ kind: "policy.loaded", data });
     return { digest, policies: notes.size, changed };
+  }
+
+  /** For the next start, which reads all anew where this fails. Gives its digest, for the log to sign. */
+  function keep(text: string): string {
+    try {
+      parts.kept.save(text);
+      return hash("sha256", text);
+    } catch (error) {
+      parts.opLog.warn({ err: renderErrorChain(error) }, "the policies are not kept for the next start");
+      return "";
+    }
   }
 
   return {
@@ -169,17 +202,21 @@ export function createPolicies(parts: PoliciesParts): Policies {
 }
 
 type Made =
-  | (Current & { readonly entities: string; readonly files: number })
+  | (Current & { readonly entities: string; readonly files: number; readonly kept: string })
   | { readonly problems: readonly string[] };
 
-async function make({ files: read, entities: readEntities, openCedar }: PoliciesParts): Promise<Made> {
+async function make(parts: PoliciesParts, signed: string): Promise<Made> {
   try {
-    const files = read();
-    const entities = readEntities();
-    const loaded = await loadPolicies(files, entities, openCedar);
+    const files = parts.files();
+    const entities = parts.entities();
+    const kept = signed === "" ? null : parts.kept.load();
+    const proven =
+      kept !== null && hash("sha256", kept) === signed ? takeUpKept(kept, files, entities) : null;
+    const loaded = proven ?? (await loadPolicies(files, entities, parts.openCedar));
     if (!loaded.ok) return { problems: loaded.problems.map(renderFileProblem) };
-    const digest = entities === null ? "" : createHash("sha256").update(entities.text).digest("hex");
-    return { set: loaded.set, registry: loaded.registry, entities: digest, files: files.length };
+    const { set, registry } = loaded;
+    const digest = entities === null ? "" : hash("sha256", entities.text);
+    return { set, registry, entities: digest, files: files.length, kept: loaded.kept };
   } catch (error) {
     return { problems: [renderErrorChain(error)] };
   }

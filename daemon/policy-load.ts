@@ -1,3 +1,5 @@
+import { hash } from "node:crypto";
+import { z } from "zod";
 import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import { at, type FileProblem, type RawFile } from "./policy/policy-files.ts";
 import { buildSet, type PolicySet, readParts } from "./policy/policy-set.ts";
@@ -13,6 +15,8 @@ export type Loaded =
       readonly set: PolicySet;
       readonly registry: Registry;
       readonly runs: readonly CaseRun[];
+      /** The same as text, for the next start (`takeUpKept`). */
+      readonly kept: string;
     }
   | {
       readonly ok: false;
@@ -33,7 +37,7 @@ export async function loadPolicies(
   const thread = open();
   try {
     const read = JSON.parse(await thread.ask({ kind: "read", files, entities })) as ReadPolicies;
-    return read.ok ? takeUp(read) : read;
+    return read.ok ? takeUp(read, sourceOf(files, entities)) : read;
   } catch (error) {
     return { ok: false, problems: [at("", renderErrorChain(error))], runs: [] };
   } finally {
@@ -41,15 +45,51 @@ export async function loadPolicies(
   }
 }
 
-function takeUp({ parts, registry, runs }: Extract<ReadPolicies, { ok: true }>): Loaded {
+/**
+ * The set of an earlier load, out of what it was kept as: without Cedar, and without its cases, which it has stood. The
+ * text has to be vouched for, by the log. null where it was made of other files, by another version, or is no set.
+ */
+export function takeUpKept(
+  text: string,
+  files: readonly RawFile[],
+  entities: RegistryFile | null,
+): Extract<Loaded, { ok: true }> | null {
+  const read = KeptSchema.safeParse(JSON.parse(text));
+  const source = sourceOf(files, entities);
+  if (!read.success || read.data.source !== source) return null;
+  const { parts, registry } = read.data;
+  const taken = takeUp({ parts, registry, runs: [] }, source);
+  return taken.ok ? { ...taken, kept: text } : null;
+}
+
+const KeptSchema = z.strictObject({ source: z.string(), parts: z.unknown(), registry: z.unknown() });
+/** Goes up when another version would make another set of the same files. */
+const KEPT_FORM = 1;
+
+/** SHA-256, hex, of all that a set is made of. */
+function sourceOf(files: readonly RawFile[], entities: RegistryFile | null): string {
+  const named = files.map(({ name, bytes }) => [name, hash("sha256", bytes)]).toSorted();
+  return hash("sha256", JSON.stringify([KEPT_FORM, named, entities]));
+}
+
+function takeUp(
+  {
+    parts,
+    registry,
+    runs,
+  }: { readonly parts: unknown; readonly registry: unknown; readonly runs: readonly CaseRun[] },
+  source: string,
+): Loaded {
   const known = readParts(parts);
   const text = RegistrySchema.safeParse(registry);
   if (known === null || !text.success)
     throw new BoundaryError("policy-invalid", "what Cedar's thread made of the policies is no set");
   const built = buildSet(known);
   const made = "set" in built ? createRegistry(built.set.shapes, text.data) : built;
-  if ("set" in built && "registry" in made)
-    return { ok: true, set: built.set, registry: made.registry, runs };
+  if ("set" in built && "registry" in made) {
+    const kept = JSON.stringify({ source, parts, registry });
+    return { ok: true, set: built.set, registry: made.registry, runs, kept };
+  }
   const problems = "problems" in made ? made.problems : [];
   return { ok: false, problems: problems.map((problem) => at("", problem)), runs };
 }

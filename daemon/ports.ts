@@ -346,6 +346,14 @@ export type CedarOrder =
   /** A list of questions, as JSON text; the answers in their order. */
   | { readonly kind: "judge"; readonly questions: string };
 
+/** A text that is kept from start to start. Whoever loads it has to know what it is worth. */
+export interface KeptPolicies {
+  /** null where there is none, or none that can be read. */
+  load(): string | null;
+  /** Whole or not at all. Throws BoundaryError("state-unwritable"). */
+  save(text: string): void;
+}
+
 /** Cedar itself, in a thread that dies of what it is given and takes nothing with it. One order at a time. */
 export interface CedarThread {
   /**

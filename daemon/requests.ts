@@ -126,7 +126,7 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   },
   "enforcement.enforce": { role: "operator", limit: "tightening", handle: enforce },
   "enforcement.shadow": { role: "operator", limit: "verb", handle: shadow },
-  "ceremony.begin": { role: "operator", limit: "loosening", handle: ceremonyBegin },
+  "ceremony.begin": { role: "operator", limit: "verb", handle: ceremonyBegin },
   "ceremony.confirm": { role: "operator", limit: "loosening", handle: ceremonyConfirm },
   "ceremony.cancel": { role: "operator", limit: "tightening", handle: ceremonyCancel },
   "clock.clear": { role: "operator", limit: "loosening", handle: clockClear },

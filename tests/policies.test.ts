@@ -2,7 +2,6 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Entry } from "../daemon/audit/record.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
 import { createPolicies, type Policies, type PoliciesParts, policyClaim } from "../daemon/policies.ts";
-import type { RawFile } from "../daemon/policy/policy-files.ts";
 import type { CedarOrder, CedarThread } from "../daemon/ports.ts";
 import { openWarm, question, situation, small, USER } from "./support/policies.ts";
 
@@ -26,7 +25,14 @@ afterEach(() => {
 function start(change: Partial<PoliciesParts> & { judge?: Judge } = {}) {
   const records: Entry[] = [];
   const disagreed: string[] = [];
-  const host = { files: good("a") as readonly RawFile[], judge: change.judge ?? agree, opened: 0 };
+  const kept = {
+    text: null as string | null,
+    load: () => kept.text,
+    save: (text: string) => {
+      kept.text = text;
+    },
+  };
+  const host = { files: good("a"), judge: change.judge ?? agree, opened: 0, kept };
   /** Reads with Cedar itself; judges as the test says. */
   function openCedar(): CedarThread {
     const warm = openWarm();
@@ -43,6 +49,8 @@ function start(change: Partial<PoliciesParts> & { judge?: Judge } = {}) {
     files: () => host.files,
     entities: () => null,
     openCedar,
+    kept: host.kept,
+    memory: { kept: "", disputed: "" },
     refereeEvery: 1,
     random: () => 0.5,
     record: (entry) => void records.push(entry),
@@ -71,7 +79,14 @@ describe("taking up policies", () => {
     expect(records).toEqual([
       {
         kind: "policy.loaded",
-        data: { by: "test", digest: policies.digest(), files: 3, policies: 1, entities: "" },
+        data: {
+          by: "test",
+          digest: policies.digest(),
+          files: 3,
+          policies: 1,
+          entities: "",
+          kept: expect.stringMatching(/^[0-9a-f]{64}$/),
+        },
       },
     ]);
     expect(await policies.load("again")).toMatchObject({ changed: false });
@@ -274,5 +289,60 @@ describe("the referee", () => {
     go?.();
     await vi.waitFor(() => expect(judged(policies)).toBe(1));
     expect([asked.length, policies.state().state]).toEqual([1, "ready"]);
+  });
+});
+
+describe("a start after another", () => {
+  const earlier = async () => {
+    const first = start();
+    await first.policies.load("test");
+    return { text: first.host.kept.text ?? "", kept: String(first.records[0]?.data["kept"]) };
+  };
+  const next = (text: string, kept: string, change: Parameters<typeof start>[0] = {}) => {
+    const begun = start({ memory: { kept, disputed: "" }, refereeEvery: 1_000, ...change });
+    begun.host.kept.text = text;
+    return begun;
+  };
+
+  test("takes up what the log vouches for, without Cedar", async () => {
+    const { text, kept } = await earlier();
+    const { policies, answer, host, records } = next(text, kept);
+    await policies.load("start");
+    expect([host.opened, answer()]).toMatchObject([0, { decision: "allow", reasons: ["a"] }]);
+    expect(records).toMatchObject([{ kind: "policy.loaded", data: { kept } }]);
+    await policies.load("a person");
+    expect(host.opened).toBe(1); // who asks for it has everything read anew
+  });
+
+  test.each<[string, (was: { text: string; kept: string }) => ReturnType<typeof next>]>([
+    ["a text that was changed", ({ text, kept }) => next(text.replace("recall", "recall2"), kept)],
+    ["a text that nobody vouches for", ({ text }) => next(text, "")],
+    ["a text that is gone", ({ kept }) => next("", kept)],
+    ["other files", ({ text, kept }) => next(text, kept, { files: () => good("b") })],
+    [
+      "another registry",
+      ({ text, kept }) => next(text, kept, { entities: () => ({ path: "/e", text: "users: []" }) }),
+    ],
+  ])("reads everything anew with %s", async (_name, make) => {
+    const { policies, host } = make(await earlier());
+    await policies.load("start");
+    expect([host.opened, policies.state().state]).toEqual([1, "ready"]);
+  });
+
+  test("what was disagreed about stays so", async () => {
+    const first = start();
+    await first.policies.load("test");
+    const { policies, answer } = start({ memory: { kept: "", disputed: first.policies.digest() } });
+    await policies.load("start");
+    expect([policies.state().state, answer().code]).toEqual(["disagreed", "policy-disagreed"]);
+  });
+
+  test("a disk that takes nothing is no fault", async () => {
+    const full = () => {
+      throw new BoundaryError("state-unwritable", "full");
+    };
+    const { policies, answer, records } = start({ kept: { load: () => null, save: full } });
+    await policies.load("start");
+    expect([answer().decision, records[0]?.data["kept"]]).toEqual(["allow", ""]);
   });
 });

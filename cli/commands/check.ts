@@ -11,10 +11,19 @@ const ACTIONS = {
   model: { name: "model.call", type: "model" },
   "model.call": { name: "model.call", type: "model" },
   io: { name: "io", type: "io" },
+  "file.read": { name: "file.read", type: "file" },
+  "file.write": { name: "file.write", type: "file" },
+  "network.connect": { name: "network.connect", type: "host" },
+  "message.send": { name: "message.send", type: "channel" },
+  "command.run": { name: "command.run", type: "command" },
+  "process.spawn": { name: "process.spawn", type: "command" },
+  "secret.read": { name: "secret.read", type: "secret" },
+  "stage.enter": { name: "stage.enter", type: "stage" },
 } as const;
 const CLASSES = ["PUBLIC", "INTERNAL", "CONFIDENTIAL", "SECRET", "TOP_SECRET", "CROWN_JEWEL"] as const;
 const REACHES = ["none", "file", "network", "usb-storage", "usb-input"] as const;
 const LOCATIONS = ["local", "external"] as const;
+const TAINTS = ["secret", "personal", "untrusted"] as const;
 
 /** `boundaryctl check ACTION RESOURCE`: 0 allow, 1 deny. */
 export const command = define({
@@ -24,6 +33,7 @@ export const command = define({
     ["boundaryctl check recall note-1 --class SECRET", "a memory"],
     ["boundaryctl check tool curl --reach network --interface wg0", "a tool, over a VPN"],
     ["boundaryctl check model gpt --location external", "a model"],
+    ["boundaryctl check file.read /etc/hosts --taint secret", "a file"],
   ],
   options: (yargs) =>
     yargs
@@ -39,12 +49,23 @@ export const command = define({
         requiresArg: true,
         describe: "recall: the memory class",
       })
-      .option("reach", { choices: REACHES, requiresArg: true, describe: "tool, io: what it reaches" })
+      .option("reach", {
+        choices: REACHES,
+        requiresArg: true,
+        describe: "tool, io, command, message: what it reaches",
+      })
       .option("location", { choices: LOCATIONS, requiresArg: true, describe: "model: where it runs" })
       .option("interface", {
         type: "string",
         requiresArg: true,
         describe: "The interface traffic would take",
+      })
+      .option("workspace", { type: "string", requiresArg: true, describe: "The workspace it belongs to" })
+      .option("taint", {
+        choices: TAINTS,
+        array: true,
+        requiresArg: true,
+        describe: "What the asker acts on: may be given again",
       }),
   run: (args) => {
     const action = ACTIONS[args.action];
@@ -53,6 +74,7 @@ export const command = define({
       reach: args.reach,
       location: args.location,
       interface: args.interface,
+      workspace: args.workspace,
     };
     const properties = Object.fromEntries(
       Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
@@ -60,7 +82,7 @@ export const command = define({
     const resource = { type: action.type, id: args.resource, properties };
     return askAndShow(
       args,
-      { verb: "check", params: { action: { name: action.name }, resource } },
+      { verb: "check", params: { action: { name: action.name }, resource, ...contextOf(args.taint) } },
       {
         render: (decision) => renderDecision(decision, painter(process.stdout).paint),
         exitCode: ({ decision }) => (decision ? 0 : 1),
@@ -68,6 +90,10 @@ export const command = define({
     );
   },
 });
+
+function contextOf(taint: readonly string[] | undefined): { context?: { taint: readonly string[] } } {
+  return taint === undefined ? {} : { context: { taint } };
+}
 
 function upper(value: string | undefined): (typeof CLASSES)[number] | undefined {
   // yargs has checked the choice before it is narrowed
@@ -78,9 +104,11 @@ function upper(value: string | undefined): (typeof CLASSES)[number] | undefined 
 export function renderDecision(decision: Evaluation, paint: Paint): readonly string[] {
   const allowed = decision.decision;
   const instead = allowed || !decision.wouldAllow ? [] : [`instead    ${plain(decision.wouldAllow)}`];
-  const person = allowed || !decision.askPerson ? [] : ["a person may be asked"];
+  const asked = decision.approval === "" ? "a person may be asked" : `waits for  ${plain(decision.approval)}`;
+  const person = allowed || !decision.askPerson ? [] : [asked];
   return [
     allowed ? paint("green", "allow") : paint("red", "deny"),
+    ...(allowed ? [] : [`code       ${plain(decision.code)}`]),
     `rule       ${decision.reason.map((rule) => plain(rule)).join(", ")}`,
     `mode       ${plain(decision.mode)}`,
     `assurance  ${plain(decision.assurance)}`,

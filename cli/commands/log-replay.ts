@@ -1,5 +1,7 @@
 import { emptyFold, type Fold } from "../../daemon/audit/fold.ts";
 import { verifyLog } from "../../daemon/audit/verify.ts";
+import { leaseData, tokenData } from "../../daemon/core/grant-data.ts";
+import { shardValues } from "../../daemon/core/shards.ts";
 import { define } from "../command.ts";
 import { usageError } from "../exit.ts";
 import { knownLog, logArguments } from "../log-arguments.ts";
@@ -41,11 +43,19 @@ export const replay = define({
       return 1;
     }
     const shown = args.at === undefined ? verdict.state : state;
-    if (args.json) printJson({ at: shown.lastSeq, proven: true, state: shown, verdict: verdict.verdict });
+    if (args.json)
+      printJson({ at: shown.lastSeq, proven: true, state: shownState(shown), verdict: verdict.verdict });
     else printLines(render(shown));
     return verdict.verdict === "broken" && args.at === undefined ? 1 : 0;
   },
 });
+
+/** Tokens and leases as records hold them. */
+function shownState({ grants, ...state }: Fold): object {
+  const tokens = shardValues(grants.tokens).map(tokenData);
+  const leases = shardValues(grants.leases).map(leaseData);
+  return { ...state, tokens, leases };
+}
 
 function render(state: Fold): readonly string[] {
   const fired = Object.entries(state.firedByTripwire);
@@ -56,6 +66,7 @@ function render(state: Fold): readonly string[] {
     `frozen    ${state.frozen === "" ? "no" : plain(state.frozen)}`,
     `daemon    ${STOP[state.stop]}, started ${state.started} times`,
     `baseline  ${state.baselineDigest === "" ? "none yet" : plain(state.baselineDigest)}`,
+    `grants    ${state.grants.tokens.size} tokens, ${state.grants.leases.size} leases`,
     ...(fired.length === 0 ? ["tripwires none has fired"] : []),
     ...fired.map(([name, count]) => `tripwire  ${plain(name)} fired ${count} times`),
     ...(state.unreadable === "" ? [] : [`unreadable ${plain(state.unreadable)}: that is LOCKDOWN`]),

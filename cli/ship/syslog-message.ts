@@ -23,6 +23,8 @@ const DEBUG = 7;
 const SEVERITIES: ReadonlyMap<string, number> = new Map([
   ["tripwire.fired", ALERT],
   ["mode.apply-failed", CRITICAL],
+  ["policy.disagreed", CRITICAL],
+  ["policy.refused", WARNING],
   ["sensor.blind", WARNING],
   ["clock.frozen", WARNING],
   ["gap", WARNING],

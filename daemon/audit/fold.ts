@@ -28,6 +28,8 @@ export type Fold = HoldMemory & {
   readonly started: number;
   /** The newest `usb.state`, as recorded; {} when there is none. core/usb-memory.ts reads it. */
   readonly usb: Data;
+  /** The newest `policy.loaded`, with what was disagreed about since; {} when there is neither. policies.ts reads it. */
+  readonly policies: Data;
   /** Capability tokens and leases. */
   readonly grants: Grants;
   /** The newest `limit.state`, with the blocks after it; {} when there is neither. core/limit-memory.ts reads it. */
@@ -55,6 +57,7 @@ export function emptyFold(): Fold {
     firedByTripwire: {},
     started: 0,
     usb: {},
+    policies: {},
     grants: noGrants(),
     limits: {},
     approvals: [],
@@ -93,6 +96,10 @@ export function fold(state: Fold, record: LogRecord): Fold {
       return withBaseline(next, record);
     case "usb.state":
       return { ...next, usb: record.data };
+    case "policy.loaded":
+      return { ...next, policies: loadedPolicies(state.policies, record.data) };
+    case "policy.disagreed":
+      return { ...next, policies: { disputed: record.data["digest"] ?? "" } };
     case "decision":
       return withGrants(next, record, takeUses(next.grants, record.data));
     case "token.state":
@@ -176,6 +183,11 @@ function withBaseline(state: Fold, record: LogRecord): Fold {
 function withGrants(state: Fold, record: LogRecord, grants: Grants | string): Fold {
   if (typeof grants === "string") return unreadable(state, record, grants);
   return grants === state.grants ? state : { ...state, grants };
+}
+
+/** What was disagreed about stays so as long as it is what is loaded. */
+function loadedPolicies({ disputed }: Data, loaded: Data): Data {
+  return disputed !== undefined && disputed === loaded["digest"] ? { ...loaded, disputed } : loaded;
 }
 
 function unreadable(state: Fold, record: LogRecord, field: string): Fold {

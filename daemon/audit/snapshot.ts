@@ -25,7 +25,7 @@ export function renderSnapshot(snapshot: Snapshot): Data {
 
 /** What is as in a log that knows no hold and no USB is left out: such a log's snapshots are what they always were. */
 function renderFold(fold: Fold): Data {
-  const { hold, parameterBoot, releasedBoot, usb, grants, limits, approvals, ...rest } = fold;
+  const { hold, parameterBoot, releasedBoot, usb, policies, grants, limits, approvals, ...rest } = fold;
   const summary = grantsSummary(grants);
   return {
     ...rest,
@@ -34,6 +34,7 @@ function renderFold(fold: Fold): Data {
     ...(parameterBoot === "" ? {} : { parameterBoot }),
     ...(releasedBoot === "" ? {} : { releasedBoot }),
     ...(Object.keys(usb).length === 0 ? {} : { usb }),
+    ...(Object.keys(policies).length === 0 ? {} : { policies }),
     ...(summary === null ? {} : { grants: summary }),
     ...(Object.keys(limits).length === 0 ? {} : { limits }),
     ...(approvals.length === 0 ? {} : { approvals }),
@@ -71,8 +72,8 @@ function readFold(value: Value | undefined): Fold | null {
   if (!isData(firedByTripwire) || !areNumbers(...Object.values(firedByTripwire))) return null;
   const grants = value["grants"] === undefined ? noGrants() : readGrantsSummary(value["grants"]);
   if (grants === null) return null;
-  const held = { ...NO_HOLD_MEMORY, usb: {}, limits: {}, approvals: [] as Value, ...value };
-  if (!isData(held.usb) || !isData(held.limits)) return null;
+  const held = { ...NO_HOLD_MEMORY, usb: {}, policies: {}, limits: {}, approvals: [] as Value, ...value };
+  if (!isData(held.usb) || !isData(held.policies) || !isData(held.limits)) return null;
   if (!Array.isArray(held.approvals) || !held.approvals.every(isData)) return null;
   if (!areTexts(held.parameterBoot, held.releasedBoot) || !HOLDS.some((each) => each === held.hold))
     return null;

@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { openCedarThread } from "../adapters/cedar-thread.ts";
+import { openKeptPolicies } from "../adapters/kept-policies.ts";
 import { readOwnedFile, readPolicyDirectory } from "../adapters/policy-directory.ts";
 import type { Config } from "../core/config.ts";
 import { MAX_CONFIG_BYTES } from "../core/config-parse.ts";
@@ -18,7 +19,7 @@ const SHIPPED = fileURLToPath(new URL("../../policies", import.meta.url));
  */
 export function openPolicies(
   config: Config["policy"],
-  parts: Pick<PoliciesParts, "random" | "record" | "disagreed">,
+  parts: Pick<PoliciesParts, "random" | "record" | "disagreed" | "memory"> & { readonly stateDir: string },
 ): Policies {
   const { directory, entitiesFile, refereeEvery } = config;
   return createPolicies({
@@ -32,6 +33,7 @@ export function openPolicies(
       }),
     entities: () => (entitiesFile === undefined ? null : readEntities(entitiesFile)),
     openCedar: openCedarThread,
+    kept: openKeptPolicies(parts.stateDir),
     refereeEvery,
     opLog,
   });

@@ -104,7 +104,14 @@ export function ask(
     return { ...before, answer: tooMany(before.held, now, `${before.held.length} questions are open`) };
   const { wallMs, monoMs, boot } = now;
   const moment = { wallMs, monoMs: Math.floor(monoMs), boot };
-  const approval: Approval = { ...asked, asked: moment, lifeMs: bounds.lifeMs, answer: { kind: "pending" } };
+  const by = { ...asked.by, principal: asked.by.principal.slice(0, MAX_PRINCIPAL) };
+  const approval: Approval = {
+    ...asked,
+    by,
+    asked: moment,
+    lifeMs: bounds.lifeMs,
+    answer: { kind: "pending" },
+  };
   return {
     ...before,
     held: [...before.held, approval],
@@ -189,6 +196,8 @@ export function redeem(
 
 /** As JSON. So much can be read before it is approved; and the fold, with all that is open, has to fit into a snapshot. */
 const MAX_WHAT_BYTES = 1_024;
+/** Of a name that stands in `what` as a whole. */
+const MAX_PRINCIPAL = 160;
 
 /** Whether what began then is over: when either clock says so, or the wall clock was set to before it began. */
 function isOver(since: Moment, ms: number, now: Moment): boolean {

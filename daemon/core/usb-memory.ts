@@ -60,9 +60,9 @@ export type UsbMemory = {
   readonly rules: string;
 };
 
-const MAX_KNOWN = 128;
-const MAX_AWAITED = 64;
-const MAX_GRANTS = 64;
+const MAX_KNOWN = 64;
+const MAX_AWAITED = 32;
+const MAX_GRANTS = 32;
 const MAX_TEXT = 64;
 
 /** Tells one device from another wherever it is plugged in: id, serial and hash. 128 bits, hex. */

@@ -106,11 +106,8 @@ function needsPerson(set: PolicySet, question: CedarQuestion, reasons: readonly 
 
 /** Of the forbids that deny; where nothing permits, of what would permit this action otherwise. */
 function adviceOn(set: PolicySet, action: string, reasons: readonly string[]): string {
-  const told = new Set<string>();
-  if (reasons.length > 0) for (const id of reasons) told.add(set.notes.get(id)?.advice ?? "");
-  else
-    for (const note of set.notes.values())
-      if (note.effect === "permit" && note.actions?.includes(action) === true) told.add(note.advice);
-  told.delete("");
-  return [...told].join("; ").slice(0, MAX_ADVICE);
+  const forbidden = new Set(reasons.map((id) => set.notes.get(id)?.advice ?? ""));
+  forbidden.delete("");
+  const told = reasons.length > 0 ? [...forbidden] : (set.permitted.get(action) ?? []);
+  return told.join("; ").slice(0, MAX_ADVICE);
 }

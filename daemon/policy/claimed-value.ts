@@ -29,7 +29,10 @@ export function claim(shapes: Shapes, name: string, type: ValueType, value: Json
       return claimSet(shapes, name, type.of, value);
     case "Entity":
       return claimEntity(shapes, type.type, value);
-    default:
+    case "ipaddr":
+    case "decimal":
+    case "datetime":
+    case "duration":
       return claimExtension(type.kind, value);
   }
 }

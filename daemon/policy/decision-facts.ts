@@ -1,10 +1,11 @@
 import { z } from "zod";
 import type { Data } from "../audit/record.ts";
-import type { AccessRequest, Json } from "../core/access.ts";
+import type { AccessRequest } from "../core/access.ts";
 import { parseStrictJson } from "../core/json.ts";
 import { MODES } from "../core/mode.ts";
 import type { PolicyAnswer } from "./answer.ts";
 import type { AskedSituation, Principal } from "./entities.ts";
+import { PropertiesSchema } from "./properties-schema.ts";
 
 /** A longer question is not kept whole; its record cannot be replayed. */
 const MAX_ASKED = 16_384;
@@ -12,7 +13,8 @@ const MAX_DEPTH = 32;
 
 /**
  * What a `decision` record keeps of policy, as its field `policy`: the answer, and all that it was given on, so that
- * another set can be asked the same later. `digest`: of the set that answered.
+ * another set can be asked the same later. `digest`: of the set that answered. What the log redacts in a question (a
+ * key in a command line) is asked redacted, too.
  */
 export function decisionFacts(
   digest: string,
@@ -38,7 +40,8 @@ export function decisionFacts(
     interfaces: situation.trustedInterfaces,
     leases: situation.leases,
     approved: yesNo(situation.approved),
-    token: yesNo(situation.token),
+    // not "token": the log takes what stands under that name for one
+    identified: situation.token ? "by-token" : "by-peer",
     wallMs: situation.wallMs,
     asked: asked.length > MAX_ASKED ? "" : asked,
   };
@@ -66,15 +69,14 @@ const FactsSchema = z.object({
   interfaces: z.array(z.string()),
   leases: z.array(z.string()),
   approved: YesNo,
-  token: YesNo,
+  identified: z.enum(["by-token", "by-peer"]),
   wallMs: z.number().int(),
   asked: z.string(),
 });
-const Properties = z.record(z.string(), z.json());
 const AskedSchema = z.strictObject({
-  action: z.strictObject({ name: z.string(), properties: Properties }),
-  resource: z.strictObject({ type: z.string(), id: z.string(), properties: Properties }),
-  context: Properties,
+  action: z.strictObject({ name: z.string(), properties: PropertiesSchema }),
+  resource: z.strictObject({ type: z.string(), id: z.string(), properties: PropertiesSchema }),
+  context: PropertiesSchema,
 });
 
 /** Reads a record's field `policy`; null when it is none, or does not say all. */
@@ -91,9 +93,9 @@ export function readDecisionFacts(data: unknown): RecordedDecision | null {
     by,
     request: {
       subject: { type, id, properties: {} },
-      action: { ...action, properties: action.properties as Record<string, Json> },
-      resource: { ...resource, properties: resource.properties as Record<string, Json> },
-      context: context as Record<string, Json>,
+      action,
+      resource,
+      context,
     },
     principal: { type, id, roles },
     situation: {
@@ -104,7 +106,7 @@ export function readDecisionFacts(data: unknown): RecordedDecision | null {
       trustedInterfaces: interfaces,
       leases: rest.leases,
       approved: rest.approved,
-      token: rest.token,
+      token: rest.identified === "by-token",
       wallMs: rest.wallMs,
     },
   };

@@ -1,8 +1,9 @@
 import { z } from "zod";
-import type { AccessRequest, Json } from "../core/access.ts";
+import type { AccessRequest } from "../core/access.ts";
 import { type Parsed, parseYaml } from "../core/config-parse.ts";
 import { MODES } from "../core/mode.ts";
 import type { AskedSituation, Principal } from "./entities.ts";
+import { PropertiesSchema } from "./properties-schema.ts";
 import { EMPTY_REGISTRY_TEXT, RegistrySchema } from "./registry.ts";
 import { ROLE_NAMES } from "./schema-shapes.ts";
 
@@ -21,7 +22,7 @@ const CaseSchema = z.strictObject({
   action: z.string().max(64),
   /** "memory::note-1": the type as in a question. */
   resource: Named,
-  properties: z.record(z.string(), z.json()).default({}),
+  properties: PropertiesSchema.default({}),
   taint: Texts,
   mode: ModeName,
   /** What the kernel confirmed: the same mode; "none" for nothing. */
@@ -66,7 +67,7 @@ export function questionOf(one: Case): {
     request: {
       subject: { type, id, properties: {} },
       action: { name: one.action, properties: {} },
-      resource: { type: resourceType, id: resourceId, properties: one.properties as Record<string, Json> },
+      resource: { type: resourceType, id: resourceId, properties: one.properties },
       context: one.taint.length === 0 ? {} : { taint: one.taint },
     },
     principal: { type, id, roles: one.roles },

@@ -26,6 +26,8 @@ export type PolicySet = {
   readonly digest: string;
   readonly shapes: Shapes;
   readonly notes: ReadonlyMap<string, PolicyNote>;
+  /** By action: what the permits that name it say would be allowed. */
+  readonly permitted: ReadonlyMap<string, readonly string[]>;
   /** The schema's text. */
   readonly schema: string;
 };
@@ -124,12 +126,26 @@ export function buildSet(
       staticPolicies: Object.fromEntries(policies.map(({ id, json }) => [id, json])),
     });
     const notes = new Map(policies.map(({ id, note }) => [id, note]));
-    return { set: { compiled, digest, shapes: shaped.shapes, notes, schema } };
+    const permitted = permittedBy(notes);
+    return { set: { compiled, digest, shapes: shaped.shapes, notes, permitted, schema } };
   } catch (error) {
     // a policy so deep that our compiler's stack does not bear it is refused like any other that it cannot compile
     if (!(error instanceof BoundaryError || error instanceof RangeError)) throw error;
     return { problems: [`compiling: ${renderErrorChain(error)}`] };
   }
+}
+
+/** Made once: a flood of denials looks it up each time. */
+function permittedBy(notes: PolicySet["notes"]): PolicySet["permitted"] {
+  const found = new Map<string, Set<string>>();
+  for (const { effect, advice, actions } of notes.values()) {
+    if (effect === "forbid" || advice === "") continue;
+    for (const action of actions ?? []) {
+      const known = found.get(action) ?? new Set();
+      found.set(action, known.add(advice));
+    }
+  }
+  return new Map([...found].map(([action, known]) => [action, [...known]]));
 }
 
 const PartsSchema = z.strictObject({

@@ -1,9 +1,10 @@
 import { z } from "zod";
-import type { AccessRequest, Json } from "../core/access.ts";
+import type { AccessRequest } from "../core/access.ts";
 import { parseStrictJson } from "../core/json.ts";
+import { PropertiesSchema } from "./properties-schema.ts";
 
 const MAX_DEPTH = 32;
-const Properties = z.record(z.string(), z.json()).default({});
+const Properties = PropertiesSchema.default({});
 const QuestionSchema = z.strictObject({
   subject: z.strictObject({ type: z.string(), id: z.string(), properties: Properties }),
   action: z.strictObject({ name: z.string(), properties: Properties }),
@@ -22,15 +23,5 @@ export function parseQuestion(
     const told = read.error.issues.map((issue) => `${issue.path.join(".") || "question"}: ${issue.message}`);
     return { problem: told.join("; ") };
   }
-  const { subject, action, resource, context } = read.data;
-  // z.json() says the same of them, in a type of its own
-  const as = (properties: unknown) => properties as Readonly<Record<string, Json>>;
-  return {
-    request: {
-      subject: { ...subject, properties: as(subject.properties) },
-      action: { ...action, properties: as(action.properties) },
-      resource: { ...resource, properties: as(resource.properties) },
-      context: as(context),
-    },
-  };
+  return { request: read.data };
 }

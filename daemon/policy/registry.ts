@@ -1,9 +1,10 @@
 import { z } from "zod";
-import type { AccessRequest, Json, Properties } from "../core/access.ts";
+import type { AccessRequest, Properties } from "../core/access.ts";
 import { type Parsed, parseYaml } from "../core/config-parse.ts";
 import type { CedarJson } from "./cedar-question.ts";
 import { claim, isText, MAX_ID } from "./claimed-value.ts";
 import { derive } from "./derived.ts";
+import { PropertiesSchema } from "./properties-schema.ts";
 import { type PrincipalType, ROLE_NAMES, type Shapes } from "./schema-shapes.ts";
 
 /**
@@ -29,7 +30,7 @@ const ResourceSchema = z.strictObject({
   id: Id,
   groups: Names,
   /** As in a question. */
-  properties: z.record(z.string(), z.json()).default({}),
+  properties: PropertiesSchema.default({}),
 });
 export const RegistrySchema = z.strictObject({
   /** By uid, in digits, or by the name that a token is given to. */
@@ -120,11 +121,6 @@ export function entityTypeOf(shapes: Shapes, wireType: string): string | null {
   return null;
 }
 
-/** The other way about. */
-export function wireTypeOf(type: string): string {
-  return type.charAt(0).toLowerCase() + type.slice(1);
-}
-
 /**
  * The question with what the registry says of the resource: what the ceilings are asked. Policy is asked the question as
  * it came, so that a contradiction is refused and not passed over.
@@ -155,11 +151,11 @@ function readResource(
     const attribute = shape?.attributes.get(name);
     if (attribute === undefined || name === "registered" || Object.hasOwn(derived.attributes, name))
       return { problem: `${JSON.stringify(name)} is no property of it` };
-    const claimed = claim(shapes, name, attribute.type, value as Json);
+    const claimed = claim(shapes, name, attribute.type, value);
     if ("problem" in claimed) return { problem: `${name} ${claimed.problem}` };
     attributes.set(name, claimed.value);
   }
-  return { type, id: derived.id, groups, attributes, properties: properties as Properties };
+  return { type, id: derived.id, groups, attributes, properties };
 }
 
 function keyOf(type: string, id: string): string {

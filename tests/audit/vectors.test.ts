@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { renderCanonical } from "../../daemon/audit/canonical.ts";
 import { renderLine } from "../../daemon/audit/line.ts";
 import { verifyLog } from "../../daemon/audit/verify.ts";
+import { noGrants } from "../../daemon/core/grants.ts";
 import { chunksOf, recordOf, testSigner } from "./fixture.ts";
 
 /** Frozen bytes: tests/vectors/log-v1.* never change. A new format adds files. */
@@ -36,6 +37,7 @@ test("a log of format 1 verifies as it always did", async () => {
     baselineDigest: "9f".repeat(32),
     firedByTripwire: { net: 1 },
     usb: {},
+    policies: {},
     limits: {},
     approvals: [],
     started: 1,
@@ -44,6 +46,8 @@ test("a log of format 1 verifies as it always did", async () => {
     hold: "enforcing",
     parameterBoot: "",
     releasedBoot: "",
+    // and tokens
+    grants: noGrants(),
   });
 });
 

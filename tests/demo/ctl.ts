@@ -12,6 +12,8 @@ export type Ctl = {
   json(...args: readonly string[]): Promise<Record<string, never>>;
   /** `ceremony begin` on a terminal of its own: waits for the cool-down and types what it is asked for. */
   ceremony(reason: string): Promise<Ran>;
+  /** On a terminal of its own. */
+  onTerminal(...args: readonly string[]): Promise<Ran>;
 };
 
 export function createCtl(home: DaemonHome): Ctl {
@@ -28,6 +30,7 @@ export function createCtl(home: DaemonHome): Ctl {
     },
     ceremony: (reason) =>
       onTerminal([MAIN, "ceremony", "begin", "--reason", reason, "--runtime-dir", home.runtimeDir]),
+    onTerminal: (...args) => onTerminal([MAIN, ...args, "--runtime-dir", home.runtimeDir]),
   };
 }
 

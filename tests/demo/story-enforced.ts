@@ -17,6 +17,7 @@ import {
 import { delay, eventually } from "../support/packets.ts";
 import { type Ctl, createCtl } from "./ctl.ts";
 import { askAll, IN_AIRGAP, IN_RESTRICTED } from "./decisions.ts";
+import { tellGrants } from "./grants.ts";
 import { verifyStory } from "./log-story.ts";
 import type { Report } from "./report.ts";
 import { shippedTripwiresAnd } from "./tripwires.ts";
@@ -227,6 +228,7 @@ async function decide(story: Story): Promise<void> {
   report.step(7, "A service asks for decisions");
   await leaveLockdown(story, "the demo killed the daemon");
   await askAll(report, ctl, "RESTRICTED", IN_RESTRICTED);
+  await tellGrants(report, ctl, story.home, { asNobody: true });
   await ctl.run("mode", "set", "airgap", "--reason", "for the second half");
   await askAll(report, ctl, "AIRGAP", IN_AIRGAP);
 }

@@ -5,6 +5,7 @@ import { type DaemonHome, startDaemon } from "../support/daemon-process.ts";
 import { eventually } from "../support/packets.ts";
 import { createCtl } from "./ctl.ts";
 import { askAll, IN_RESTRICTED } from "./decisions.ts";
+import { tellGrants } from "./grants.ts";
 import { verifyStory } from "./log-story.ts";
 import type { Report } from "./report.ts";
 import { shippedTripwiresAnd } from "./tripwires.ts";
@@ -43,6 +44,7 @@ export async function tellLogOnly(report: Report, home: DaemonHome, why: string)
 
   report.step(3, "A service asks for decisions");
   await askAll(report, ctl, "RESTRICTED", IN_RESTRICTED);
+  await tellGrants(report, ctl, home, { asNobody: false });
 
   report.step(4, "A write to a watched file fires the file tripwire");
   writeFileSync(watched, "two\n");

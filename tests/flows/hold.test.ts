@@ -1,62 +1,19 @@
 import { describe, expect, test } from "vitest";
-import type { Flow } from "../../daemon/core/flow.ts";
-import type { Mode } from "../../daemon/core/mode.ts";
 import type { StartHold } from "../../daemon/core/start.ts";
-import type { Answer, Input } from "../../daemon/core/state.ts";
+import type { Answer } from "../../daemon/core/state.ts";
+import { beginRelease, confirmRelease, enforce, type Host, later, SSH, set } from "../support/hold-asks.ts";
 import { ANA, settled, startHost, trip } from "../support/host.ts";
 
-type Host = Awaited<ReturnType<typeof startHost>>;
 const SHADOW: StartHold = {
   held: { hold: "shadow", lasts: "always" },
   change: { from: "enforcing", by: "first-start" },
 };
-const SSH: Flow = {
-  family: 4,
-  localAddress: "10.0.0.1",
-  localPort: 22,
-  remoteAddress: "10.0.0.9",
-  remotePort: 50_000,
-};
 const link = { interface: "eth1", change: "up" };
 
-const enforce = (host: Host, confirmMs: number | null = null) =>
-  host.daemon.ask((request) => ({ kind: "enforce", request, by: ANA, reason: "test", confirmMs }));
 const confirm = (host: Host) => host.daemon.ask((request) => ({ kind: "confirm", request, by: ANA }));
-const set = (host: Host, to: Mode, over: Partial<Extract<Input, { kind: "set-mode" }>>) =>
-  host.daemon.ask((request) => ({
-    kind: "set-mode",
-    request,
-    to,
-    by: ANA,
-    reason: "test",
-    forMs: null,
-    confirmMs: null,
-    keep: null,
-    ...over,
-  }));
 const release = async (host: Host): Promise<Answer> => {
-  await host.daemon.ask((request) => ({
-    kind: "ceremony-begin",
-    request,
-    purpose: "release",
-    id: "c1",
-    codeDigest: "right",
-    by: ANA,
-    reason: "r",
-  }));
-  host.clock.pass(1_000);
-  const asked = host.daemon.ask((request) => ({
-    kind: "ceremony-confirm",
-    request,
-    codeDigest: "right",
-    by: ANA,
-  }));
-  return (await asked).answer;
-};
-const later = async (host: Host, ms: number) => {
-  host.clock.pass(ms);
-  host.daemon.tick();
-  await settled();
+  await beginRelease(host);
+  return (await confirmRelease(host)).answer;
 };
 const freeze = (host: Host) => host.signal("clock.moved", { change: "step", milliseconds: "9000" });
 

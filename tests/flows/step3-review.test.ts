@@ -1,12 +1,11 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { verifyLog } from "../../daemon/audit/verify.ts";
-import type { Flow } from "../../daemon/core/flow.ts";
 import type { Mode } from "../../daemon/core/mode.ts";
 import { parseListings } from "../../daemon/core/nft-listing.ts";
 import { preflight } from "../../daemon/core/preflight.ts";
 import type { StartHold } from "../../daemon/core/start.ts";
-import { type Input, initialState } from "../../daemon/core/state.ts";
+import { initialState } from "../../daemon/core/state.ts";
 import { createDaemon } from "../../daemon/daemon.ts";
 import { createEnforcer, type Enforcer } from "../../daemon/enforce.ts";
 import { networkProbes } from "../../daemon/network-probe.ts";
@@ -14,56 +13,16 @@ import type { Firewall } from "../../daemon/ports.ts";
 import { createExpectations, createSelftest, type Finding, filesProbe } from "../../daemon/selftest.ts";
 import { type StatusParts, statusOf } from "../../daemon/status.ts";
 import { FakeFirewall } from "../support/fake-firewall.ts";
+import { beginRelease, confirmRelease, enforce, type Host, later, SSH, set } from "../support/hold-asks.ts";
 import { ANA, settled, startHost, trip } from "../support/host.ts";
 import { fakeSurroundings } from "../support/surroundings.ts";
 
 /** Failing tests of a review of step 3: each says what should hold, and does not. */
-type Host = Awaited<ReturnType<typeof startHost>>;
-const SSH: Flow = {
-  family: 4,
-  localAddress: "10.0.0.1",
-  localPort: 22,
-  remoteAddress: "10.0.0.9",
-  remotePort: 50_000,
-};
 const BOOTED: StartHold = {
   held: { hold: "released", lasts: "boot" },
   change: { from: "enforcing", by: "boot-parameter" },
 };
 const link = { interface: "eth1", change: "up" };
-const enforce = (host: Host, confirmMs: number | null = null) =>
-  host.daemon.ask((request) => ({ kind: "enforce", request, by: ANA, reason: "test", confirmMs }));
-const set = (host: Host, to: Mode, over: Partial<Extract<Input, { kind: "set-mode" }>>) =>
-  host.daemon.ask((request) => ({
-    kind: "set-mode",
-    request,
-    to,
-    by: ANA,
-    reason: "test",
-    forMs: null,
-    confirmMs: null,
-    keep: null,
-    ...over,
-  }));
-const later = async (host: Host, ms: number) => {
-  host.clock.pass(ms);
-  host.daemon.tick();
-  await settled();
-};
-const beginRelease = async (host: Host) => {
-  await host.daemon.ask((request) => ({
-    kind: "ceremony-begin",
-    request,
-    purpose: "release",
-    id: "c1",
-    codeDigest: "right",
-    by: ANA,
-    reason: "r",
-  }));
-  host.clock.pass(1_000);
-};
-const confirmRelease = (host: Host) =>
-  host.daemon.ask((request) => ({ kind: "ceremony-confirm", request, codeDigest: "right", by: ANA }));
 async function logged(host: Host) {
   async function* chunks() {
     yield { file: "00000000000000000000.jsonl", bytes: host.store.bytes };

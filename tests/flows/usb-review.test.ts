@@ -17,27 +17,9 @@ import {
   STICK,
 } from "../support/fake-usb.ts";
 import { FakeClock, settled, startHost } from "../support/host.ts";
-import { ANA_AT_TERMINAL, digestOf, usbHost } from "../support/usb-host.ts";
+import { ANA_AT_TERMINAL, digestOf, on, plugged, usbHost, wish } from "../support/usb-host.ts";
 
 /** What a hostile review found: each test says what ought to hold, and does not as the code is. */
-
-const wish = (device: string, over: object = {}) => ({
-  device,
-  permanent: false,
-  forMs: null,
-  by: ANA_AT_TERMINAL,
-  ...over,
-});
-
-function on(usb: FakeUsb): string[] {
-  return [...usb.plugged.keys()].filter((port) => usb.isAuthorized(port)).toSorted();
-}
-
-function plugged(...devices: FakeDevice[]): FakeUsb {
-  const usb = new FakeUsb();
-  for (const device of devices) usb.plug(device);
-  return usb;
-}
 
 /** The same as KEYBOARD in all that it says of itself, at another port. */
 const TWIN: FakeDevice = { ...KEYBOARD, port: "1-2" };

@@ -17,26 +17,7 @@ import {
   STICK,
 } from "../support/fake-usb.ts";
 import { FakeClock, settled, startHost, trip } from "../support/host.ts";
-import { ANA_AT_TERMINAL, digestOf, FakeRulesStore, usbHost } from "../support/usb-host.ts";
-
-const wish = (device: string, over: object = {}) => ({
-  device,
-  permanent: false,
-  forMs: null,
-  by: ANA_AT_TERMINAL,
-  ...over,
-});
-
-/** What is on, port by port. */
-function on(usb: FakeUsb): string[] {
-  return [...usb.plugged.keys()].filter((port) => usb.isAuthorized(port)).toSorted();
-}
-
-function plugged(...devices: Parameters<FakeUsb["plug"]>[0][]): FakeUsb {
-  const usb = new FakeUsb();
-  for (const device of devices) usb.plug(device);
-  return usb;
-}
+import { digestOf, FakeRulesStore, on, plugged, usbHost, wish } from "../support/usb-host.ts";
 
 describe("a start", () => {
   test("closes the controllers, takes away what is refused at once, and says all of it", async () => {

@@ -280,6 +280,10 @@ def fold_record(fold, grants, record):
     bad = bad or grants.take(record)
     if bad: set_hold(fold, hold="enforcing", releasedBoot="")
     if kind in ("usb.state", "limit.state"): keep(fold, kind.split(".")[0].replace("limit", "limits"), data)
+    if kind == "policy.loaded":
+        disputed = fold.get("policies", {}).get("disputed")
+        keep(fold, "policies", {**data, "disputed": disputed} if disputed is not None and disputed == data.get("digest") else data)
+    if kind == "policy.disagreed": keep(fold, "policies", {"disputed": data.get("digest", "")})
     if kind == "limit.blocked":
         blocks = fold.get("limits", {}).get("blocks")
         keep(fold, "limits", {**fold.get("limits", {}), "blocks": ((blocks if type(blocks) is list else []) + [data])[-MAX_BLOCKS:]})
@@ -373,7 +377,7 @@ class Walk:
                 fold = self.fold = copy.deepcopy(says["fold"])
                 self.grants = Grants(fold.pop("grants", None))
                 held = {name: fold[name] for name in NEW_HOLD if name in fold}
-                more = {name: empty for name, empty in (("usb", {}), ("limits", {}), ("approvals", [])) if name in fold}
+                more = {name: empty for name, empty in (("usb", {}), ("policies", {}), ("limits", {}), ("approvals", [])) if name in fold}
                 types = [{name: type(of[name]) for name in of} for of in (fold, {**NEW_FOLD, **{name: "" for name in held}, **more})]
                 known = fold["wanted"] in ("", *MODES) and fold["stop"] in ("none", "running", "clean")
                 known = known and all(fold[name] for name in more) and all(type(one) is dict for one in fold.get("approvals", []))

@@ -288,6 +288,7 @@ describe("the registry", () => {
     ["resources: [{ type: host, id: A.b }, { type: host, id: a.B. }]", /is there twice/],
     ["resources: [{ type: memry, id: a }]", /no such type/],
     ["resources: [{ type: memory, id: a, properties: { clas: SECRET } }]", /"clas" is no property/],
+    ["resources: [{ type: memory, id: a, properties: { __proto__: SECRET } }]", /"__proto__" is no property/],
     ["resources: [{ type: memory, id: a, properties: { class: secret } }]", /class is one of PUBLIC/],
     ["resources: [{ type: file, id: a }]", /absolute path/],
     ["resources: [{ type: file, id: /a, properties: { path: /b } }]", /"path" is no property/],

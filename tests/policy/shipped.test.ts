@@ -91,6 +91,43 @@ describe("the shipped policies", () => {
     expect([all > 10_000, allowed > 1_000, allowed < all]).toEqual([true, true, true]);
   });
 
+  test("for an operator they say the same of files, the network, messages and commands, and more only of secrets and stages", () => {
+    const known = registry(shipped.set.shapes, {
+      users: [{ id: "1000", roles: [], groups: [], workspaces: ["alpha"] }],
+      resources: [{ type: "secret", id: "x", groups: [], properties: { workspace: "alpha" } }],
+    });
+    const reaches = [undefined, "none", "file", "network"].flatMap((reach) =>
+      [undefined, "wg0"].map((where) => ({
+        ...(reach === undefined ? {} : { reach }),
+        ...(where === undefined ? {} : { interface: where }),
+      })),
+    );
+    const commands = reaches.filter((each) => !("interface" in each));
+    const others = [
+      ...(["file.read", "file.write"] as const).map((name) => question(name, ["file", "/srv/x"])),
+      ...[{}, { interface: "wg0" }].map((each) => question("network.connect", ["host", "x"], each)),
+      ...reaches.map((each) => question("message.send", ["channel", "x"], each)),
+      ...(["command.run", "process.spawn"] as const).flatMap((name) =>
+        commands.map((each) => question(name, ["command", "x"], each)),
+      ),
+      question("secret.read", ["secret", "x"]),
+      question("stage.enter", ["stage", "x"]),
+    ];
+    const who = { ...USER, roles: ["operator"] };
+    let narrower = 0;
+    for (const now of situations())
+      for (const request of others) {
+        const above = ceilingOf(now, request).allow ? "allow" : "deny";
+        const { answer } = answerRequest(shipped.set, known, request, who, now);
+        if (answer.decision === above) continue;
+        narrower++;
+        const may =
+          ["secret.read", "stage.enter"].includes(request.action.name) && answer.decision === "deny";
+        if (!may) expect({ now, request, said: answer.decision }).toEqual({ now, request, said: above });
+      }
+    expect(narrower).toBeGreaterThan(0);
+  });
+
   test("for an agent they are never looser than the ceilings, with every lease and approval", () => {
     const leases = ["network", "usb", "exec", "messages", "secrets", "stages", "system-files"];
     let forbidden = 0;

@@ -107,7 +107,6 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/*", why: "the loop and its parts" },
       { what: "daemon/core/", why: "decides" },
       { what: "daemon/policy/", why: "decides" },
-      { what: "daemon/exec/", why: "judges commands" },
       { what: "daemon/audit/", why: "records" },
       { what: "daemon/protocol/", why: "answers" },
       { what: "daemon/ports.ts", why: "acts, through ports alone" },

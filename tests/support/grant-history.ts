@@ -2,8 +2,8 @@ import fc from "fast-check";
 import { leaseData, tokenData } from "../../daemon/core/grant-data.ts";
 import { type Grants, noGrants, takeGrant, takeUses } from "../../daemon/core/grants.ts";
 import type { Lease } from "../../daemon/core/lease.ts";
-import { shardGet } from "../../daemon/core/shards.ts";
 import type { Token } from "../../daemon/core/token.ts";
+import { standingOf } from "../../daemon/core/token-standing.ts";
 import { childOf, recordOf, START_MS, tokenOf } from "./tokens.ts";
 
 const DAY_MS = 86_400_000;
@@ -71,7 +71,13 @@ export function historyOf(list: readonly (readonly (string | number)[])[]) {
     n++;
     const id = made.get(String(first))?.id ?? tokenOf(String(first)).id;
     const leaseId = leaseOf(Buffer.from(String(first)).toString("hex")).id;
-    const parent = shardGet(grants.tokens, made.get(String(second))?.id ?? "");
+    // only from a live one, as the daemon does it
+    const standing = standingOf(grants.tokens, made.get(String(second))?.id ?? "", {
+      uid: 0,
+      privilege: "OPEN",
+      nowMs,
+    });
+    const parent = standing.ok ? standing.token : undefined;
     let record: ReturnType<typeof recordOf> | null = null;
     if (kind === "pass") nowMs += Number(first);
     else if (kind === "minted" || (kind === "narrowed" && parent)) {

@@ -11,7 +11,7 @@ import { createUsbControl, type UsbControl } from "../../daemon/usb.ts";
 import { createUsbChallenges } from "../../daemon/usb-challenges.ts";
 import { createUsbPeople, type UsbPeople } from "../../daemon/usb-people.ts";
 import { createRulebook } from "../../daemon/usb-rulebook.ts";
-import { FakeUsb } from "./fake-usb.ts";
+import { type FakeDevice, FakeUsb } from "./fake-usb.ts";
 import { FakeClock, settled } from "./host.ts";
 
 const ALLOW_ALL = "allow";
@@ -186,3 +186,23 @@ export function usbHost(options: Options = {}) {
 
 export const digestOf = (text: string) => createHash("sha256").update(text).digest("hex");
 export const ANA_AT_TERMINAL = { name: "ana", terminal: "pts/0" };
+
+/** What a person at a terminal asks: until it is unplugged, where nothing else is said. */
+export const wish = (device: string, over: object = {}) => ({
+  device,
+  permanent: false,
+  forMs: null,
+  by: ANA_AT_TERMINAL,
+  ...over,
+});
+
+/** The ports that are on. */
+export function on(usb: FakeUsb): string[] {
+  return [...usb.plugged.keys()].filter((port) => usb.isAuthorized(port)).toSorted();
+}
+
+export function plugged(...devices: FakeDevice[]): FakeUsb {
+  const usb = new FakeUsb();
+  for (const device of devices) usb.plug(device);
+  return usb;
+}

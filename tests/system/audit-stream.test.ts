@@ -13,26 +13,17 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterEach, describe, expect, test } from "vitest";
-import { type Client, connectControl } from "../../client/control.ts";
+import { describe, expect, test } from "vitest";
 import type { LogRecord } from "../../daemon/audit/record.ts";
-import type { Status } from "../../daemon/protocol/messages.ts";
 import { recordOf } from "../audit/fixture.ts";
 import { boundaryctl } from "../support/boundaryctl.ts";
-import { createHome, type DaemonHome, type DaemonProcess, startDaemon } from "../support/daemon-process.ts";
+import type { DaemonHome } from "../support/daemon-process.ts";
+import { daemonsOfTest } from "../support/daemons-of-test.ts";
 import { delay } from "../support/packets.ts";
 
 /** The audit stream of the real daemon, log-only. */
 const BOUNDARYCTL = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
-const homes: DaemonHome[] = [];
-const daemons: DaemonProcess[] = [];
-const clients: Client[] = [];
-
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.close();
-  await Promise.all(daemons.splice(0).map((daemon) => daemon.kill()));
-  for (const home of homes.splice(0)) home.remove();
-});
+const { home: homeWith, start, connect, statusOf, disconnect } = daemonsOfTest();
 
 const QUICK = {
   initialMode: "RESTRICTED",
@@ -41,27 +32,7 @@ const QUICK = {
 };
 
 function home(config: object = QUICK): DaemonHome {
-  const made = createHome(config);
-  homes.push(made);
-  return made;
-}
-
-async function start(at: DaemonHome): Promise<DaemonProcess> {
-  const daemon = await startDaemon(at);
-  daemons.push(daemon);
-  return daemon;
-}
-
-async function connect(at: DaemonHome): Promise<Client> {
-  const client = await connectControl(join(at.runtimeDir, "control.sock"));
-  clients.push(client);
-  return client;
-}
-
-async function statusOf(at: DaemonHome): Promise<Status> {
-  const outcome = await (await connect(at)).call("status", {});
-  if (!outcome.ok) throw new Error(outcome.problem.detail);
-  return outcome.data;
+  return homeWith(config);
 }
 
 const MARKER = "marker-of-contents";
@@ -155,7 +126,7 @@ describe("the audit stream", () => {
     const spans = streamRecords(at).filter(({ kind }) => kind === "seal").length - before;
     expect(spans).toBeGreaterThan(3);
     expect(spans).toBeLessThanOrEqual((performance.now() - begunMs) / 200 + 1);
-    for (const client of clients.splice(0)) client.close();
+    disconnect();
     await load;
     await delay(500);
     const idle = streamText(at).length;

@@ -4,31 +4,20 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
-import { type Client, connectControl } from "../../client/control.ts";
+import type { Client } from "../../client/control.ts";
 import type { LogRecord } from "../../daemon/audit/record.ts";
-import type { Status } from "../../daemon/protocol/messages.ts";
 import { linesOf, recordOf } from "../audit/fixture.ts";
-import {
-  createHome,
-  type DaemonHome,
-  type DaemonProcess,
-  daemonArguments,
-  startDaemon,
-} from "../support/daemon-process.ts";
+import { type DaemonHome, daemonArguments } from "../support/daemon-process.ts";
+import { daemonsOfTest } from "../support/daemons-of-test.ts";
 import { delay } from "../support/packets.ts";
 
 /** The real daemon and real files: what is accepted, by whom, and what a start makes of it. */
 const MAIN = fileURLToPath(new URL("../../daemon/main.ts", import.meta.url));
-const homes: DaemonHome[] = [];
-const daemons: DaemonProcess[] = [];
+const { home: emptyHome, start, connect, statusOf } = daemonsOfTest();
 const children: ChildProcess[] = [];
-const clients: Client[] = [];
 
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.close();
+afterEach(() => {
   for (const child of children.splice(0)) child.kill("SIGKILL");
-  await Promise.all(daemons.splice(0).map((daemon) => daemon.kill()));
-  for (const home of homes.splice(0)) home.remove();
 });
 
 type Wire = { readonly action: "note" | { readonly trip: string }; readonly armed: readonly string[] };
@@ -37,8 +26,7 @@ const NOTES: Wire = { action: "note", armed: EVERYWHERE };
 
 /** A daemon's home with a watched tree in it. */
 function home(wire: Wire, count: number, name: (index: number) => string = (i) => `f${i}`) {
-  const at = createHome("");
-  homes.push(at);
+  const at = emptyHome("");
   const tree = join(at.path, "tree");
   mkdirSync(tree);
   const files = Array.from({ length: count }, (_, index) => join(tree, name(index)));
@@ -49,24 +37,6 @@ function home(wire: Wire, count: number, name: (index: number) => string = (i) =
   const ceremony = { coolDownMs: 0, requireTerminal: false };
   writeFileSync(at.configFile, stringify({ initialMode: "RESTRICTED", ceremony, tripwiresFile }));
   return { ...at, files, tree };
-}
-
-async function start(at: DaemonHome): Promise<DaemonProcess> {
-  const daemon = await startDaemon(at);
-  daemons.push(daemon);
-  return daemon;
-}
-
-async function connect(at: DaemonHome): Promise<Client> {
-  const client = await connectControl(join(at.runtimeDir, "control.sock"));
-  clients.push(client);
-  return client;
-}
-
-async function statusOf(at: DaemonHome): Promise<Status> {
-  const outcome = await (await connect(at)).call("status", {});
-  if (!outcome.ok) throw new Error(outcome.problem.detail);
-  return outcome.data;
 }
 
 const wanted = async (at: DaemonHome) => (await statusOf(at)).mode.wanted;

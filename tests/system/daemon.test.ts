@@ -14,32 +14,23 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterEach, describe, expect, test } from "vitest";
-import { type Client, connectControl } from "../../client/control.ts";
+import { describe, expect, test } from "vitest";
 import { createClock } from "../../daemon/adapters/clock.ts";
 import { openHeadFile } from "../../daemon/adapters/head-file.ts";
 import { prepareStateDirectory } from "../../daemon/adapters/keys.ts";
 import { createSegment, prepareLogDirectory, segmentName } from "../../daemon/adapters/log-file.ts";
 import { emptyTail, openLog } from "../../daemon/audit/log.ts";
 import type { LogRecord } from "../../daemon/audit/record.ts";
-import type { Status } from "../../daemon/protocol/messages.ts";
 import { linesOf, recordOf } from "../audit/fixture.ts";
 import { boundaryctl } from "../support/boundaryctl.ts";
-import { createHome, type DaemonHome, type DaemonProcess, startDaemon } from "../support/daemon-process.ts";
+import { type DaemonHome, startDaemon } from "../support/daemon-process.ts";
+import { daemonsOfTest } from "../support/daemons-of-test.ts";
 import { ringIn } from "../support/key-ring.ts";
 import { delay } from "../support/packets.ts";
 
 /** The real daemon as its own process, log-only: what holds without privilege. */
 const BOUNDARYCTL = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
-const homes: DaemonHome[] = [];
-const daemons: DaemonProcess[] = [];
-const clients: Client[] = [];
-
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.close();
-  await Promise.all(daemons.splice(0).map((daemon) => daemon.kill()));
-  for (const home of homes.splice(0)) home.remove();
-});
+const { home: homeWith, start, connect, statusOf } = daemonsOfTest();
 
 function home(
   config: object | string = {
@@ -47,27 +38,7 @@ function home(
     ceremony: { coolDownMs: 0, requireTerminal: false },
   },
 ): DaemonHome {
-  const made = createHome(config);
-  homes.push(made);
-  return made;
-}
-
-async function start(at: DaemonHome, ...args: string[]): Promise<DaemonProcess> {
-  const daemon = await startDaemon(at, { args });
-  daemons.push(daemon);
-  return daemon;
-}
-
-async function connect(at: DaemonHome): Promise<Client> {
-  const client = await connectControl(join(at.runtimeDir, "control.sock"));
-  clients.push(client);
-  return client;
-}
-
-async function statusOf(at: DaemonHome): Promise<Status> {
-  const outcome = await (await connect(at)).call("status", {});
-  if (!outcome.ok) throw new Error(outcome.problem.detail);
-  return outcome.data;
+  return homeWith(config);
 }
 
 const recordsOf = (at: DaemonHome): LogRecord[] => linesOf(at.logDir).map(recordOf);
@@ -348,8 +319,9 @@ describe("while it runs", () => {
     await start(at);
     const watcher = await connect(at);
     const kinds: string[] = [];
-    // the audit stream's beginning comes beside the loop, before or after
-    watcher.onEvent(({ kind }) => kind === "audit.began" || kinds.push(kind));
+    // what a start does beside the loop comes before or after
+    const beside = ["audit.began", "selftest.done", "policy.loaded"];
+    watcher.onEvent(({ kind }) => beside.includes(kind) || kinds.push(kind));
     await watcher.call("events.subscribe", {});
     await (await connect(at)).call("mode.set", { mode: "AIRGAP", reason: "test" });
     await expect.poll(() => kinds).toEqual(["mode.changed", "mode.applied"]);

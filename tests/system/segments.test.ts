@@ -9,23 +9,16 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { afterEach, describe, expect, test } from "vitest";
-import { type Client, connectControl } from "../../client/control.ts";
+import { describe, expect, test } from "vitest";
+import type { Client } from "../../client/control.ts";
 import { boundaryctl } from "../support/boundaryctl.ts";
-import { createHome, type DaemonHome, type DaemonProcess, startDaemon } from "../support/daemon-process.ts";
+import type { DaemonHome } from "../support/daemon-process.ts";
+import { daemonsOfTest } from "../support/daemons-of-test.ts";
 import { oldLog } from "../support/old-log.ts";
 import { delay } from "../support/packets.ts";
 
 /** Segments, keys and pruning of the real daemon, log-only. */
-const homes: DaemonHome[] = [];
-const daemons: DaemonProcess[] = [];
-const clients: Client[] = [];
-
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.close();
-  await Promise.all(daemons.splice(0).map((daemon) => daemon.kill()));
-  for (const home of homes.splice(0)) home.remove();
-});
+const { home: homeWith, start, connect } = daemonsOfTest();
 
 const SMALL = {
   initialMode: "RESTRICTED",
@@ -35,21 +28,7 @@ const SMALL = {
 };
 
 function home(config: object = SMALL): DaemonHome {
-  const made = createHome(config);
-  homes.push(made);
-  return made;
-}
-
-async function start(at: DaemonHome): Promise<DaemonProcess> {
-  const daemon = await startDaemon(at);
-  daemons.push(daemon);
-  return daemon;
-}
-
-async function connect(at: DaemonHome): Promise<Client> {
-  const client = await connectControl(join(at.runtimeDir, "control.sock"));
-  clients.push(client);
-  return client;
+  return homeWith(config);
 }
 
 const question = {

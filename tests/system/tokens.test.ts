@@ -128,6 +128,9 @@ describe("boundaryctl token", () => {
     ).toBe(false);
     const verified = await boundaryctl(["verify-log", at.logDir, "--state-dir", at.stateDir]);
     expect(verified.code).toBe(0);
+    const replayed = await boundaryctl(["log", "replay", at.logDir, "--state-dir", at.stateDir, "--json"]);
+    const { state } = JSON.parse(replayed.stdout) as { state: { tokens: { id: string }[] } };
+    expect(state.tokens.map(({ id }) => id)).toEqual(before.map(({ id }) => id));
   }, 60_000);
 
   test("takes no token from a file that others may read, or that holds none, and none but on a terminal or into a new file", async () => {

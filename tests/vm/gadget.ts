@@ -1,7 +1,7 @@
 import type { Stage } from "./stage.ts";
 import { DEVICES, portOf } from "./usb.ts";
 
-/** A device of both kinds, a keyboard and a disk: the kernel's own gadget drivers, on a bus that only exists in memory. */
+/** A device made by the kernel's own gadget drivers, on a bus that only exists in memory. */
 export type Gadget = {
   plug(serial: string, product: string): Promise<string>;
   unplug(): Promise<void>;
@@ -13,8 +13,11 @@ const AT = "/sys/kernel/config/usb_gadget/both";
 /** HID 1.11, appendix E.6: the report descriptor of a keyboard of the boot protocol, without its lamps. */
 const REPORT = "05010906a101050719e029e71500250175019508810295017508810195067508150025650507190029658100c0";
 
-/** Loads it. A bus more is there then: closed like the others before anything is plugged in. */
-export async function gadget({ guest, check }: Stage): Promise<Gadget> {
+/**
+ * Loads a keyboard, or a keyboard and a disk in one device. A bus more is there then: closed like the others before
+ * anything is plugged in. What is written to /dev/hidg0 is typed.
+ */
+export async function gadget({ guest, check }: Stage, kind: "keyboard" | "both"): Promise<Gadget> {
   const bytes = REPORT.replaceAll(/../g, String.raw`\x$&`);
   await guest.ok(
     `for i in dummy_hcd libcomposite usb_f_hid usb_f_mass_storage; do modprobe $i; done
@@ -24,7 +27,8 @@ export async function gadget({ guest, check }: Stage): Promise<Gadget> {
      echo both >strings/0x409/product
      cd functions/hid.usb0 && echo 1 >protocol && echo 1 >subclass && echo 8 >report_length && printf '${bytes}' >report_desc
      cd ../mass_storage.usb0 && echo /root/disk.img >lun.0/file
-     cd ../.. && ln -s functions/hid.usb0 configs/c.1/ && ln -s functions/mass_storage.usb0 configs/c.1/
+     cd ../.. && ln -s functions/hid.usb0 configs/c.1/
+     ${kind === "both" ? "ln -s functions/mass_storage.usb0 configs/c.1/" : "true"}
      udevadm settle -t 30; sleep 2`,
     120,
   );

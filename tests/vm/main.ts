@@ -72,13 +72,13 @@ async function run(): Promise<void> {
   const image = provideImage((line) => console.log(line));
   const product = values.from === undefined ? makeProductDisk(directory) : join(values.from, "product.img");
   const parts = { image, product, from: null } as const;
-  const first = join(values.from ?? directory, "first");
+  const installed = join(values.from ?? directory, "installed");
   if (values.from === undefined) {
     const wire: { pings?: Pings } = {};
     const onWire = (outside: Peer) => {
       wire.pings = keepPinging(outside, CONTROL_PING_MS);
     };
-    await inGuest({ ...parts, directory: first, onWire }, "install", async (guest, report) => {
+    await inGuest({ ...parts, directory: installed, onWire }, "install", async (guest, report) => {
       await guest.ok("until ip -br addr | grep -q 10.66; do sleep 0.5; done; sleep 2", 90);
       const { sent, answered } = (await wire.pings?.stop()) ?? { sent: 0, answered: 0 };
       // a control: on the same wire, by the same pings that find a boot with us closed
@@ -90,7 +90,7 @@ async function run(): Promise<void> {
       await guest.save("enforcing");
     });
   }
-  const disk = join(first, "disk.qcow2");
+  const disk = join(installed, "disk.qcow2");
   const groups = [...new Set(chosen.map(({ guest }) => guest))].map((name) => async () => {
     const mine = chosen.filter((scenario) => scenario.guest === name);
     const from = { disk, name: BEGINNINGS[name] ?? "enforcing" };

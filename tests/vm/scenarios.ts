@@ -24,9 +24,10 @@ export type Scenario = {
 };
 
 export const SCENARIOS: readonly Scenario[] = [
+  { name: "usb-modes", guest: "usb-modes", title: "USB in every mode, over a reboot", run: usbModes },
+  { name: "usb-modes-evidence", guest: "usb-modes", title: "what is left behind", run: evidence },
   { name: "usb", guest: "usb", title: "USB devices of every kind", run: usb },
   { name: "usb-stops", guest: "usb", title: "USB without a daemon; a window that closes", run: usbStops },
-  { name: "usb-modes", guest: "usb", title: "USB in every mode, over a reboot", run: usbModes },
   { name: "usb-evidence", guest: "usb", title: "what is left behind", run: evidence },
   {
     name: "airgap",

@@ -1,12 +1,15 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Stage, waitInside } from "../stage.ts";
-import { prepareUsb, type UsbSockets } from "../usb.ts";
+import { gadget } from "../gadget.ts";
+import { until } from "../guest.ts";
+import { quoted, type Stage, waitInside } from "../stage.ts";
+import { DEVICES, prepareUsb, type UsbSockets } from "../usb.ts";
 
 const UNIT = "boundary-daemon";
 /** Slow: qemu holds sixteen events of a keyboard that is not read from, and a shared host is late. */
 const CODE_MS = 400;
 const CONFIG = "/etc/boundary-daemon/config.yaml";
 const SERIAL = "NEW";
+const TYPER = "TYPER";
 /** Where the new keyboard is, whatever port it got. */
 const KEYBOARD = `$(dirname $(grep -lx ${SERIAL} /sys/bus/usb/devices/*/serial))`;
 const INTERFACE = `$(echo ${KEYBOARD}/*:1.0)`;
@@ -18,7 +21,7 @@ export async function keyboards(stage: Stage): Promise<void> {
   await guest.ok(
     `systemctl stop ${UNIT}
      printf '  challengeKeyboards: true\\n' >>${CONFIG} # below "usb:", its last part
-     printf 'allow id 0627:0001 serial "${SERIAL}"\\n' >>/etc/boundary-daemon/usb.rules
+     printf 'allow id 0627:0001 serial "${SERIAL}"\\nallow id 1d6b:0104 serial "${TYPER}"\\n' >>/etc/boundary-daemon/usb.rules
      systemctl start ${UNIT}`,
     300,
   );
@@ -63,21 +66,35 @@ async function passed(stage: Stage): Promise<void> {
   );
   check("its driver has it", await waitInside(guest, `[ "$(${DRIVER})" = usbhid ]`, 30));
   await guest.ok("udevadm settle -t 30; sleep 3", 60);
-  const watched = await stage.ctl("status", "--json");
-  check("its keys are watched", watched.stdout.includes("1 event devices of USB keyboards"), watched.stdout);
+  await watchedAre(stage, 1);
   await type(stage, [..."abcdefghabcdefghabcdefgh"], 120);
   await sleep(2_000);
   check("a person's typing does not trip", (await stage.status()).mode.applied === "RESTRICTED");
 }
 
+/** 52 keys down and up, each a report of a keyboard of the boot protocol. */
+const TYPES_FAST = String.raw`exec 3>/dev/hidg0
+for i in 1 2; do for key in $(seq 4 29); do
+  printf "\0\0\x$(printf %x $key)\0\0\0\0\0" >&3
+  printf '\0\0\0\0\0\0\0\0' >&3
+done; done`;
+
+/** A keyboard whose firmware types by itself: a gadget of the guest's own kernel, as fast as the bus takes it. */
 async function injected(stage: Stage): Promise<void> {
   const { guest, check } = stage;
-  await type(stage, [..."abcdefghijklmnopqrst".repeat(4)], 10);
-  const fell = await waitInside(guest, `[ "$(cat ${KEYBOARD}/authorized)" = 0 ]`, 30);
+  const port = await (await gadget(stage, "keyboard")).plug(TYPER, "0x0104");
+  const allowed = await stage.onTerminal("usb", "allow", port);
+  check("a person lets another keyboard in, unchallenged", allowed.code === 0, allowed);
+  const event = `ls -d ${DEVICES}/${port}/${port}:1.0/*/input/input*/event*`;
+  check("it is an input device", await waitInside(guest, `${event} >/dev/null 2>&1`, 30));
+  await watchedAre(stage, 2);
+  // once it is taken away nobody reads what it types, and its firmware hangs
+  await guest.run(`timeout 15 bash -c ${quoted(TYPES_FAST)}`);
+  const fell = await waitInside(guest, `[ "$(cat ${DEVICES}/${port}/authorized)" = 0 ]`, 30);
   check(
     "injected keystrokes: it is not authorised any more",
     fell,
-    await guest.run(`cat ${KEYBOARD}/authorized`),
+    await guest.run(`cat ${DEVICES}/${port}/authorized`),
   );
   const status = await stage.status();
   check("and LOCKDOWN", status.mode.applied === "LOCKDOWN", status.mode);
@@ -85,6 +102,15 @@ async function injected(stage: Stage): Promise<void> {
   // taken away, it is seen once more by the tripwire on devices
   const byKeys = fired.filter(({ data }) => data["tripwire"] === "usb-keystrokes");
   check("by its tripwire, once", byKeys.length === 1, fired);
+}
+
+async function watchedAre(stage: Stage, keyboards: number): Promise<void> {
+  let sensor: unknown = null;
+  const are = await until(async () => {
+    sensor = JSON.stringify((await stage.status()).sensors);
+    return String(sensor).includes(`${keyboards} event devices of USB keyboards`);
+  }, 30_000);
+  stage.check(`the keys of ${keyboards} are watched`, are, sensor);
 }
 
 /** Begins one as olga at a terminal, waits until the keyboard is claimed, and gives the code. */

@@ -1,4 +1,4 @@
-import { type Stage, waitInside } from "../stage.ts";
+import { quoted, type Stage, waitInside } from "../stage.ts";
 import { becomesDisk, blockedInLog, isAuthorized, plugStick, stickStaysOut } from "../stick.ts";
 import { DEVICES, portOf, prepareUsb, type UsbSockets } from "../usb.ts";
 import { leaveLockdown } from "./boots.ts";
@@ -10,21 +10,25 @@ const RULES = "/etc/boundary-daemon/usb.rules";
 const WINDOW_S = 100;
 const WORD_S = 30;
 /** All of these are let in by a rule; what the mode says stands above it. */
-const ALLOWED = `
+export const ALLOWED = `
 allow id 46f4:0001
 allow id 0409:55aa
 allow id 0627:0001 serial "ONHUB"
 allow id 1d6b:0104`;
 
-/** What is plugged in while no daemon runs, what people say in RESTRICTED, and a window of time. Leaves those rules. */
+/** Bash that adds rules. */
+export function allowing(rules: string): string {
+  return `printf '%s\\n' ${quoted(rules)} >>${RULES}`;
+}
+
+/** What is plugged in while no daemon runs, what people say in RESTRICTED, and a window of time. */
 export async function usbStops(stage: Stage): Promise<void> {
   const { guest, check } = stage;
   const sockets = await prepareUsb(guest);
   await guest.ok(`systemctl stop ${UNIT}`, 240);
   const window = await guest.ok(`echo "$(date -d '-2 minutes' +%T)-$(date -d '+${WINDOW_S} seconds' +%T)"`);
   await guest.ok(
-    `cat >>${RULES} <<'END'${ALLOWED}\nallow id 0403:6001 if localtime(${window.trim()})\nEND
-     boundaryctl usb check ${RULES}`,
+    `${allowing(`${ALLOWED}\nallow id 0403:6001 if localtime(${window.trim()})`)}; boundaryctl usb check ${RULES}`,
   );
   const begunMs = performance.now();
   await plugStick(stage, sockets, STICK);
