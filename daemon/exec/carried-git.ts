@@ -53,6 +53,8 @@ function ofCommand(command: string, args: readonly string[]): readonly Carried[]
     carried.push(refused(`git ${command}: the option ${option.split("=", 1)[0] ?? ""}`));
   if (command === "grep" && before.some((word) => /^-[a-zA-Z]*O/.test(word)))
     carried.push(refused("git grep: -O runs a program"));
+  if (/^(?:merge|rebase|pull)$/.test(command) && before.some((word) => /^-[a-zA-Z]*s/.test(word)))
+    carried.push(refused(`git ${command}: -s names a strategy, which is a program`));
   if (command === "clone" && before.some((word) => /^-[a-z]*[uc]/.test(word)))
     carried.push(refused("git clone: a setting, or a program of the other side"));
   if (
