@@ -42,6 +42,7 @@ export const ROWS: readonly Row[] = [
   row("approvals", "See and decide what policy leaves to a person", () => import("./commands/approvals.ts")),
   row("hook", "Answer an agent's PreToolUse hook: allow, deny or ask", () => import("./commands/hook.ts")),
   row("mcp", "Serve status, check and request-approval as MCP tools", () => import("./commands/mcp.ts")),
+  row("exec", "Judge commands before they run", () => import("./commands/exec.ts")),
   row("policy", "Check, try, explain, compare and reload the policies", () => import("./commands/policy.ts")),
   row(
     "verify-log",

@@ -12,6 +12,7 @@ import { readSwitches, type SwitchSettings } from "../core/switches.ts";
 import type { Tripwire } from "../core/tripwire.ts";
 import type { UsbRule } from "../core/usb-rule.ts";
 import { parseUsbRules } from "../core/usb-rule-parse.ts";
+import { parseExecProfiles } from "../exec/profile.ts";
 import type { Options } from "../options.ts";
 import { PARAMS } from "../protocol/messages.ts";
 import { opLog } from "./journal.ts";
@@ -36,6 +37,7 @@ export function ownFiles({ options, config }: Setup): readonly SelfPath[] {
     { path: options.configFile, part: "config" },
     ...(config.tripwiresFile ? [{ path: config.tripwiresFile, part: "config" } as const] : []),
     ...(config.usb.rulesFile ? [{ path: config.usb.rulesFile, part: "config" } as const] : []),
+    ...(config.exec.profilesFile ? [{ path: config.exec.profilesFile, part: "config" } as const] : []),
     { path: `${options.stateDir}/log.vkey`, part: "key" },
     { path: `${root}daemon/`, part: "program" },
     { path: `${root}cli/`, part: "program" },
@@ -86,7 +88,9 @@ export function readSetup(options: Options): Setup {
     config.value.usb.rulesFile ?? fileURLToPath(new URL("../../policies/usb.rules", import.meta.url));
   const usbText = readText(usbFile);
   const usbRules = readUsbRules(usbFile, usbText);
-  const digest = createHash("sha256").update([text, tripwiresText, usbText].join("\0")).digest("hex");
+  const execText = readExecProfiles(config.value.exec.profilesFile);
+  const texts = [text, tripwiresText, usbText, ...(execText === null ? [] : [execText])];
+  const digest = createHash("sha256").update(texts.join("\0")).digest("hex");
   return {
     options,
     config: config.value,
@@ -95,6 +99,15 @@ export function readSetup(options: Options): Setup {
     switches: switches.value,
     digest,
   };
+}
+
+/** The text of the configured profiles: nothing is judged by them here yet, but a start with a fault in them is none. */
+function readExecProfiles(file: string | undefined): string | null {
+  if (file === undefined) return null;
+  const text = readText(file);
+  const parsed = parseExecProfiles(text);
+  if (!parsed.ok) throw new BoundaryError("config-invalid", renderProblems(file, parsed.problems));
+  return text;
 }
 
 function readUsbRules(file: string, text: string): readonly UsbRule[] {

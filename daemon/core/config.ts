@@ -413,6 +413,12 @@ export const ConfigSchema = z.strictObject({
       everyMs: Ms(10_000, 86_400_000, 900_000),
     })
     .prefault({}),
+  exec: z
+    .strictObject({
+      /** A file of exec profiles; without it the shipped one (policies/exec.yaml) is meant. */
+      profilesFile: AbsolutePath.optional(),
+    })
+    .prefault({}),
   /** A file of tripwires; without it the shipped set (policies/tripwires.yaml) is used. */
   tripwiresFile: AbsolutePath.optional(),
 });

@@ -61,6 +61,16 @@ export const TABLE: readonly Row[] = [
     ],
   },
   {
+    scope: "daemon/exec/",
+    may: [
+      { what: "daemon/exec/", why: "one part" },
+      { what: "daemon/core/", why: "decisions are about modes; secrets are found in one place" },
+      { what: "daemon/protocol/", only: "types", why: "a verdict is told in words of the protocol" },
+      { what: "zod", why: "a profile is unknown until parsed" },
+      { what: "node:path", only: ["posix"], why: "pure functions on text" },
+    ],
+  },
+  {
     scope: "daemon/audit/",
     may: [
       { what: "daemon/audit/", why: "one part: verification needs nothing else of the daemon" },
@@ -239,6 +249,7 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/protocol/", why: "it speaks the protocol" },
       { what: "daemon/audit/", why: "verify-log runs without a daemon" },
       { what: "daemon/core/", why: "modes and error codes" },
+      { what: "daemon/exec/", why: "`exec check` judges without a daemon" },
       { what: "daemon/policy/", why: "policies are checked and explained without a daemon" },
       { what: "daemon/policy-load.ts", why: "a set is made in one place" },
       {
@@ -267,7 +278,14 @@ const FORBIDDEN_BUILTINS: ReadonlyMap<string, string> = new Map([
   ["node:module", "imports are static"],
 ]);
 
-const PURE = ["daemon/core/", "daemon/protocol/", "daemon/policy/", "daemon/audit/", "daemon/vault/"];
+const PURE = [
+  "daemon/core/",
+  "daemon/protocol/",
+  "daemon/policy/",
+  "daemon/audit/",
+  "daemon/vault/",
+  "daemon/exec/",
+];
 const BANNED_NAMES = /(^|\/)(?:index|utils?|helpers?|common|misc)\.ts$/;
 /** What a pure file may use all the same. */
 const EXCEPTIONS: ReadonlyMap<string, readonly string[]> = new Map([

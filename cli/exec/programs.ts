@@ -1,0 +1,48 @@
+import { createHash } from "node:crypto";
+import { accessSync, closeSync, constants, openSync, readSync, realpathSync, statSync } from "node:fs";
+import { resolve } from "node:path";
+import type { ProgramFile } from "../../daemon/exec/judging.ts";
+import type { Profile } from "../../daemon/exec/profile.ts";
+
+/**
+ * Looks programs up as whoever runs a command will: by the profile's searchPath, never by ours. A file is hashed only
+ * where the profile lists it with a digest. What cannot be read is not there.
+ */
+export function programLookup(profile: Profile): (name: string, cwd: string) => ProgramFile | null {
+  return (name, cwd) => {
+    const places = name.includes("/")
+      ? [resolve(cwd, name)]
+      : profile.searchPath.map((directory) => `${directory}/${name}`);
+    for (const found of places) {
+      const file = programAt(found, profile);
+      if (file !== null) return file;
+    }
+    return null;
+  };
+}
+
+function programAt(found: string, profile: Profile): ProgramFile | null {
+  try {
+    if (!statSync(found).isFile()) return null;
+    accessSync(found, constants.X_OK);
+    const real = realpathSync(found);
+    const listed = [found, real].flatMap((path) => profile.programs.get(path) ?? []);
+    const isHashed = listed.some(({ sha256 }) => sha256 !== null);
+    return { found, real, sha256: isHashed ? digestOf(real) : null };
+  } catch {
+    return null;
+  }
+}
+
+function digestOf(path: string): string {
+  const hash = createHash("sha256");
+  const part = Buffer.alloc(1 << 16);
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    for (let used = readSync(fd, part); used > 0; used = readSync(fd, part))
+      hash.update(part.subarray(0, used));
+  } finally {
+    closeSync(fd);
+  }
+  return hash.digest("hex");
+}
