@@ -121,6 +121,8 @@ async function inGuest(
     await use(guest, report);
   } catch (error) {
     report.check("went on to the end", false, renderErrorChain(error));
+    const said = await guest?.run("journalctl -b --no-pager -u 'boundary-*' | tail -n 40").catch(() => null);
+    if (said) report.note(said.stdout);
   } finally {
     if (guest !== null) {
       guests.delete(guest);
