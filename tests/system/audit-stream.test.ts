@@ -119,6 +119,7 @@ describe("the audit stream", () => {
     const at = home({ ...QUICK, enforcement: { heartbeatMs: 200 } });
     const daemon = await start(at);
     await streamIs(at, "enforced");
+    await (await connect(at)).call("check", question); // waits for the policies
     const begunMs = performance.now();
     const before = streamRecords(at).length;
     const load = flood(at).catch(() => undefined);
