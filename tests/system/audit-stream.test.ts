@@ -291,7 +291,7 @@ describe("the audit stream", () => {
     await (await start(at)).stop();
     rmSync(join(at.logDir, "00000000000000000000.jsonl"));
     for (const name of readdirSync(at.stateDir).filter((each) => each !== "audit"))
-      rmSync(join(at.stateDir, name));
+      rmSync(join(at.stateDir, name), { recursive: true });
     await start(at);
     expect((await statusOf(at)).mode).toMatchObject({
       wanted: "LOCKDOWN",
