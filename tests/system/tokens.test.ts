@@ -58,7 +58,7 @@ describe("boundaryctl token", () => {
       "mint",
       "Agent::build",
       "--actions",
-      "recall,tool.run",
+      "recall,tool.run,token.narrow",
       "--resources",
       "memory::note-*",
       "--for",
@@ -72,7 +72,7 @@ describe("boundaryctl token", () => {
     ]);
     expect(minted).toMatchObject({ code: 0, stderr: "" });
     expect(minted.stdout).toContain(
-      "actions    recall, tool.run\nresources  memory::note-*\nasks for   Agent::build-*",
+      "actions    recall, tool.run, token.narrow\nresources  memory::note-*\nasks for   Agent::build-*",
     );
     const child = await ctl(["token", "narrow", "--uses", "2", "--out", once, "--json"], {
       BOUNDARY_TOKEN_FILE: agent,
