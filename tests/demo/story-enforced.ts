@@ -17,7 +17,7 @@ import {
 import { delay, eventually } from "../support/packets.ts";
 import { type Ctl, createCtl } from "./ctl.ts";
 import { askAll, IN_AIRGAP, IN_RESTRICTED } from "./decisions.ts";
-import { tellGrants } from "./grants.ts";
+import { OFTEN, tellGrants } from "./grants.ts";
 import { verifyStory } from "./log-story.ts";
 import type { Report } from "./report.ts";
 import { shippedTripwiresAnd } from "./tripwires.ts";
@@ -48,6 +48,7 @@ export async function tellEnforced(report: Report, home: DaemonHome): Promise<vo
       tripwiresFile,
       enforcement: { network: true, firstStart: "shadow", deadManMs: DEAD_MAN_MS },
       ceremony: { coolDownMs: 1_000 },
+      limits: OFTEN,
     }),
   );
   const story: Story = { report, home, ctl: createCtl(home), between: await createHostBetween(), watched };

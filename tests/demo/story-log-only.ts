@@ -5,7 +5,7 @@ import { type DaemonHome, startDaemon } from "../support/daemon-process.ts";
 import { eventually } from "../support/packets.ts";
 import { createCtl } from "./ctl.ts";
 import { askAll, IN_RESTRICTED } from "./decisions.ts";
-import { tellGrants } from "./grants.ts";
+import { OFTEN, tellGrants } from "./grants.ts";
 import { verifyStory } from "./log-story.ts";
 import type { Report } from "./report.ts";
 import { shippedTripwiresAnd } from "./tripwires.ts";
@@ -26,7 +26,7 @@ export async function tellLogOnly(report: Report, home: DaemonHome, why: string)
   writeFileSync(tripwiresFile, shippedTripwiresAnd(watched), { mode: 0o600 });
   writeFileSync(
     home.configFile,
-    stringify({ initialMode: "RESTRICTED", tripwiresFile, ceremony: { coolDownMs: 1_000 } }),
+    stringify({ initialMode: "RESTRICTED", tripwiresFile, ceremony: { coolDownMs: 1_000 }, limits: OFTEN }),
   );
   const ctl = createCtl(home);
 
