@@ -46,8 +46,12 @@ function beginCommand(kind: Kind): CliCommand {
   });
 }
 
+/** The daemon looks at every watched file first, its own program among them: on a slow host that takes its time. */
+const LOOK_MS = 60_000;
+
 async function hold(common: Common, client: Client, reason: string, kind: Kind): Promise<ExitCode> {
-  const found = dataOr(common, await client.call("ceremony.begin", { reason, purpose: kind.purpose }));
+  const asked = { reason, purpose: kind.purpose };
+  const found = dataOr(common, await client.call("ceremony.begin", asked, LOOK_MS));
   if ("code" in found) return found.code;
   const ceremony = found.data;
   if (common.json) printJson(ceremony);
@@ -58,7 +62,7 @@ async function hold(common: Common, client: Client, reason: string, kind: Kind):
   if (code === null) return 1;
   const acceptChanges =
     ceremony.changes.length > 0 && (await askLine('type "accept" to accept the changes: ')) === "accept";
-  const outcome = dataOr(common, await client.call("ceremony.confirm", { code, acceptChanges }));
+  const outcome = dataOr(common, await client.call("ceremony.confirm", { code, acceptChanges }, LOOK_MS));
   if ("code" in outcome) return outcome.code;
   printLines(describeChange(outcome.data));
   return outcome.data.assurance === "failed" ? 1 : 0;
@@ -108,7 +112,11 @@ function confirmCommand(kind: Kind): CliCommand {
     run: (args) =>
       askAndShow(
         args,
-        { verb: "ceremony.confirm", params: { code: args.code, acceptChanges: args.acceptChanges } },
+        {
+          verb: "ceremony.confirm",
+          params: { code: args.code, acceptChanges: args.acceptChanges },
+          deadlineMs: LOOK_MS,
+        },
         { render: describeChange, exitCode: (reply) => (reply.assurance === "failed" ? 1 : 0) },
       ),
   });
