@@ -89,6 +89,8 @@ export function createIsolation(parts: IsolationParts): IsolationControl {
   let lookedMs = Number.NEGATIVE_INFINITY;
   let phase: "starting" | "running" | "stopped" = "starting";
   let pending: Entry[] = [];
+  /** A table that nothing asks for, of an earlier configuration or somebody else's: taken away once that is on disk. */
+  let leftover: "no" | "owed" | "on-its-way" = "no";
   let toldFailure = "";
 
   const nowMs = () => Number(clock.monoNs() / 1_000_000n);
@@ -173,11 +175,37 @@ export function createIsolation(parts: IsolationParts): IsolationControl {
     return isolation === null ? [] : [...isolation.confined, ...isolation.unaffected].map(({ name }) => name);
   }
 
+  function clearLeftover(nft: Firewall): void {
+    if (look(nft).same) {
+      leftover = "no";
+      return;
+    }
+    leftover = "on-its-way";
+    const durable = applied("start") ?? Promise.reject(new Error("stopped"));
+    durable.then(
+      () => {
+        leftover = "no";
+        try {
+          bring(nft);
+        } catch {
+          // failed() has told
+        }
+      },
+      () => {
+        leftover = "owed"; // asked again at a tick
+      },
+    );
+  }
+
   function touched(detail: string | null): void {
-    if (firewall === null || phase === "stopped") return;
+    if (firewall === null || phase === "stopped" || leftover !== "no") return;
     const [before, was] = [kept.kind, look(firewall)];
     if (was.same) {
       if (detail !== null && before === "held") tell("touched", detail, "back");
+      return;
+    }
+    if (wanted().length === 0) {
+      leftover = "owed";
       return;
     }
     let put: "back" | "failed" = "back";
@@ -186,7 +214,6 @@ export function createIsolation(parts: IsolationParts): IsolationControl {
     } catch {
       put = "failed";
     }
-    if (wanted().length === 0) return;
     if (before !== "held") {
       // what was not there has not changed
       if (put === "back") void applied("retry");
@@ -234,11 +261,13 @@ export function createIsolation(parts: IsolationParts): IsolationControl {
   return {
     begin: (given) => {
       hold = given;
-      order("start");
+      if (wanted().length > 0) order("start");
+      else if (firewall !== null) leftover = "owed";
     },
     holdIs: (given) => {
       if (given === hold) return;
       hold = given;
+      leftover = "no"; // this is on record
       order(`hold ${given}`);
     },
     apply: (by) => {
@@ -290,6 +319,7 @@ export function createIsolation(parts: IsolationParts): IsolationControl {
       const entries = pending;
       pending = [];
       for (const entry of entries) void note(entry);
+      if (leftover === "owed" && firewall !== null) clearLeftover(firewall);
       if (nowMs() - lookedMs >= LOOK_EVERY_MS) touched(null);
     },
     stop: () => {

@@ -6,7 +6,7 @@ import type { Signal } from "../daemon/core/signal.ts";
 import { createIsolation } from "../daemon/isolation.ts";
 import { isolationProbes } from "../daemon/isolation-probe.ts";
 import type { CanarySender, Firewall } from "../daemon/ports.ts";
-import { FakeClock } from "./support/host.ts";
+import { FakeClock, settled } from "./support/host.ts";
 
 /** Keeps the domains' table as text; what it takes to be the kernel's counters is a number of ours. */
 class FakeTable implements Firewall {
@@ -43,7 +43,16 @@ const read = readIsolation({
 if (!read.ok) throw new Error("they cannot be read");
 const DOMAINS = read.value;
 
-function world(over: { isolation?: null; firewall?: null; links?: () => readonly string[] } = {}) {
+const LEFTOVER = "table inet boundary_isolation {\n}\n";
+
+type Over = {
+  readonly isolation?: null;
+  readonly firewall?: null;
+  readonly links?: () => readonly string[];
+  readonly durable?: () => Promise<void>;
+};
+
+function world(over: Over = {}) {
   const clock = new FakeClock();
   const table = new FakeTable();
   const records: Entry[] = [];
@@ -56,7 +65,7 @@ function world(over: { isolation?: null; firewall?: null; links?: () => readonly
     links: over.links ?? (() => ["lo", "ct0", "pt0"]),
     record: (entry) => {
       records.push(entry);
-      return { seq: records.length, durable: Promise.resolve() };
+      return { seq: records.length, durable: (over.durable ?? (() => Promise.resolve()))() };
     },
     submit: (signal) => signals.push(signal),
     clock,
@@ -98,18 +107,49 @@ describe("the domains' table", () => {
     expect(kinds()).toEqual(["isolation.applied"]);
   });
 
-  test("is taken away where no domains are configured, and nothing is done where it is not there", () => {
+  test("is taken away where no domains are configured, and nothing is done where it is not there", async () => {
     const { control, table, records, tick } = world({ isolation: null });
     control.begin("enforcing");
-    expect(table.scripts).toEqual([]);
-    table.text = "table inet boundary_isolation {\n}\n";
+    tick();
+    expect([table.scripts, records]).toEqual([[], []]);
+    table.text = LEFTOVER;
     control.touched(null);
+    tick();
+    await settled();
     expect(table.scripts).toHaveLength(1);
     expect(table.scripts[0]).toContain("delete table inet boundary_isolation");
-    tick();
     expect(control.claim()).toMatchObject({ state: "absent" });
-    expect(records).toEqual([]);
+    expect(records).toMatchObject([{ kind: "isolation.applied", data: { what: "removed" } }]);
     expect(() => control.apply("ana")).toThrow(expect.objectContaining({ code: "isolation-none" }));
+  });
+
+  test("is not taken away before that is on disk, at a start neither", async () => {
+    const disk = Promise.withResolvers<void>();
+    const { control, table, tick } = world({ isolation: null, durable: () => disk.promise });
+    table.text = LEFTOVER;
+    control.begin("enforcing");
+    tick();
+    tick(60_000);
+    await settled();
+    expect(table.scripts).toEqual([]);
+    disk.resolve();
+    await settled();
+    expect(table.scripts).toHaveLength(1);
+  });
+
+  test("stays where that cannot be recorded, and is asked about again", async () => {
+    let works = false;
+    const durable = () => (works ? Promise.resolve() : Promise.reject(new Error("EIO")));
+    const { control, table, tick } = world({ isolation: null, durable });
+    table.text = LEFTOVER;
+    control.begin("enforcing");
+    tick();
+    await settled();
+    expect(table.scripts).toEqual([]);
+    works = true;
+    tick();
+    await settled();
+    expect(table.scripts).toHaveLength(1);
   });
 
   test("log-only: says what is missing, and refuses to say that it is held", () => {
