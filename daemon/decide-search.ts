@@ -1,11 +1,12 @@
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
+import type { Data } from "./audit/record.ts";
 import type { AccessRequest, Caller, Found, SearchQuery } from "./core/access.ts";
 import { privilegeMode } from "./core/authority.ts";
+import type { ErrorCode } from "./core/errors.ts";
 import { searchDigest } from "./core/search-page.ts";
-import type { DecideParts } from "./decide.ts";
+import { changedSince, charge, type DecideParts, type Moments, momentOf } from "./decide.ts";
 import type { LimitDesk } from "./limits.ts";
 import type { DecisionService } from "./ports.ts";
-import type { Tokens } from "./tokens.ts";
 
 /** So many are tried for one page, found or not: then the caller has to ask on. */
 const MAX_TRIED = 1_000;
@@ -13,47 +14,42 @@ const MAX_TRIED = 1_000;
 const PER_TURN = 32;
 
 /** Who may search on, and that it is known what was found. */
-type Door = {
+type Door = (caller: Caller, query: SearchQuery) => Visit;
+type Visit = {
   /** Before every so many that are tried, and once where there are none. */
-  readonly take: (caller: Caller) => ReturnType<LimitDesk["take"]>;
-  /** Before the answer. False: what was found must not be told. */
-  readonly told: (caller: Caller, query: SearchQuery, came: Came) => Promise<boolean>;
+  readonly take: () => ReturnType<LimitDesk["take"]>;
+  /** Before the answer. Why what was found must not be told; null when it may. */
+  readonly told: (came: Came) => Promise<Extract<Found, { ok: false }> | null>;
 };
 type Came = { readonly tried: number; readonly found: number };
 
-const OPEN_DOOR: Door = { take: () => ({ ok: true }), told: () => Promise.resolve(true) };
 const NO_PAGE: Found = {
   ok: false,
   code: "page-invalid",
   why: "page.token is of another daemon, or of one that has ended",
   retryAfterMs: 0,
 };
-const UNTOLD: Found = {
-  ok: false,
-  code: "log-unavailable",
-  why: "what was found could not be recorded",
-  retryAfterMs: 0,
-};
 
 /**
  * Search by trying: everything the registry knows of what is asked for is put into the question, and what would be
- * allowed is found. Where a limit is met, the page ends; nothing is told that has no record. `candidates`: ids (names, for actions) in any order, without repeats; [] for a type that nobody
- * knows. `probe`: whether that would be allowed now, without a record and without using anything up.
+ * allowed is found. Where a limit is met, the page ends; nothing is told that has no record. `candidates`: ids (names,
+ * for actions) in any order, without repeats; [] for a type that nobody knows. `probe`: whether that would be allowed now, without a record and without using anything up.
  */
 export function createSearch({
   candidates,
   probe,
-  door: { take, told } = OPEN_DOOR,
+  door,
 }: {
   readonly candidates: (query: SearchQuery) => readonly string[];
   readonly probe: (caller: Caller, request: AccessRequest) => boolean;
-  readonly door?: Door;
+  readonly door: Door;
 }): DecisionService["search"] {
   const seal = createSeal();
   return async (caller, query, page) => {
     const { limit } = page;
     const after = page.after === null ? null : seal.open(query, page.after);
     if (after === null && page.after !== null) return NO_PAGE;
+    const visit = door(caller, query);
     // by UTF-16 code units: the same order for every page, whatever comes or goes between two
     const left = candidates(query)
       .filter((id) => after === null || id > after)
@@ -62,7 +58,7 @@ export function createSearch({
     const ids: string[] = [];
     let tried = 0;
     do {
-      const taken = take(caller);
+      const taken = visit.take();
       if (!taken.ok && tried === 0) return taken;
       if (!taken.ok) break;
       if (tried > 0) await new Promise((resolve) => setImmediate(resolve));
@@ -72,7 +68,8 @@ export function createSearch({
         if (probe(caller, requestWith(query, id))) ids.push(id);
       }
     } while (tried < most && ids.length < limit);
-    if (!(await told(caller, query, { tried, found: ids.length }))) return UNTOLD;
+    const refused = await visit.told({ tried, found: ids.length });
+    if (refused !== null) return refused;
     return {
       ok: true,
       ids,
@@ -114,49 +111,75 @@ function createSeal() {
 
 /**
  * The door for decide.sock: it counts as questions do, against the same limits. A search has one record, a `decision`
- * with `search`: an allow where something was found, else a denial as others are, which counts for probing.
+ * with `search`: an allow where something was found, else a denial as others are, which counts for probing. What was
+ * found is told while the mode is the one it was begun in and the token stands; else it is a denial too, recorded as one.
  */
-export function searchDoor({
-  daemon,
-  tokens,
-  denials,
-  limits,
-}: Pick<DecideParts, "daemon" | "denials"> & {
-  readonly tokens: Pick<Tokens, "standing" | "rootOf">;
-  readonly limits: Pick<LimitDesk, "take">;
-}): Door {
-  return {
-    take: ({ uid, token }) => {
-      // one that is not live is nobody's tree: it uses up nothing of those that are
-      const privilege = privilegeMode(daemon.state());
-      const isLive = token !== null && tokens.standing(token, { uid, privilege }).ok;
-      const root = isLive ? tokens.rootOf(token) : null;
-      const counted = { uid, token: root?.id ?? null, tokenLabel: root?.label ?? "" };
-      return limits.take({ ...counted, verb: "check", kind: "decision" });
-    },
-    told: async (caller, query, { tried, found }) => {
+export function searchDoor(
+  parts: Moments & Pick<DecideParts, "daemon" | "denials"> & { readonly limits: Pick<LimitDesk, "take"> },
+): Door {
+  const { daemon, tokens, denials } = parts;
+  return (caller, query) => {
+    const then = momentOf(parts);
+    return {
+      take: () => charge(parts, caller),
+      told: async (came) => {
+        if (came.found === 0) return deny("policy-denied", came, {});
+        const early = obstacle();
+        if (early !== null) return refuse(early, came, {});
+        const receipt = daemon.record({ kind: "decision", data: dataOf("allowed", came) });
+        try {
+          await receipt.durable;
+        } catch {
+          return { ok: false, code: "log-unavailable", why: UNRECORDED, retryAfterMs: 0 };
+        }
+        const late = obstacle();
+        return late === null ? null : refuse(late, came, { lapsed: receipt.seq });
+      },
+    };
+
+    /** Why what was found must not be told now. */
+    function obstacle(): Obstacle | null {
+      if (daemon.state().room !== "ok") return { code: "log-unavailable", why: UNRECORDED };
+      const now = momentOf(parts);
+      const changed = changedSince(then, now);
+      if (changed !== null) return { code: "answer-lapsed", why: changed };
+      const { uid, token } = caller;
+      if (token === null) return null;
+      const standing = tokens.standing(token, { uid, privilege: privilegeMode(now.situation) });
+      return standing.ok ? null : { code: "answer-lapsed", why: standing.why };
+    }
+
+    async function refuse({ code, why }: Obstacle, came: Came, facts: Data) {
+      await deny(code, came, facts);
+      return { ok: false, code, why, retryAfterMs: 0 } as const;
+    }
+
+    async function deny(code: ErrorCode, came: Came, facts: Data): Promise<null> {
+      const data = { ...dataOf(code, came), ...facts };
+      const answer = `search ${code} ${data.mode} ${came.tried}`;
+      // without room, what is denied is told apart by its kind alone
+      const digest = code === "log-unavailable" ? `search ${query.kind}` : searchDigest(query);
+      await denials.record(caller, { digest, answer, data }).durable;
+      return null;
+    }
+
+    function dataOf(code: "allowed" | ErrorCode, { tried, found }: Came) {
       const { uid, pid, token } = caller;
-      const digest = searchDigest(query);
-      const code = found > 0 ? "allowed" : "policy-denied";
-      const data = {
+      return {
         ...partsOf(query),
         by: { uid, pid, ...(token === null ? {} : { tokenId: token }) },
-        decision: found > 0 ? "allow" : "deny",
+        decision: code === "allowed" ? "allow" : "deny",
         code,
         mode: privilegeMode(daemon.state()),
-        search: { for: query.kind, digest, tried, found },
+        search: { for: query.kind, digest: searchDigest(query), tried, found },
       };
-      if (found === 0) {
-        await denials.record(caller, { digest, answer: `search ${data.mode} ${tried}`, data }).durable;
-        return true;
-      }
-      return daemon.record({ kind: "decision", data }).durable.then(
-        () => true,
-        () => false,
-      );
-    },
+    }
   };
 }
+
+type Obstacle = { readonly code: ErrorCode; readonly why: string };
+
+const UNRECORDED = "what was found could not be recorded";
 
 /** Of a question with one part open, the others as a `decision` has them. */
 function partsOf(query: SearchQuery) {

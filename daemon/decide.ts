@@ -83,24 +83,61 @@ export function createEvaluator(parts: DecideParts): Evaluator & {
 export function limited(
   evaluator: Evaluator,
   limits: Pick<LimitDesk, "take">,
-  { tokens, daemon, denials, ...parts }: DecideParts,
+  parts: DecideParts,
 ): Evaluator {
   return {
     evaluate: async (caller, request) => {
-      const shown = { uid: caller.uid, privilege: privilegeMode(daemon.state()) };
-      const isLive = caller.token !== null && tokens.standing(caller.token, shown).ok;
-      const root = isLive ? tokens.rootOf(caller.token) : null;
-      const asked = { uid: caller.uid, token: root?.id ?? null, tokenLabel: root?.label ?? "" };
-      const taken = limits.take({ ...asked, verb: "check", kind: "decision" });
+      const taken = charge({ ...parts, limits }, caller);
       if (taken.ok) return evaluator.evaluate(caller, request);
-      const all = { ...parts, tokens, daemon, denials };
       const ruling = { ...deny(taken.code), instead: taken.why, retryAfterMs: taken.retryAfterMs };
-      return answer(all, caller, request, situationOf(all), ruling);
+      return answer(parts, caller, request, situationOf(parts), ruling);
     },
   };
 }
 
-function situationOf({ daemon, trustedInterfaces, wallMs }: DecideParts): Situation {
+/** Counts one question of decide.sock against the limits of who asks. */
+export function charge(
+  {
+    daemon,
+    tokens,
+    limits,
+  }: { readonly limits: Pick<LimitDesk, "take"> } & Pick<Moments, "daemon" | "tokens">,
+  { uid, token }: Pick<Caller, "uid" | "token">,
+): ReturnType<LimitDesk["take"]> {
+  const privilege = privilegeMode(daemon.state());
+  // one that is not live is nobody's tree: it uses up nothing of those that are
+  const isLive = token !== null && tokens.standing(token, { uid, privilege }).ok;
+  const root = isLive ? tokens.rootOf(token) : null;
+  const counted = { uid, token: root?.id ?? null, tokenLabel: root?.label ?? "" };
+  return limits.take({ ...counted, verb: "check", kind: "decision" });
+}
+
+/** What a moment is seen by. */
+export type Moments = Pick<DecideParts, "trustedInterfaces" | "wallMs"> & {
+  readonly daemon: Pick<Daemon, "state" | "assurance">;
+  readonly tokens: Pick<Tokens, "standing" | "rootOf">;
+};
+
+/** What an answer was found on. */
+export type Moment = { readonly situation: Situation; readonly epoch: number };
+
+export function momentOf(parts: Pick<Moments, "daemon" | "trustedInterfaces" | "wallMs">): Moment {
+  return { situation: situationOf(parts), epoch: parts.daemon.state().epoch };
+}
+
+/** Why what was found then is not told any more: how the host is held is not what it was. null: it is. */
+export function changedSince(then: Moment, now: Moment): string | null {
+  const { wanted, applied, assurance } = then.situation;
+  if (now.epoch !== then.epoch || now.situation.wanted !== wanted || now.situation.applied !== applied)
+    return "the mode has changed";
+  return now.situation.assurance === assurance ? null : "how firmly the mode is held has changed";
+}
+
+function situationOf({
+  daemon,
+  trustedInterfaces,
+  wallMs,
+}: Pick<Moments, "daemon" | "trustedInterfaces" | "wallMs">): Situation {
   const { wanted, applied, frozen } = daemon.state();
   return {
     wanted,
@@ -288,11 +325,11 @@ async function answer(
   } catch {
     return { ...evaluationOf(situation, deny("log-unavailable")), correlationId: String(receipt.seq) };
   }
-  const now = situationOf(parts);
+  const now = momentOf(parts);
   const lapse = lapseOf(parts, caller, request, { situation, epoch }, now);
   if (lapse === null) return { ...evaluation, correlationId: String(receipt.seq) };
   const instead = `ask again: ${lapse}`;
-  return answer(parts, caller, request, now, {
+  return answer(parts, caller, request, now.situation, {
     ...deny("answer-lapsed"),
     instead,
     facts: { lapsed: receipt.seq },
@@ -301,18 +338,15 @@ async function answer(
 
 /** Why an allow whose record took its time is not told any more; null when it is. A disk may be slow, a trip is not. */
 function lapseOf(
-  { daemon, tokens }: DecideParts,
+  { tokens }: DecideParts,
   { uid, token }: Caller,
   request: AccessRequest,
-  then: { readonly situation: Situation; readonly epoch: number },
-  now: Situation,
+  then: Moment,
+  now: Moment,
 ): string | null {
-  const { wanted, applied, assurance } = then.situation;
-  if (daemon.state().epoch !== then.epoch || now.wanted !== wanted || now.applied !== applied)
-    return "the mode has changed";
-  if (now.assurance !== assurance) return "how firmly the mode is held has changed";
-  if (token === null) return null;
-  const standing = tokens.authorize(token, { request, uid, privilege: privilegeMode(now) });
+  const changed = changedSince(then, now);
+  if (changed !== null || token === null) return changed;
+  const standing = tokens.authorize(token, { request, uid, privilege: privilegeMode(now.situation) });
   // used up is no lapse: this answer's use may have been the last
   return standing.ok || standing.code === "token-spent" ? null : standing.why;
 }

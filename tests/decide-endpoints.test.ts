@@ -171,6 +171,14 @@ describe("answers", () => {
     ]);
   });
 
+  test("a search whose answer has lapsed is to be asked again", async () => {
+    const search = async () => ({ ok: false, code: "answer-lapsed", why: "", retryAfterMs: 0 }) as const;
+    const { status, headers } = await answerOf(fixtureService({ search }), {
+      target: "/access/v1/search/action",
+    });
+    expect([status, headers["Retry-After"]]).toEqual([503, "1"]);
+  });
+
   const broken = () => {
     throw new Error("a bug with secrets");
   };

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { AccessRequest, SearchQuery } from "../daemon/core/access.ts";
 import { createSearch } from "../daemon/decide-search.ts";
+import { openDoor } from "./support/open-door.ts";
 
 const CALLER = { uid: 1, gid: 1, pid: 1, groups: [1], token: "t" };
 const QUERY: SearchQuery = {
@@ -41,6 +42,7 @@ test("the pages are all that is allowed, each once, in order, none longer than i
       fc.integer({ min: 1, max: 30 }),
       async (ids, allows, limit) => {
         const search = createSearch({
+          door: openDoor,
           candidates: () => ids,
           probe: (_, { resource }) => allows(resource.id),
         });
@@ -57,6 +59,7 @@ test("so many are tried for a page: where little is allowed the pages are short,
   const ids = Array.from({ length: 2_500 }, (_, n) => String(n).padStart(5, "0"));
   let tried = 0;
   const search = createSearch({
+    door: openDoor,
     candidates: () => ids,
     probe: (_, { resource }) => {
       tried++;
@@ -69,7 +72,7 @@ test("so many are tried for a page: where little is allowed the pages are short,
 });
 
 test("a page of none is asked on", async () => {
-  const search = createSearch({ candidates: () => ["a"], probe: () => true });
+  const search = createSearch({ door: openDoor, candidates: () => ["a"], probe: () => true });
   const first = await search(CALLER, QUERY, { after: null, limit: 0 });
   expect(first).toMatchObject({ ok: true, ids: [] });
   const after = nextOf(first);
@@ -78,7 +81,7 @@ test("a page of none is asked on", async () => {
 
 test("what comes and goes between two pages repeats nothing", async () => {
   let ids = ["b", "c", "d"];
-  const search = createSearch({ candidates: () => ids, probe: () => true });
+  const search = createSearch({ door: openDoor, candidates: () => ids, probe: () => true });
   const first = await search(CALLER, QUERY, { after: null, limit: 2 });
   expect(first).toMatchObject({ ok: true, ids: ["b", "c"] });
   ids = ["a", "d", "e"];
@@ -106,6 +109,7 @@ test.each([
   async (_kind, query, put) => {
     const asked: AccessRequest[] = [];
     const search = createSearch({
+      door: openDoor,
       candidates: () => ["x"],
       probe: (_caller, request) => {
         asked.push(request);
@@ -121,12 +125,12 @@ test.each([
 );
 
 test("where it goes on is sealed: for its own question, and for nobody to read or make up", async () => {
-  const search = createSearch({ candidates: () => ["hidden", "seen"], probe: () => true });
+  const search = createSearch({ door: openDoor, candidates: () => ["hidden", "seen"], probe: () => true });
   const after = nextOf(await search(CALLER, QUERY, { after: null, limit: 1 }));
   expect(Buffer.from(after, "base64url").toString("latin1")).not.toContain("hidden");
   const other = { ...QUERY, context: { other: true } };
   expect(await search(CALLER, other, { after, limit: 1 })).toMatchObject({ code: "page-invalid" });
-  const another = createSearch({ candidates: () => ["hidden"], probe: () => true });
+  const another = createSearch({ door: openDoor, candidates: () => ["hidden"], probe: () => true });
   expect(await another(CALLER, QUERY, { after, limit: 1 })).toMatchObject({ code: "page-invalid" });
   await fc.assert(
     fc.asyncProperty(fc.oneof(fc.string(), fc.base64String()), async (made) => {
@@ -146,10 +150,13 @@ describe("at the door", () => {
     const search = createSearch({
       candidates: () => ids,
       probe: (_, { resource }) => resource.id !== "001",
-      door: {
+      door: () => ({
         take: () => (left-- > 0 ? { ok: true } : no),
-        told: (_caller, _query, came) => Promise.resolve(told.push(came) > 0),
-      },
+        told: (came) => {
+          told.push(came);
+          return Promise.resolve(null);
+        },
+      }),
     });
     const first = await search(CALLER, QUERY, { after: null, limit: 100 });
     expect(first).toMatchObject({ ok: true, ids: ids.slice(0, 64).filter((id) => id !== "001") });
@@ -160,13 +167,14 @@ describe("at the door", () => {
   test("what cannot be recorded is not told; a search for nothing that is known counts too", async () => {
     let taken = 0;
     const parts = { probe: () => true, candidates: () => ids };
-    const door = { take: () => ({ ok: true }) as const, told: () => Promise.resolve(false) };
+    const untold = { ok: false, code: "log-unavailable", why: "", retryAfterMs: 0 } as const;
+    const door = () => ({ take: () => ({ ok: true }) as const, told: () => Promise.resolve(untold) });
     const search = createSearch({ ...parts, door });
-    expect(await search(CALLER, QUERY, { after: null, limit: 1 })).toMatchObject({ code: "log-unavailable" });
-    const counting = {
+    expect(await search(CALLER, QUERY, { after: null, limit: 1 })).toEqual(untold);
+    const counting = () => ({
+      ...openDoor(CALLER, QUERY),
       take: () => (taken++ < 0 ? no : ({ ok: true } as const)),
-      told: () => Promise.resolve(true),
-    };
+    });
     const none = createSearch({ ...parts, candidates: () => [], door: counting });
     expect(await none(CALLER, QUERY, { after: null, limit: 1 })).toEqual({ ok: true, ids: [], next: null });
     expect(taken).toBe(1);

@@ -30,6 +30,7 @@ const STATUS: { readonly [code in ErrorCode]?: number } = {
   "content-coding": 415,
   "headers-too-large": 431,
   internal: 500,
+  "answer-lapsed": 503,
   "log-unavailable": 503,
   "too-many-connections": 503,
   stopping: 503,

@@ -23,6 +23,7 @@ import { createHome } from "../support/daemon-process.ts";
 import { startDecide } from "../support/decide-server.ts";
 import { settled, startHost } from "../support/host.ts";
 import { askAs } from "../support/office.ts";
+import { openDoor } from "../support/open-door.ts";
 import { loadGood, question, registry, shippedFiles, situation, USER } from "../support/policies.ts";
 import { rawHttp } from "../support/raw-http.ts";
 
@@ -216,7 +217,7 @@ async function startUnderHups(): Promise<string> {
 describe("search", () => {
   test("a page token names nothing that the caller may not have", async () => {
     const ids = Array.from({ length: 3_000 }, (_, n) => `/secret/customer-${String(n).padStart(5, "0")}`);
-    const search = createSearch({ candidates: () => ids, probe: () => false });
+    const search = createSearch({ door: openDoor, candidates: () => ids, probe: () => false });
     const page = await search(CALLER, QUERY(), { after: null, limit: 100 });
     expect(page.ok && page.ids).toEqual([]);
     expect(page.ok ? page.next : "").not.toContain("customer");
@@ -224,7 +225,7 @@ describe("search", () => {
 
   test("a page token of the caller's own making (search-page.ts: anybody may make one up) learns him no other id either", async () => {
     const ids = Array.from({ length: 1_500 }, (_, n) => `/secret/customer-${String(n).padStart(5, "0")}`);
-    const search = createSearch({ candidates: () => ids, probe: () => false });
+    const search = createSearch({ door: openDoor, candidates: () => ids, probe: () => false });
     const learned: (string | null)[] = [];
     // `after` is a text of his choice: the id 1,000 further on comes back, so bisecting lists them all
     for (const after of ["/a", "/secret/customer-0000", "/secret/customer-0001", "/secret/customer-002"]) {

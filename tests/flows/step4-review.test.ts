@@ -21,6 +21,7 @@ import { searchAnswer } from "../../daemon/protocol/authzen-reply.ts";
 import type { NewToken } from "../../daemon/protocol/grants.ts";
 import { FakeClock, settled, startHost, trip } from "../support/host.ts";
 import { codeOf, dataOf, officeOf, ROLES_CONFIG, UIDS } from "../support/office.ts";
+import { openDoor } from "../support/open-door.ts";
 import { recordOf, START_MS, tokenOf } from "../support/tokens.ts";
 
 /** Review of step 4, half A: who may do what. Each test says what should hold; it does not. */
@@ -255,6 +256,65 @@ describe("decide.sock", () => {
     expect(host.records.filter(({ seq }) => seq > 6).map(({ kind }) => kind)).toContain("decision");
   });
 
+  describe("what a search found", () => {
+    async function searching() {
+      const { host, ask, make, admin } = await started();
+      const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+      const service = decisionsOf(host, () => ALLOW);
+      const search = (token: string | null, id = "a") => {
+        const { subject, resource, context } = recall("s", { type: token === null ? "User" : "Agent", id });
+        const query = { kind: "action", subject, resource, context } as const;
+        return service.search({ ...callerOf(UIDS.none, ""), token }, query, { after: null, limit: 50 });
+      };
+      expect(await search(agent.token.id)).toMatchObject({ ok: true });
+      return { host, ask, agent: agent.token.id, search };
+    }
+
+    test("is not told when the host is closed while it is recorded", async () => {
+      const { host, search } = await searching();
+      host.store.behaviour = "holds";
+      const found = search(null, String(UIDS.none));
+      await settled();
+      host.signal("network.link", { interface: "eth1", change: "up" });
+      await settled();
+      host.store.release();
+      expect(await found).toMatchObject({ ok: false, code: "answer-lapsed" });
+      await settled();
+      const recorded = (code: string) => host.records.findLast(({ data }) => data["code"] === code);
+      expect(recorded("answer-lapsed")?.data).toMatchObject({
+        decision: "deny",
+        lapsed: recorded("allowed")?.seq,
+        search: recorded("allowed")?.data["search"],
+      });
+    });
+
+    test("is not told when its token is revoked while it is recorded", async () => {
+      const { host, ask, agent, search } = await searching();
+      host.store.behaviour = "holds";
+      const found = search(agent);
+      await settled();
+      const revoked = ask(0, "token.revoke", { id: agent });
+      await settled();
+      host.store.release();
+      await revoked;
+      expect(await found).toMatchObject({ ok: false, code: "answer-lapsed" });
+    });
+
+    test("is not told when that cannot be recorded, or there is no room to", async () => {
+      const { host, agent, search } = await searching();
+      host.disk.freeBytes = 0;
+      host.daemon.tick();
+      expect(await search(agent)).toMatchObject({ ok: false, code: "log-unavailable" });
+      await settled();
+      expect(host.last("decision")?.data).toMatchObject({ decision: "deny", code: "log-unavailable" });
+      host.disk.freeBytes = 1e12;
+      host.daemon.tick();
+      expect(await search(agent)).toMatchObject({ ok: true });
+      host.store.behaviour = "fails";
+      expect(await search(agent)).toMatchObject({ ok: false, code: "log-unavailable" });
+    });
+  });
+
   test("a token that was revoked uses up nothing of those that live", async () => {
     const { host, make, ask, admin } = await started({
       limits: { token: { requests: 5, blockMs: 300_000 } },
@@ -386,12 +446,14 @@ describe("a search's page token", () => {
   test("names nothing that the caller may not see", async () => {
     const hidden = "project-of-which-nobody-knows";
     const search = createSearch({
+      door: openDoor,
       candidates: () => ["a", hidden, "z"],
       probe: (_, { resource }) => resource.id !== hidden,
     });
     const { subject, action, resource, context } = recall("");
     const query = { kind: "resource", subject, action, resource, context } as const;
     const all = createSearch({
+      door: openDoor,
       candidates: () => Array.from({ length: 1_001 }, (_, n) => `${hidden}-${String(n).padStart(4, "0")}`),
       probe: () => false,
     });

@@ -2,6 +2,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import type { AccessRequest, Evaluation, Properties, SearchQuery } from "../../daemon/core/access.ts";
 import { createSearch } from "../../daemon/decide-search.ts";
 import type { DecisionService } from "../../daemon/ports.ts";
+import { openDoor } from "./open-door.ts";
 
 /** A token as real ones look, and known to nobody else. */
 export const TOKEN = `bd_${Buffer.alloc(32, 7).toString("base64url")}`;
@@ -74,7 +75,11 @@ export function fixtureService(more: Partial<DecisionService> = {}): DecisionSer
         return evaluationOf(fixtureDecides(request), { correlationId });
       },
     },
-    search: createSearch({ candidates, probe: (_caller, request) => fixtureDecides(request) }),
+    search: createSearch({
+      door: openDoor,
+      candidates,
+      probe: (_caller, request) => fixtureDecides(request),
+    }),
     ...more,
   };
 }
