@@ -54,12 +54,17 @@ export function takeUpKept(
   files: readonly RawFile[],
   entities: RegistryFile | null,
 ): Extract<Loaded, { ok: true }> | null {
-  const read: unknown = parseExact(text);
   const source = sourceOf(files, entities);
-  if (!isKept(read) || read.source !== source) return null;
-  const { parts, registry } = read;
-  const taken = takeUp({ parts, registry, runs: [] }, source);
-  return taken.ok ? { ...taken, kept: text } : null;
+  try {
+    const read: unknown = parseExact(text);
+    if (!isKept(read) || read.source !== source) return null;
+    const { parts, registry } = read;
+    const taken = takeUp({ parts, registry, runs: [] }, source);
+    return taken.ok ? { ...taken, kept: text } : null;
+  } catch {
+    // whatever it is, the files are there to be read
+    return null;
+  }
 }
 
 type Kept = { readonly source: unknown; readonly parts: unknown; readonly registry: unknown };

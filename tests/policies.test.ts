@@ -1,3 +1,4 @@
+import { hash } from "node:crypto";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Entry } from "../daemon/audit/record.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
@@ -338,6 +339,8 @@ describe("a start after another", () => {
     return begun;
   };
 
+  const vouched = (text: string) => next(text, hash("sha256", text));
+
   test("takes up what the log vouches for, without Cedar", async () => {
     const { text, kept } = await earlier();
     const { policies, answer, host, records } = next(text, kept);
@@ -370,6 +373,10 @@ describe("a start after another", () => {
     ["a text that was changed", ({ text, kept }) => next(text.replace("recall", "recall2"), kept)],
     ["a text that nobody vouches for", ({ text }) => next(text, "")],
     ["a text that is gone", ({ kept }) => next("", kept)],
+    ["a text that another version vouched for", ({ text }) => vouched(text.replaceAll('"parts"', '"part"'))],
+    ["a set in another form", ({ text }) => vouched(text.replace(/"parts":\{/, '"parts":{"form":2,'))],
+    ["a set whose policies are of another form", ({ text }) => vouched(text.replaceAll("Action", "Act"))],
+    ["no JSON", ({ text }) => vouched(text.slice(1))],
     ["other files", ({ text, kept }) => next(text, kept, { files: () => good("b") })],
     [
       "another registry",
