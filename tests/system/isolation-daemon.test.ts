@@ -118,7 +118,8 @@ describe.skipIf(NO_NETNS !== "")(`domains of a real daemon (${NO_NETNS || "names
     expect(tables(netns)).toContain("boundary_isolation");
     writeFileSync(home.configFile, stringify(ON), { mode: 0o600 });
     await start(netns);
-    expect(tables(netns)).not.toContain("boundary_isolation");
+    // once that is on record
+    expect(await eventually(async () => !tables(netns).includes("boundary_isolation"))).toBe(true);
     expect(await row()).toMatchObject({ state: "absent" });
     expect((await ctl("isolation", "apply")).text).toContain("isolation-none");
   });
