@@ -169,6 +169,7 @@ export function createLocks(parts: VaultParts, shelf: Shelf) {
   }
 
   function tick(): void {
+    shelf.eraseLeftover();
     const nowMs = parts.clock.bootMs();
     for (const workspace of shelf.all())
       if (workspace.opened !== null && nowMs >= workspace.opened.untilMs) void shelf.lock(workspace, "time");
@@ -233,6 +234,7 @@ export function createLocks(parts: VaultParts, shelf: Shelf) {
   function status(): VaultStatus {
     return {
       fault: shelf.broken(),
+      leftover: shelf.leftover(),
       workspaces: shelf.all().slice(0, MAX_SHOWN).map(replyOf),
       more: Math.max(0, shelf.all().length - MAX_SHOWN),
     };

@@ -54,6 +54,8 @@ export function createShelf(parts: VaultParts) {
   const { files, opLog } = parts;
   const workspaces = new Map<string, Workspace>();
   let broken = "not looked at yet";
+  /** Why what was rendered for strongSwan is still there, though it has to go; "" when nothing is left. */
+  let leftover = "";
   let turn: Promise<unknown> = Promise.resolve();
 
   /** One at a time, in order; what one fails with does not keep the next. */
@@ -148,13 +150,29 @@ export function createShelf(parts: VaultParts) {
     return record({ kind: "vault.locked", data: { workspace: workspace.name, why } });
   }
 
-  /** What was rendered for strongSwan holds keys in clear: it goes with the first lock, whichever workspace it is of. */
+  /**
+   * What was rendered for strongSwan holds keys in clear: it goes with the first lock, whichever workspace it is of, and
+   * is not there at a start or after a stop. Where it cannot be erased, that is told until it was (`eraseLeftover`).
+   */
   function eraseExport(): void {
     try {
       parts.exported.erase();
+      leftover = "";
     } catch (error) {
-      opLog.error({ err: renderErrorChain(error) }, "the exported configuration could not be erased");
+      const why = renderErrorChain(error);
+      if (why !== leftover) opLog.error({ err: why }, "the exported configuration could not be erased");
+      leftover = why;
     }
+  }
+
+  function eraseLeftover(): void {
+    if (leftover !== "") eraseExport();
+  }
+
+  function writeExport(text: Buffer): void {
+    parts.exported.write(text);
+    // it stands in the place of what was left
+    leftover = "";
   }
 
   /** Appends, and gives when that is durable. The rejection is marked as seen: who does not wait is told by the log. */
@@ -267,7 +285,11 @@ export function createShelf(parts: VaultParts) {
     rewrite,
     saveKeyring,
     sourceOf,
+    eraseExport,
+    eraseLeftover,
+    writeExport,
     broken: () => broken,
+    leftover: () => leftover,
     all: (): readonly Workspace[] => [...workspaces.values()],
     add(name: string): Workspace {
       const workspace = { name, keyring: null, fault: "", entries: new Map(), opened: null, locks: 0 };

@@ -26,20 +26,12 @@ export function createVault(parts: VaultParts) {
   /** Nothing is unlocked by a start, and no configuration of an earlier run is left. */
   function begin(): void {
     shelf.begin();
-    clearExport();
+    shelf.eraseExport();
   }
 
   function stop(): void {
     locks.stop();
-    clearExport();
-  }
-
-  function clearExport(): void {
-    try {
-      parts.exported.erase();
-    } catch {
-      parts.opLog.error({ path: parts.exported.path }, "the exported configuration could not be erased");
-    }
+    shelf.eraseExport();
   }
 
   /** `text` is a key of 32 bytes in hex or base64, for the callee to wipe. */
@@ -80,7 +72,7 @@ export function createVault(parts: VaultParts) {
         const text = renderSwanctl(shared);
         try {
           shelf.stillOpened(workspace, before);
-          parts.exported.write(text);
+          shelf.writeExport(text);
         } finally {
           text.fill(0);
         }
@@ -133,7 +125,13 @@ export function createVault(parts: VaultParts) {
 }
 
 /** What the status says of the vault. */
-export function vaultClaim({ fault, workspaces, more }: VaultStatus): Pick<Control, "state" | "detail"> {
+export function vaultClaim({
+  fault,
+  leftover,
+  workspaces,
+  more,
+}: VaultStatus): Pick<Control, "state" | "detail"> {
+  if (leftover !== "") return { state: "failed", detail: `keys in clear are still there: ${leftover}` };
   if (fault !== "") return { state: "failed", detail: `it stays locked: ${fault}` };
   if (workspaces.length === 0) return { state: "absent", detail: "there is no workspace of secrets" };
   const sum = (count: (one: VaultReply) => number) => workspaces.reduce((all, one) => all + count(one), 0);

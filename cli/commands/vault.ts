@@ -91,12 +91,12 @@ const status = defineBare({
     askAndShow(
       args,
       { verb: "vault.status", params: {} },
-      { render: renderStatus, exitCode: ({ fault }) => (fault === "" ? 0 : 1) },
+      { render: renderStatus, exitCode: ({ fault, leftover }) => (fault + leftover === "" ? 0 : 1) },
     ),
 });
 
 /** The vault as lines, safe for a terminal. */
-export function renderStatus({ fault, workspaces, more }: VaultStatus): readonly string[] {
+export function renderStatus({ fault, leftover, workspaces, more }: VaultStatus): readonly string[] {
   const rows = workspaces.map((one) => [
     plain(one.workspace),
     plain(one.state),
@@ -106,6 +106,7 @@ export function renderStatus({ fault, workspaces, more }: VaultStatus): readonly
   ]);
   return [
     ...(fault === "" ? [] : [`FAULT: ${plain(fault)}`]),
+    ...(leftover === "" ? [] : [`KEYS IN CLEAR are still there, to be erased by hand: ${plain(leftover)}`]),
     ...(rows.length === 0
       ? ["no workspace: make one with `boundaryctl vault unlock --create`"]
       : renderTable(rows)),

@@ -32,7 +32,9 @@ export function openExportFile(runtimeDir: string, name: string): ExportFile {
       }),
     erase: () =>
       attempt("erasing", () => {
-        if (fs.existsSync(directory)) eraseSecret(directory, name);
+        if (!fs.existsSync(directory)) return;
+        // a crash may have left what was to take its place
+        for (const each of [name, `${name}.new`]) eraseSecret(directory, each);
       }),
   };
 }

@@ -527,6 +527,8 @@ export type VaultReply = {
 export type VaultStatus = {
   /** Why nothing of the vault can be used; "" when it can. */
   readonly fault: string;
+  /** Why an exported configuration, with keys in clear, could not be erased; "" when none is left. */
+  readonly leftover: string;
   readonly workspaces: readonly VaultReply[];
   readonly more: number;
 };

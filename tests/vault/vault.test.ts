@@ -2,13 +2,16 @@ import { randomBytes } from "node:crypto";
 import {
   chmodSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
+  unlinkSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { BoundaryError } from "../../daemon/core/errors.ts";
 import type { KekSource } from "../../daemon/ports.ts";
@@ -544,11 +547,39 @@ describe("pre-shared keys", () => {
     expect(existsSync(one.exportPath)).toBe(false);
     one.state.log = "works";
     await one.exported("site");
+    writeFileSync(`${one.exportPath}.new`, KEY); // cut off while it was written again
     one.restart();
+    expect(existsSync(`${one.exportPath}.new`)).toBe(false);
     expect(existsSync(one.exportPath)).toBe(false);
     await one.vault.lock(null, "ana");
     await expect(one.exported("site")).rejects.toEqual(code("vault-locked"));
   });
+});
+
+test("an exported configuration that cannot be erased is told, and tried again until it is gone", async () => {
+  const one = host();
+  await one.make("site");
+  await one.addPeer("site", "ct", KEY);
+  await one.exported("site");
+  // an unlink fails, as it does with a file that was made immutable
+  unlinkSync(one.exportPath);
+  mkdirSync(one.exportPath);
+  await one.vault.lock(null, "ana");
+  one.vault.tick();
+  expect(one.told.filter((each) => each.includes("could not be erased"))).toHaveLength(1);
+  expect(one.vault.status().leftover).toContain(one.exportPath);
+  expect(vaultClaim(one.vault.status())).toMatchObject({
+    state: "failed",
+    detail: expect.stringContaining("keys in clear"),
+  });
+  rmSync(dirname(one.exportPath), { recursive: true });
+  one.vault.tick();
+  expect([existsSync(one.exportPath), one.vault.status().leftover]).toEqual([false, ""]);
+  // and what is exported after that stays until the next lock
+  await one.unlock("site");
+  await one.exported("site");
+  one.vault.tick();
+  expect(existsSync(one.exportPath)).toBe(true);
 });
 
 test("the status tells what there is, what is unlocked, and what is damaged", async () => {
