@@ -1,17 +1,18 @@
-import {
-  createServer,
-  type IncomingMessage,
-  type Server,
-  type ServerResponse,
-  STATUS_CODES,
-} from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { SocketLimits } from "../core/config.ts";
-import { BoundaryError } from "../core/errors.ts";
 import type { HttpAnswer, HttpEndpoints, OpLog, Peer, SocketPlace } from "../ports.ts";
 import { createAdmission } from "../protocol/admission.ts";
 import { refusal } from "../protocol/authzen-reply.ts";
-import { isLong, MAX_BODY_BYTES, MAX_HEADER_BYTES, readBody, readHead } from "./http-message.ts";
+import {
+  isLong,
+  MAX_BODY_BYTES,
+  MAX_HEADER_BYTES,
+  readBody,
+  readHead,
+  renderAnswer,
+} from "./http-message.ts";
+import { listenAt } from "./listen-at.ts";
 import { descriptorOf } from "./socket-descriptor.ts";
 
 export type DecideOptions = {
@@ -200,7 +201,7 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
   function refuse(socket: Socket, answer: HttpAnswer): void {
     if (socket.destroyed) return;
     socket.on("error", () => undefined);
-    socket.end(rawAnswer(answer));
+    socket.end(renderAnswer(answer));
     if (lingering.size >= MAX_LINGERING) {
       socket.destroySoon();
       return;
@@ -258,7 +259,7 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
   });
   const sweeping = setInterval(sweep, Math.min(1_000, Math.ceil(limits.frameTimeoutMs / 4))).unref();
   try {
-    await start(server, place);
+    await listenAt(server, place);
   } catch (error) {
     clearInterval(sweeping);
     throw error;
@@ -275,44 +276,6 @@ function answerTo({ code = "" }: NodeJS.ErrnoException, timeoutMs: number): Http
     default:
       return refusal("http-invalid", "this is not HTTP/1.1");
   }
-}
-
-/** For a connection that Node's own answers are not for. */
-function rawAnswer({ status, headers, body }: HttpAnswer): string {
-  const text = JSON.stringify(body);
-  const lines = Object.entries({
-    ...headers,
-    "Content-Length": String(Buffer.byteLength(text)),
-    "Cache-Control": "no-store",
-    Connection: "close",
-  }).map(([name, value]) => `${name}: ${value}\r\n`);
-  return `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\n${lines.join("")}\r\n${text}`;
-}
-
-function start(server: Server, place: SocketPlace): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let started = false;
-    server.on("error", (cause: unknown) => {
-      if (!started) reject(new BoundaryError("socket-unsafe", `listening at ${place.bindPath}`, { cause }));
-    });
-    server.on("listening", () => {
-      try {
-        place.publish();
-        started = true;
-        resolve();
-      } catch (error) {
-        server.close();
-        reject(error);
-      }
-    });
-    // bind happens inside listen(), synchronously: no other file is made under this umask
-    const before = process.umask(0o177);
-    try {
-      server.listen(place.bindPath);
-    } finally {
-      process.umask(before);
-    }
-  });
 }
 
 function peerBehind(socket: Socket, { peerOf, log }: DecideOptions): Peer | null {

@@ -1,4 +1,4 @@
-import type { IncomingMessage } from "node:http";
+import { type IncomingMessage, STATUS_CODES } from "node:http";
 import type { HttpAnswer, HttpHead } from "../ports.ts";
 import { refusal } from "../protocol/authzen-reply.ts";
 
@@ -23,6 +23,30 @@ export type ReadHead =
   | { readonly ok: true; readonly head: HttpHead; readonly requestId: string | null }
   | { readonly ok: false; readonly answer: HttpAnswer; readonly requestId: string | null };
 
+export type HeadFault = { readonly code: "http-invalid" | "headers-too-large"; readonly why: string };
+
+/** What is wrong with a request's headers, whatever is asked with it: too many, too long, or there twice. */
+export function headFault(request: IncomingMessage): HeadFault | null {
+  if (request.rawHeaders.length > 2 * MAX_HEADERS)
+    return { code: "headers-too-large", why: `more than ${MAX_HEADERS} headers` };
+  if (headerBytes(request) > MAX_HEADER_BYTES)
+    return { code: "headers-too-large", why: `the headers have at most ${MAX_HEADER_BYTES} bytes` };
+  const twice = firstRepeated(request.rawHeaders);
+  return twice === null ? null : { code: "http-invalid", why: `the header ${twice} is there twice` };
+}
+
+/** An answer as bytes, with which the connection ends: for a connection that Node's own answers are not for. */
+export function renderAnswer({ status, headers, body }: HttpAnswer): string {
+  const text = JSON.stringify(body);
+  const lines = Object.entries({
+    ...headers,
+    "Content-Length": String(Buffer.byteLength(text)),
+    "Cache-Control": "no-store",
+    Connection: "close",
+  }).map(([name, value]) => `${name}: ${value}\r\n`);
+  return `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\n${lines.join("")}\r\n${text}`;
+}
+
 /** What a request says of itself, or the answer where that is not to be had. */
 export function readHead(request: IncomingMessage): ReadHead {
   const given = request.headers["x-request-id"];
@@ -32,12 +56,8 @@ export function readHead(request: IncomingMessage): ReadHead {
     answer: refusal(code, why),
     requestId,
   });
-  if (request.rawHeaders.length > 2 * MAX_HEADERS)
-    return refuse("headers-too-large", `more than ${MAX_HEADERS} headers`);
-  if (headerBytes(request) > MAX_HEADER_BYTES)
-    return refuse("headers-too-large", `the headers have at most ${MAX_HEADER_BYTES} bytes`);
-  const twice = firstRepeated(request.rawHeaders);
-  if (twice !== null) return refuse("http-invalid", `the header ${twice} is there twice`);
+  const fault = headFault(request);
+  if (fault !== null) return refuse(fault.code, fault.why);
   if (given !== undefined && requestId === null)
     return refuse("http-invalid", "X-Request-ID takes 1 to 200 printable ASCII characters");
   const { headers } = request;

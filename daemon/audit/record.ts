@@ -108,6 +108,11 @@ export const RECORD_KINDS = [
   /** A caller gets nothing for a time; and what is counted, so that a restart does not forget it. docs/LIMITS.md. */
   "limit.blocked",
   "limit.state",
+  /** Where a guarded command connected to, and could not; what came of it. docs/EGRESS.md. */
+  "egress.opened",
+  "egress.refused",
+  "egress.repeated",
+  "egress.closed",
   /** docs/APPROVALS.md. */
   "approval.requested",
   "approval.approved",

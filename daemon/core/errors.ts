@@ -480,6 +480,39 @@ export const ERRORS = {
     "nobody answers, so it is denied: see that boundary-daemon runs",
   ),
   cancelled: about("protocol", "info", "lasting", "whoever asked waits no longer: ask again"),
+  // what a guarded command connects to
+  "egress-denied": about(
+    "security",
+    "info",
+    "lasting",
+    "see docs/EGRESS.md: the host has to be on every list there is, and policy has to allow it",
+  ),
+  "egress-address": about(
+    "security",
+    "warning",
+    "lasting",
+    "its name came to an address that is not public: list the address in egress.addresses if it is meant",
+  ),
+  "egress-name": about(
+    "security",
+    "warning",
+    "lasting",
+    "let the TLS client name the host that it asked for, in clear",
+  ),
+  "egress-unresolved": about(
+    "network",
+    "error",
+    "transient",
+    "see that the name is right, and that the DNS answers",
+  ),
+  "egress-unreachable": about("network", "error", "transient", "see that the host answers"),
+  "egress-limit": about(
+    "security",
+    "warning",
+    "transient",
+    "use fewer connections and bytes, or raise egress.limits",
+  ),
+  "egress-ended": about("security", "info", "lasting", "the run is over, or the mode took the network away"),
   // questions to policy
   "policy-unavailable": about(
     "config",
