@@ -26,20 +26,28 @@ const TARGET = /^http:\/\/([^/?#]+)(\/[^#]*|\?[^#]*)?$/i;
 
 type Target = { readonly asked: Asked; readonly path: string };
 
-/** One request of plain HTTP, over a connection of its own to the host. */
+/**
+ * One request of plain HTTP, over a connection of its own to the host. `refused` is called, in the same turn where the
+ * request itself is at fault, when nothing more may be read from the client's connection.
+ */
 export async function serveRequest(
   request: IncomingMessage,
   response: ServerResponse,
   exchange: Exchange,
+  refused: () => void,
 ): Promise<void> {
   const { gate, limits, signal } = exchange;
+  const answer = (why: Refused): void => {
+    refused();
+    tell(response, why);
+  };
   const target = targetOf(request, exchange);
-  if (!("asked" in target)) return answer(response, target);
+  if (!("asked" in target)) return answer(target);
   const judged = await gate.judge(target.asked);
-  if (!judged.ok) return answer(response, judged);
+  if (!judged.ok) return answer(judged);
   if (response.destroyed) return;
   const opened = await gate.open(judged, null);
-  if (!opened.ok) return answer(response, opened);
+  if (!opened.ok) return answer(opened);
   const { flow, addresses } = opened;
   let upstream: Socket;
   try {
@@ -47,7 +55,7 @@ export async function serveRequest(
     upstream = await exchange.dial(order);
   } catch {
     flow.close("not reached");
-    return answer(response, unreachable("the host does not take the connection"));
+    return answer(unreachable("the host does not take the connection"));
   }
   pass({ request, response, upstream, flow, target, exchange });
 }
@@ -103,7 +111,7 @@ function pass({ request, response, upstream, flow, target, exchange }: Passing):
     outgoing?.destroy();
     upstream.destroy();
     if (heard || response.headersSent) response.destroy();
-    else answer(response, unreachable(why));
+    else tell(response, unreachable(why));
   }
 
   response.once("close", () => {
@@ -188,7 +196,7 @@ function unreachable(why: string): Refused {
 }
 
 /** The connection ends with it: what was still to come of the request is not read. */
-function answer(response: ServerResponse, { code, why }: Refused): void {
+function tell(response: ServerResponse, { code, why }: Refused): void {
   if (response.destroyed || response.headersSent) return;
   const { status, headers, body } = refusal(code, why);
   const text = JSON.stringify(body);

@@ -22,6 +22,13 @@ export type EgressPlace = {
   readonly log: OpLog;
 };
 
+type Client = {
+  /** Requests without a whole answer. */
+  pending: number;
+  /** It is a tunnel, or was refused something: no request that comes behind is read. */
+  taken: boolean;
+};
+
 /** Behind our own limit, of which an answer can say more. */
 const NODE_HEADER_BYTES = 2 * MAX_HEADER_BYTES;
 
@@ -30,8 +37,7 @@ export async function listenEgress(order: EgressOrder, at: EgressPlace): Promise
   const { id, gate, limits, plainPorts } = order;
   const path = `${at.directory}/${id}.sock`;
   const place = await claimSocketPath(path, at.access);
-  /** Each with the number of its requests without a whole answer. */
-  const clients = new Map<Socket, { pending: number; tunnel: boolean }>();
+  const clients = new Map<Socket, Client>();
   const reached = new Set<Socket>();
   const over = new AbortController();
   const exchange: Exchange = { gate, limits, plainPorts, dial: dialTracked, signal: over.signal };
@@ -67,7 +73,7 @@ export async function listenEgress(order: EgressOrder, at: EgressPlace): Promise
       socket.destroySoon();
       return;
     }
-    clients.set(socket, { pending: 0, tunnel: false });
+    clients.set(socket, { pending: 0, taken: false });
     socket.once("close", () => clients.delete(socket));
   }
 
@@ -80,21 +86,24 @@ export async function listenEgress(order: EgressOrder, at: EgressPlace): Promise
   server.on("request", (request, response) => {
     const { socket } = request;
     const client = clients.get(socket);
-    if (client === undefined || client.tunnel) return; // it is being refused
+    if (client === undefined || client.taken) return; // it is being refused
     client.pending += 1;
     response.once("close", () => {
       client.pending -= 1;
     });
-    serveRequest(request, response, exchange).catch((error: unknown) => failed(socket, error));
+    const refused = (): void => {
+      client.taken = true;
+    };
+    serveRequest(request, response, exchange, refused).catch((error: unknown) => failed(socket, error));
   });
   server.on("connect", (request, duplex, head) => {
     const socket = duplex as Socket;
     const client = clients.get(socket);
-    if (client === undefined || client.pending > 0 || client.tunnel) {
+    if (client === undefined || client.pending > 0 || client.taken) {
       socket.destroy(); // an answer that is still to come would be read as the host's
       return;
     }
-    client.tunnel = true;
+    client.taken = true;
     socket.setTimeout(0);
     serveConnect(request, socket, head, exchange).catch((error: unknown) => failed(socket, error));
   });

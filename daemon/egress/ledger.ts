@@ -77,7 +77,7 @@ export function createLedger({ run, totalBytes, append, nowMs }: LedgerParts): L
         run,
         ...toldOf(asked),
         addresses,
-        ...(serverName === null ? {} : { serverName: redactText(serverName) }),
+        ...(serverName === null ? {} : { serverName: withoutSecret(serverName) }),
         ...(decision === -1 ? {} : { decision }),
       },
     });
@@ -158,5 +158,11 @@ export function createLedger({ run, totalBytes, append, nowMs }: LedgerParts): L
 }
 
 function toldOf({ way, host, port }: Asked): { way: Way; host: string; port: number } {
-  return { way, host: redactText(host.text), port };
+  return { way, host: withoutSecret(host.text), port };
+}
+
+/** A name is in small letters, and what is known by its capitals is not found in those. */
+function withoutSecret(name: string): string {
+  const capitals = name.toUpperCase();
+  return redactText(capitals) === capitals ? redactText(name) : redactText(capitals);
 }
