@@ -162,7 +162,7 @@ export async function tunnelTo(
   path: string,
   target: string,
 ): Promise<{ readonly socket: Socket; readonly answer: string }> {
-  const socket = connect({ path, allowHalfOpen: true });
+  const socket = connect({ path });
   socket.on("error", () => undefined);
   socket.write(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n\r\n`);
   const answer = await new Promise<string>((resolve) => {
