@@ -1,6 +1,7 @@
 import { cpus, release } from "node:os";
 import { benchDaemon } from "./daemon.ts";
 import { benchDecide } from "./decide.ts";
+import { benchEgress } from "./egress.ts";
 import { benchEnforce } from "./enforce.ts";
 import { benchIsolation } from "./isolation.ts";
 import { benchAppend, benchVerify } from "./log.ts";
@@ -21,6 +22,7 @@ const SUITES: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   policy: benchPolicy,
   decide: benchDecide,
   vault: benchVault,
+  egress: benchEgress,
 };
 
 const asked = process.argv.slice(2).filter((arg) => !arg.startsWith("-"));
