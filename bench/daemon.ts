@@ -201,6 +201,7 @@ async function measureStatus(home: DaemonHome): Promise<BenchRow> {
   const ms = await medianOf(11, () =>
     run(process.execPath, [
       "--disallow-code-generation-from-strings",
+      "--no-memory-protection-keys",
       CTL,
       "status",
       "--runtime-dir",

@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --disallow-code-generation-from-strings
+#!/usr/bin/env -S node --disallow-code-generation-from-strings --no-memory-protection-keys
 import { cacheCode } from "./code-cache.ts";
 
 if (import.meta.filename.endsWith(".ts")) cacheCode(`${import.meta.dirname}/../.cache/boundaryctl`);

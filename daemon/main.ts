@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --disallow-code-generation-from-strings --max-semi-space-size=1 --optimize-for-size
+#!/usr/bin/env -S node --disallow-code-generation-from-strings --no-memory-protection-keys --max-semi-space-size=1 --optimize-for-size
 import { randomInt } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { openBaselineFile } from "./adapters/baseline-file.ts";

@@ -10,14 +10,14 @@ import type { PolicySet } from "./policy/policy-set.ts";
 import { type Registry, withKnown } from "./policy/registry.ts";
 import { loadPolicies, takeUpKept } from "./policy-load.ts";
 import { createReferee, type Dispute, type RefereeState, type Untaken } from "./policy-referee.ts";
-import type { CedarThread, KeptPolicies, OpLog } from "./ports.ts";
+import type { CedarProcess, KeptPolicies, OpLog } from "./ports.ts";
 
 export type PoliciesParts = {
   /** The files of the policy directory. Throws BoundaryError. */
   readonly files: () => readonly RawFile[];
   /** The registry's text; null where none is configured. Throws BoundaryError. */
   readonly entities: () => { readonly path: string; readonly text: string } | null;
-  readonly openCedar: () => CedarThread;
+  readonly openCedar: () => CedarProcess;
   /** The set that was taken up last, as text. What it is worth, `memory` says. `load`: null where there is none. */
   readonly kept: KeptPolicies;
   /** What the log says of the time before. */

@@ -6,7 +6,9 @@ import { buildSet, type PolicySet, readParts } from "./policy/policy-set.ts";
 import type { ReadPolicies, RegistryFile } from "./policy/read-policies.ts";
 import { createRegistry, type Registry, RegistrySchema } from "./policy/registry.ts";
 import type { CaseRun } from "./policy/run-cases.ts";
-import type { CedarThread } from "./ports.ts";
+import type { CedarOrder, CedarProcess } from "./ports.ts";
+
+const MAX_TRIES = 4;
 
 /** A set that may be asked, with the registry; or why there is none. Never half of one. */
 export type Loaded =
@@ -26,22 +28,34 @@ export type Loaded =
     };
 
 /**
- * Makes a set of files that nobody vouches for. All of the reading (text, YAML, Cedar, cases) is done in a thread that
+ * Makes a set of files that nobody vouches for. All of the reading (text, YAML, Cedar, cases) is done in a process that
  * ends with it: however long the files make it take, nothing waits; here the result is only compiled. Never rejects.
  */
 export async function loadPolicies(
   files: readonly RawFile[],
   entities: RegistryFile | null,
-  open: () => CedarThread,
+  open: () => CedarProcess,
 ): Promise<Loaded> {
-  const thread = open();
   try {
-    const read = parseExact(await thread.ask({ kind: "read", files, entities })) as ReadPolicies;
+    const read = parseExact(await readInProcess({ kind: "read", files, entities }, open)) as ReadPolicies;
     return read.ok ? takeUp(read, sourceOf(files, entities)) : read;
   } catch (error) {
     return { ok: false, problems: [at("", renderErrorChain(error))], runs: [] };
-  } finally {
-    thread.end();
+  }
+}
+
+/** In a process of its own; in another one where a signal ended that, which is no fault of the files. */
+async function readInProcess(order: CedarOrder, open: () => CedarProcess): Promise<string> {
+  for (let tries = 1; ; tries++) {
+    const cedar = open();
+    try {
+      return await cedar.ask(order);
+    } catch (error) {
+      const crashed = error instanceof BoundaryError && error.code === "policy-crashed";
+      if (!crashed || tries === MAX_TRIES) throw error;
+    } finally {
+      cedar.end();
+    }
   }
 }
 
@@ -99,7 +113,7 @@ function takeUp(
   const known = readParts(parts);
   const text = RegistrySchema.safeParse(registry);
   if (known === null || !text.success)
-    throw new BoundaryError("policy-invalid", "what Cedar's thread made of the policies is no set");
+    throw new BoundaryError("policy-invalid", "what Cedar's process made of the policies is no set");
   const built = buildSet(known);
   const made = "set" in built ? createRegistry(built.set.shapes, text.data) : built;
   if ("set" in built && "registry" in made) {

@@ -3,7 +3,7 @@ import type { CedarQuestion, Ruling } from "./policy/cedar-question.ts";
 import type { PolicySet } from "./policy/policy-set.ts";
 import { policyTexts } from "./policy/read-policies.ts";
 import { disagreement, readJudged } from "./policy/referee.ts";
-import type { CedarThread } from "./ports.ts";
+import type { CedarProcess } from "./ports.ts";
 
 export type RefereeState = {
   /** idle: nothing to do. working: Cedar is asked, or about to be. failed: it cannot be asked now. */
@@ -35,9 +35,9 @@ const MAX_HELD = 64;
 const IDLE_MS = 30_000;
 const BACKOFF: Backoff = { firstMs: 1_000, mostMs: 300_000 };
 
-/** Holds answers against Cedar's own, in a thread that is there while there is something to judge. */
+/** Holds answers against Cedar's own, in a process that is there while there is something to judge. */
 export function createReferee(parts: {
-  readonly open: () => CedarThread;
+  readonly open: () => CedarProcess;
   /** In [0, 1). */
   readonly random: () => number;
   readonly onDispute: (dispute: Dispute) => void;
@@ -47,7 +47,7 @@ export function createReferee(parts: {
   readonly onWorks: () => void;
 }): Referee {
   let waiting: Held[] = [];
-  let thread: { readonly cedar: CedarThread; readonly digest: string } | null = null;
+  let open: { readonly cedar: CedarProcess; readonly digest: string } | null = null;
   let running = false;
   let stopped = false;
   let failures = 0;
@@ -58,21 +58,21 @@ export function createReferee(parts: {
   let timer: NodeJS.Timeout | undefined;
 
   function close(): void {
-    thread?.cedar.end();
-    thread = null;
+    open?.cedar.end();
+    open = null;
   }
 
-  async function threadFor(set: PolicySet): Promise<CedarThread> {
-    if (thread?.digest === set.digest) return thread.cedar;
+  async function processFor(set: PolicySet): Promise<CedarProcess> {
+    if (open?.digest === set.digest) return open.cedar;
     close();
     const cedar = parts.open();
-    thread = { cedar, digest: set.digest };
+    open = { cedar, digest: set.digest };
     await cedar.ask({ kind: "load", schema: set.schema, policies: policyTexts(set) });
     return cedar;
   }
 
   async function judge(batch: readonly Held[], set: PolicySet): Promise<void> {
-    const cedar = await threadFor(set);
+    const cedar = await processFor(set);
     const questions = JSON.stringify(batch.map(({ question }) => question));
     const theirs = readJudged(JSON.parse(await cedar.ask({ kind: "judge", questions })), batch.length);
     judged += batch.length;

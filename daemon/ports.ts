@@ -394,7 +394,7 @@ export type CanaryFile = {
   touch(): void;
 };
 
-/** What is asked of Cedar's thread. */
+/** What is asked of Cedar's process. */
 export type CedarOrder =
   /** The files of a policy directory, and the registry's: everything up to the cases. */
   | {
@@ -415,13 +415,14 @@ export interface KeptPolicies {
   save(text: string): void;
 }
 
-/** Cedar itself, in a thread that dies of what it is given and takes nothing with it. One order at a time. */
-export interface CedarThread {
+/** Cedar itself, in a process that dies of what it is given and takes nothing with it. One order at a time. */
+export interface CedarProcess {
   /**
-   * The answer as JSON text. Rejects BoundaryError("policy-trapped") when the thread died or the deadline passed, and
-   * "policy-invalid" for what Cedar does not take; after the first of these every order rejects.
+   * The answer as JSON text. Rejects BoundaryError("policy-trapped") when the process died of it or the deadline passed,
+   * "policy-crashed" when a signal ended it, and "policy-invalid" for what Cedar does not take; after the first two of these
+   * every order rejects.
    */
   ask(order: CedarOrder): Promise<string>;
-  /** Ends the thread at once. */
+  /** Ends the process at once. */
   end(): void;
 }

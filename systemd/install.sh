@@ -159,7 +159,7 @@ put() {
 
 wrapper() {
   say '#!/bin/sh'
-  say "exec $lib/node_modules/.bin/node --disallow-code-generation-from-strings $2$lib/dist/$1/main.js \"\$@\""
+  say "exec $lib/node_modules/.bin/node --disallow-code-generation-from-strings --no-memory-protection-keys $2$lib/dist/$1/main.js \"\$@\""
 }
 
 accounts() {

@@ -9,7 +9,7 @@ import {
   policyClaim,
   readPolicyMemory,
 } from "../daemon/policies.ts";
-import type { CedarOrder, CedarThread } from "../daemon/ports.ts";
+import type { CedarOrder, CedarProcess } from "../daemon/ports.ts";
 import { openWarm, question, situation, small, USER } from "./support/policies.ts";
 
 const CASE = (by: string) =>
@@ -41,7 +41,7 @@ function start(change: Partial<PoliciesParts> & { judge?: Judge } = {}) {
   };
   const host = { files: good("a"), judge: change.judge ?? agree, opened: 0, kept };
   /** Reads with Cedar itself; judges as the test says. */
-  function openCedar(): CedarThread {
+  function openCedar(): CedarProcess {
     const warm = openWarm();
     host.opened++;
     return {
@@ -187,6 +187,23 @@ describe("taking up policies", () => {
       expect([answer().code, kinds()]).toEqual(["policy-unavailable", ["policy.refused"]]);
     },
   );
+
+  test.each([
+    [3, "ready"],
+    [4, "unavailable"],
+  ])("a Cedar that is ended by a signal %i times: %s", async (crashes, state) => {
+    const openings = { opened: 0, ended: 0 };
+    const { policies } = start({
+      openCedar: () => {
+        const crash = ++openings.opened <= crashes;
+        const ask = (order: CedarOrder) =>
+          crash ? Promise.reject(new BoundaryError("policy-crashed", "SIGSEGV")) : openWarm().ask(order);
+        return { ask, end: () => void openings.ended++ };
+      },
+    });
+    await policies.load("test").catch(() => undefined);
+    expect([policies.state().state, openings]).toEqual([state, { opened: 4, ended: 4 }]);
+  });
 
   test("loads come one after the other", async () => {
     const { policies, host, kinds } = start();

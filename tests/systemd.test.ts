@@ -28,6 +28,7 @@ const RECORDED = tableBelow(PAGE, "How tight the units are");
 const RECORDED_VERSION = Number(/systemd (\d+)/.exec(PAGE)?.[1]);
 const ROOT = process.getuid?.() === 0;
 const SHIP_UNIT = "boundary-ship.service";
+const OF_NODE = ["disallow-code-generation-from-strings", "no-memory-protection-keys"];
 const NODE_UNITS = ["boundary-daemon.service", "boundary-early.service"];
 
 describe("the unit files", () => {
@@ -111,21 +112,24 @@ describe("the unit files", () => {
     const line = valuesOf(readUnit(SHIP_UNIT), "Service", "ExecStart")[0] ?? "";
     const options = [...line.matchAll(/ --([a-z-]+)/g)].map((hit) => hit[1] ?? "");
     const help = await boundaryctl(["log", "ship", "--help"]);
-    const ofNode = ["disallow-code-generation-from-strings", "max-semi-space-size", "optimize-for-size"];
+    const ofNode = [...OF_NODE, "max-semi-space-size", "optimize-for-size"];
     for (const option of options.filter((one) => !ofNode.includes(one)))
       expect(help.stdout).toContain(`--${option}`);
     expect(options).toContain("follow");
   });
 
-  test.each([...NODE_UNITS, SHIP_UNIT])("%s: nothing that aborts V8, and no code from text", (name) => {
-    const unit = readUnit(name);
-    expect(valuesOf(unit, "Service", "MemoryDenyWriteExecute")).toEqual([]);
-    for (const key of ["ExecStart", "ExecStopPost"]) {
-      for (const line of valuesOf(unit, "Service", key)) {
-        expect(line).toContain(" --disallow-code-generation-from-strings ");
+  test.each([...NODE_UNITS, SHIP_UNIT])(
+    "%s: nothing that aborts V8 or makes it crash, and no code from text",
+    (name) => {
+      const unit = readUnit(name);
+      expect(valuesOf(unit, "Service", "MemoryDenyWriteExecute")).toEqual([]);
+      for (const key of ["ExecStart", "ExecStopPost"]) {
+        for (const line of valuesOf(unit, "Service", key)) {
+          for (const flag of OF_NODE) expect(line).toContain(` --${flag} `);
+        }
       }
-    }
-  });
+    },
+  );
 
   test("a crash is followed by closing, by a restart, and when that does not help by a lockdown without Node", () => {
     const unit = readUnit("boundary-daemon.service");

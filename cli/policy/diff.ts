@@ -14,7 +14,7 @@ export const diff = define({
       .positional("a", { type: "string", demandOption: true, describe: "The one" })
       .positional("b", { type: "string", demandOption: true, describe: "The other" }),
   run: async (args) => {
-    // one after the other: each has a thread with Cedar in it
+    // one after the other: each has a process with Cedar in it
     const a = await goodSet(args.a);
     const b = await goodSet(args.b);
     const found = diffSets(a.set, b.set, { a: a.cases, b: b.cases });

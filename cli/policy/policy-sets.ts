@@ -1,5 +1,5 @@
 import { fileURLToPath } from "node:url";
-import { openCedarThread } from "../../daemon/adapters/cedar-thread.ts";
+import { openCedarProcess } from "../../daemon/adapters/cedar-process.ts";
 import { readPolicyDirectory } from "../../daemon/adapters/policy-directory.ts";
 import { MAX_CONFIG_BYTES } from "../../daemon/core/config-parse.ts";
 import { BoundaryError } from "../../daemon/core/errors.ts";
@@ -26,7 +26,7 @@ export function policyDirectory(given: string | undefined): string {
 
 /** Loads a directory as the daemon would, whoever owns it. Throws BoundaryError("config-unreadable"). */
 export function loadDirectory(directory: string): Promise<Loaded> {
-  return loadPolicies(filesOf(directory), null, openCedarThread);
+  return loadPolicies(filesOf(directory), null, openCedarProcess);
 }
 
 /**
@@ -40,7 +40,7 @@ export async function goodSet(
   const files = filesOf(directory);
   const registry =
     entities === undefined ? null : { path: entities, text: readTextFile(entities, MAX_CONFIG_BYTES) };
-  const loaded = await loadPolicies(files, registry, openCedarThread);
+  const loaded = await loadPolicies(files, registry, openCedarProcess);
   const drafted = draftOf(files);
   if (loaded.ok && "draft" in drafted) return { ...loaded, cases: drafted.draft.cases };
   const problems = loaded.ok ? [] : loaded.problems.map(renderFileProblem);

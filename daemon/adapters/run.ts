@@ -4,7 +4,7 @@ import { StringDecoder } from "node:string_decoder";
 import { BoundaryError } from "../core/errors.ts";
 
 /**
- * The one place where programs start: an absolute path from a fixed list of directories (never PATH), an argument
+ * The one place where other programs start: an absolute path from a fixed list of directories (never PATH), an argument
  * list (never a shell), a scrubbed environment, a deadline and capped output.
  */
 const DIRECTORIES = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"] as const;

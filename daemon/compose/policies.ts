@@ -1,5 +1,5 @@
 import { fileURLToPath } from "node:url";
-import { openCedarThread } from "../adapters/cedar-thread.ts";
+import { openCedarProcess } from "../adapters/cedar-process.ts";
 import { openKeptPolicies } from "../adapters/kept-policies.ts";
 import { readOwnedFile, readPolicyDirectory } from "../adapters/policy-directory.ts";
 import type { Config } from "../core/config.ts";
@@ -34,7 +34,7 @@ export function openPolicies(
         owner: directory === undefined ? null : OWN_UID,
       }),
     entities: () => (entitiesFile === undefined ? null : readEntities(entitiesFile)),
-    openCedar: openCedarThread,
+    openCedar: openCedarProcess,
     kept: openKeptPolicies(parts.stateDir),
     refereeEvery,
     opLog,

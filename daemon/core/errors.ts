@@ -544,6 +544,12 @@ export const ERRORS = {
     "lasting",
     "simplify the policy: reading it took too long, or killed the reader",
   ),
+  "policy-crashed": about(
+    "internal",
+    "error",
+    "transient",
+    "try again: the process that reads policies was ended by a signal (no memory, or a fault of V8's)",
+  ),
   "action-unknown": about("protocol", "warning", "lasting", "see docs/POLICY.md for the actions"),
   "resource-unknown": about(
     "protocol",

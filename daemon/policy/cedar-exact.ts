@@ -14,7 +14,7 @@ const INTEGER = /^-?[0-9]+$/;
 /**
  * The JSON text with which cedar-wasm answered. Its binding hands that text to the global JSON.parse, which rounds
  * integers beyond 2^53: Cedar's go up to 2^63. For the time of the call the text is taken instead. Synchronous, and
- * meant for the thread in which the wasm lives. Throws what the call throws; "policy-invalid" when there was no text.
+ * meant for the process in which the wasm lives. Throws what the call throws; "policy-invalid" when there was no text.
  */
 export function answerText(call: () => unknown): string {
   const parse = exactJson.parse;

@@ -36,7 +36,7 @@ export type PolicySet = {
   readonly schema: string;
 };
 
-/** What a set is built of: plain data, so that one thread can read what another one asks. */
+/** What a set is built of: plain data, so that one process can read what another one asks. */
 export type SetParts = {
   readonly digest: string;
   readonly schema: string;
@@ -51,7 +51,7 @@ const Fault = z.object({
   /** Offset in UTF-8 bytes; -1 where Cedar says none. */
   start: z.number().int(),
 });
-/** What the thread with Cedar in it says of a draft. It is data from outside as much as the draft is. */
+/** What the process with Cedar in it says of a draft. It is data from outside as much as the draft is. */
 const ReadByCedar = z.object({
   schema: z.union([z.object({ json: z.unknown() }), z.object({ faults: z.array(Fault) })]),
   policies: z.array(z.union([z.object({ json: z.unknown() }), z.object({ faults: z.array(Fault) })])),
@@ -186,7 +186,7 @@ const PartsSchema = z.strictObject({
   ),
 });
 
-/** Parts as another thread sent them; null when they are none. */
+/** Parts as another process sent them; null when they are none. */
 export function readParts(json: unknown): SetParts | null {
   return PartsSchema.safeParse(json).data ?? null;
 }

@@ -31,7 +31,7 @@ const MAX_PROBLEMS = 1_000;
 
 /**
  * Reads files that nobody vouches for: looked at as text, read and validated by Cedar, compiled, every case run, and
- * every answer held against Cedar's own. May take long, and may kill Cedar: it belongs into a thread of its own.
+ * every answer held against Cedar's own. May take long, and may kill Cedar: it belongs into a process of its own.
  */
 export function readPolicies(
   files: readonly RawFile[],

@@ -2,7 +2,7 @@ import { chownSync, lchownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } fr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { openCedarThread } from "../../daemon/adapters/cedar-thread.ts";
+import { openCedarProcess } from "../../daemon/adapters/cedar-process.ts";
 import { readPolicyDirectory } from "../../daemon/adapters/policy-directory.ts";
 import type { Entry } from "../../daemon/audit/record.ts";
 import { createPolicies } from "../../daemon/policies.ts";
@@ -11,7 +11,7 @@ import { derive } from "../../daemon/policy/derived.ts";
 import { type RawFile, renderFileProblem } from "../../daemon/policy/policy-files.ts";
 import { policyTexts } from "../../daemon/policy/read-policies.ts";
 import { disagreement, readJudged } from "../../daemon/policy/referee.ts";
-import type { CedarOrder, CedarThread } from "../../daemon/ports.ts";
+import type { CedarOrder, CedarProcess } from "../../daemon/ports.ts";
 import {
   file,
   load,
@@ -37,16 +37,16 @@ async function both(condition: string, domain = "d") {
   const asked = question("network.connect", ["host", "h"], { domain, port: 9_007_199_254_740_991 });
   const { answer, asked: put } = answerRequest(set, registry(set.shapes), asked, USER, situation());
   if (put === null) return { refused: answer.code };
-  const thread = openCedarThread();
+  const cedar = openCedarProcess();
   try {
-    await thread.ask({ kind: "load", schema: set.schema, policies: policyTexts(set) });
+    await cedar.ask({ kind: "load", schema: set.schema, policies: policyTexts(set) });
     const said = readJudged(
-      JSON.parse(await thread.ask({ kind: "judge", questions: JSON.stringify([put.question]) })),
+      JSON.parse(await cedar.ask({ kind: "judge", questions: JSON.stringify([put.question]) })),
       1,
     );
     return { ours: put.ruling, differs: said[0] === undefined ? "?" : disagreement(put.ruling, said[0]) };
   } finally {
-    thread.end();
+    cedar.end();
   }
 }
 
@@ -88,7 +88,7 @@ function start() {
     files: good("a"),
     judge: agree,
   };
-  const openCedar = (): CedarThread => ({
+  const openCedar = (): CedarProcess => ({
     end: () => undefined,
     ask: (order: CedarOrder) =>
       order.kind === "load"
@@ -196,14 +196,14 @@ describe("a question that is put to the compiled set is one that Cedar takes", (
     const { set } = loaded;
     const { asked: put } = answerRequest(set, registry(set.shapes), asked, USER, situation());
     if (put === null) return "";
-    const thread = openCedarThread();
+    const cedar = openCedarProcess();
     try {
-      await thread.ask({ kind: "load", schema: set.schema, policies: policyTexts(set) });
+      await cedar.ask({ kind: "load", schema: set.schema, policies: policyTexts(set) });
       const questions = JSON.stringify([put.question]);
-      const [said] = readJudged(JSON.parse(await thread.ask({ kind: "judge", questions })), 1);
+      const [said] = readJudged(JSON.parse(await cedar.ask({ kind: "judge", questions })), 1);
       return said === undefined ? "?" : disagreement(put.ruling, said);
     } finally {
-      thread.end();
+      cedar.end();
     }
   };
   const replaced = (from: RegExp, to: string) => (text: string) => {
@@ -322,7 +322,7 @@ describe("files that nobody vouches for", () => {
     const watch = setInterval(() => {
       most = Math.max(most, process.memoryUsage().rss);
     }, 20);
-    const loaded = await load(files, null, () => openCedarThread({ deadlineMs: 60_000 }));
+    const loaded = await load(files, null, () => openCedarProcess({ deadlineMs: 60_000 }));
     clearInterval(watch);
     expect(loaded.ok).toBe(false);
     expect((most - before) / 1e6).toBeLessThan(400);
@@ -342,7 +342,7 @@ describe("files that nobody vouches for", () => {
       longest = Math.max(longest, performance.now() - last);
       last = performance.now();
     }, 5);
-    await load(files, null, () => openCedarThread({ deadlineMs: 140_000 }));
+    await load(files, null, () => openCedarProcess({ deadlineMs: 140_000 }));
     clearInterval(beat);
     expect(longest).toBeLessThan(500); // a heartbeat; idle host 180-330 ms, busy one 1,156
   });

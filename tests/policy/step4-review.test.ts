@@ -10,7 +10,7 @@ import { answerRequest } from "../../daemon/policy/answer.ts";
 import { decisionFacts, readDecisionFacts } from "../../daemon/policy/decision-facts.ts";
 import { derive } from "../../daemon/policy/derived.ts";
 import { entityTypeOf, parseRegistry } from "../../daemon/policy/registry.ts";
-import type { CedarOrder, CedarThread } from "../../daemon/ports.ts";
+import type { CedarOrder, CedarProcess } from "../../daemon/ports.ts";
 import {
   loadGood,
   openWarm,
@@ -45,7 +45,7 @@ function start(change: Partial<PoliciesParts> & { judge: Judge }) {
   const records: Entry[] = [];
   const disagreed: string[] = [];
   const host = { files: good("a"), judge: change.judge };
-  function openCedar(): CedarThread {
+  function openCedar(): CedarProcess {
     const warm = openWarm();
     return {
       end: () => undefined,

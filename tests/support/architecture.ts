@@ -148,7 +148,19 @@ export const TABLE: readonly Row[] = [
     scope: "daemon/adapters/run.ts",
     may: [
       { what: "daemon/core/", why: "error codes" },
-      { what: "node:child_process", why: "the one place where programs start" },
+      { what: "node:child_process", why: "the one place where other programs start" },
+      { what: "node:*", why: "adapters do the I/O" },
+    ],
+  },
+  {
+    scope: "daemon/adapters/cedar-process.ts",
+    may: [
+      { what: "daemon/core/", why: "error codes" },
+      { what: "daemon/ports.ts", only: "types", why: "it implements a port" },
+      {
+        what: "node:child_process",
+        why: "our own program, once more: what WebAssembly does to V8 ends there",
+      },
       { what: "node:*", why: "adapters do the I/O" },
     ],
   },
@@ -175,13 +187,13 @@ export const TABLE: readonly Row[] = [
     ],
   },
   {
-    scope: "daemon/adapters/cedar-worker.ts",
+    scope: "daemon/adapters/cedar-child.ts",
     may: [
       { what: "daemon/policy/", why: "policy files are read where they can do no harm" },
       { what: "daemon/ports.ts", only: "types", why: "the orders it takes" },
       {
         what: "@cedar-policy/cedar-wasm/nodejs",
-        why: "Cedar itself, in a thread of its own alone: a policy can kill it",
+        why: "Cedar itself, in a process of its own alone: a policy can kill it",
       },
       { what: "node:worker_threads", why: "it is a thread" },
     ],
@@ -290,8 +302,8 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/policy/", why: "policies are checked and explained without a daemon" },
       { what: "daemon/policy-load.ts", why: "a set is made in one place" },
       {
-        what: "daemon/adapters/cedar-thread.ts",
-        why: "policy text is read in a throw-away thread, here too",
+        what: "daemon/adapters/cedar-process.ts",
+        why: "policy text is read in a throw-away process, here too",
       },
       { what: "daemon/adapters/policy-directory.ts", why: "a policy directory is read in one place" },
       { what: "yargs", why: "arguments" },
@@ -305,7 +317,7 @@ export const TABLE: readonly Row[] = [
 
 /** Denied also where "node:*" is allowed, unless named. */
 const FORBIDDEN_BUILTINS: ReadonlyMap<string, string> = new Map([
-  ["node:child_process", "programs start in adapters/run.ts alone"],
+  ["node:child_process", "other programs start in adapters/run.ts alone"],
   ["node:cluster", "one process, one loop"],
   ["node:dns", "no DNS look-up but in adapters/egress-resolve.ts"],
   ["node:dns/promises", "no DNS look-up but in adapters/egress-resolve.ts"],

@@ -20,10 +20,14 @@ export function startBoundaryctl(
   /** What it reads: all of it and the end; null: nothing, and no end. Without it there is no stdin. */
   stdin?: string | Buffer | null,
 ): Running {
-  const child = spawn(process.execPath, ["--disallow-code-generation-from-strings", MAIN, ...args], {
-    env: { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", ...env },
-    stdio: [stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"],
-  });
+  const child = spawn(
+    process.execPath,
+    ["--disallow-code-generation-from-strings", "--no-memory-protection-keys", MAIN, ...args],
+    {
+      env: { PATH: process.env["PATH"] ?? "", HOME: "/nonexistent", ...env },
+      stdio: [stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+    },
+  );
   child.stdin?.on("error", () => undefined); // it may end without having read all
   if (stdin !== undefined && stdin !== null) child.stdin?.end(stdin);
   let stdout = "";

@@ -10,6 +10,7 @@ const MAIN = fileURLToPath(new URL("../../daemon/main.ts", import.meta.url));
 /** As in the unit and in main.ts's first line. */
 const NODE_FLAGS = [
   "--disallow-code-generation-from-strings",
+  "--no-memory-protection-keys",
   "--max-semi-space-size=1",
   "--optimize-for-size",
 ];

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { openCedarThread } from "../../daemon/adapters/cedar-thread.ts";
+import { openCedarProcess } from "../../daemon/adapters/cedar-process.ts";
 import { readPolicyDirectory } from "../../daemon/adapters/policy-directory.ts";
 import type { AccessRequest, Json } from "../../daemon/core/access.ts";
 import type { AskedSituation, Principal } from "../../daemon/policy/entities.ts";
@@ -13,7 +13,7 @@ import {
 } from "../../daemon/policy/registry.ts";
 import type { Shapes } from "../../daemon/policy/schema-shapes.ts";
 import { type Loaded, loadPolicies } from "../../daemon/policy-load.ts";
-import type { CedarThread } from "../../daemon/ports.ts";
+import type { CedarProcess } from "../../daemon/ports.ts";
 
 const SHIPPED = join(import.meta.dirname, "../../policies");
 
@@ -26,15 +26,15 @@ export function shippedFiles(): readonly RawFile[] {
   });
 }
 
-let warm: CedarThread | null = null;
+let warm: CedarProcess | null = null;
 
-/** Cedar's thread as it was left: starting one takes longer than all else. A load that kills it gets a new one. */
-export function openWarm(): CedarThread {
-  const thread = warm ?? openCedarThread();
-  warm = thread;
-  const ask: CedarThread["ask"] = async (order) => {
+/** Cedar's process as it was left: starting one takes longer than all else. A load that kills it gets a new one. */
+export function openWarm(): CedarProcess {
+  const cedar = warm ?? openCedarProcess();
+  warm = cedar;
+  const ask: CedarProcess["ask"] = async (order) => {
     try {
-      return await thread.ask(order);
+      return await cedar.ask(order);
     } catch (error) {
       warm = null;
       throw error;
@@ -47,7 +47,7 @@ export function openWarm(): CedarThread {
 export function load(
   files: readonly RawFile[],
   entities: RegistryFile | null = null,
-  open: () => CedarThread = openWarm,
+  open: () => CedarProcess = openWarm,
 ): Promise<Loaded> {
   return loadPolicies(files, entities, open);
 }

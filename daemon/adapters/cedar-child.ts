@@ -1,4 +1,3 @@
-import { parentPort } from "node:worker_threads";
 import {
   type DetailedError,
   policySetTextToParts,
@@ -15,8 +14,8 @@ import { type Cedar, readPolicies } from "../policy/read-policies.ts";
 import type { CedarOrder } from "../ports.ts";
 
 /**
- * The thread with Cedar in it. Everything goes back as text, so that whatever it is can be measured before it is
- * unpacked. A trap leaves the instance unusable: it is not caught, and ends the thread.
+ * The process with Cedar in it. Everything goes back as text, so that whatever it is can be measured before it is
+ * unpacked. A trap leaves the instance unusable: it is not caught, and ends the process.
  */
 const SET = "set";
 const SCHEMA = "schema";
@@ -107,7 +106,7 @@ function execute(order: CedarOrder): object {
   }
 }
 
-parentPort?.on("message", (order: CedarOrder) => {
+process.on("message", (order: CedarOrder) => {
   let reply: { ok: boolean; text: string };
   try {
     reply = { ok: true, text: JSON.stringify(writable(execute(order))) };
@@ -117,6 +116,7 @@ parentPort?.on("message", (order: CedarOrder) => {
       throw error;
     reply = { ok: false, text: error.message };
   }
-  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- to a thread, not to a window
-  parentPort?.postMessage(reply);
+  process.send?.(reply);
 });
+// who asked is gone
+process.on("disconnect", () => process.exit(0));

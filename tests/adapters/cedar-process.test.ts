@@ -1,67 +1,86 @@
+import { readdirSync, readFileSync } from "node:fs";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { openCedarThread } from "../../daemon/adapters/cedar-thread.ts";
-import type { CedarThread } from "../../daemon/ports.ts";
+import { openCedarProcess } from "../../daemon/adapters/cedar-process.ts";
+import type { CedarProcess } from "../../daemon/ports.ts";
 import { file, load, NOTHING, shippedFiles, small } from "../support/policies.ts";
 
 const SCHEMA = shippedFiles()
   .filter(({ name }) => name === "schema.cedarschema")
   .map(({ bytes }) => Buffer.from(bytes).toString())
   .join("");
-const opened: CedarThread[] = [];
+const opened: CedarProcess[] = [];
 afterEach(() => {
-  for (const thread of opened.splice(0)) thread.end();
+  for (const cedar of opened.splice(0)) cedar.end();
 });
 
-function open(options?: { deadlineMs: number }): CedarThread {
-  const thread = openCedarThread(options);
-  opened.push(thread);
-  return thread;
+function open(options?: { deadlineMs: number }): CedarProcess {
+  const cedar = openCedarProcess(options);
+  opened.push(cedar);
+  return cedar;
+}
+/** Of every thread of ours, as the kernel has them (proc_pid_children(5)). */
+function children(): readonly number[] {
+  return readdirSync("/proc/self/task").flatMap((thread) =>
+    readFileSync(`/proc/self/task/${thread}/children`, "utf8").trim().split(" ").filter(Boolean).map(Number),
+  );
 }
 const when = (condition: string) => `@id("a") permit (principal, action, resource) when { ${condition} };`;
-/** Past the counts of the loader, which keep such text from Cedar: it is all that the thread is asked here. */
-const parse = (thread: CedarThread, text: string) =>
-  thread.ask({ kind: "load", schema: SCHEMA, policies: { a: text } });
+/** Past the counts of the loader, which keep such text from Cedar: it is all that the process is asked here. */
+const parse = (cedar: CedarProcess, text: string) =>
+  cedar.ask({ kind: "load", schema: SCHEMA, policies: { a: text } });
 
-describe("Cedar in its thread", () => {
+describe("Cedar in its process", () => {
   // what the loader's own counts keep from it: here it gets through
   test.each([
     ["nested parentheses", when(`${"(".repeat(5_000)}true${")".repeat(5_000)}`)],
     ["nested sets", when(`${"[".repeat(2_000)}${"]".repeat(2_000)} == []`)],
   ])("dies of %s, and nothing else does", async (_what, text) => {
-    const thread = open();
-    await expect(parse(thread, text)).rejects.toMatchObject({ code: "policy-trapped" });
-    await expect(parse(thread, when("true"))).rejects.toMatchObject({ code: "policy-trapped" });
+    const cedar = open();
+    await expect(parse(cedar, text)).rejects.toMatchObject({ code: "policy-trapped" });
+    await expect(parse(cedar, when("true"))).rejects.toMatchObject({ code: "policy-trapped" });
     expect(await parse(open(), when("true"))).toBe("{}");
   });
 
   test("dies at its deadline", async () => {
-    const thread = open({ deadlineMs: 1 });
-    await expect(parse(thread, when("true"))).rejects.toMatchObject({
+    const cedar = open({ deadlineMs: 1 });
+    await expect(parse(cedar, when("true"))).rejects.toMatchObject({
       code: "policy-trapped",
       message: expect.stringContaining("did not answer within 1 ms"),
     });
   });
 
+  test("ended by a signal is told apart: another one may do it", async () => {
+    const before = children();
+    const cedar = open();
+    const asked = parse(cedar, when("true"));
+    for (const pid of children().filter((each) => !before.includes(each))) process.kill(pid, "SIGSEGV");
+    await expect(asked).rejects.toMatchObject({
+      code: "policy-crashed",
+      message: expect.stringContaining("SIGSEGV"),
+    });
+    await expect(parse(cedar, when("true"))).rejects.toMatchObject({ code: "policy-crashed" });
+  });
+
   test("is asked one thing at a time, and nothing once it has ended", async () => {
-    const thread = open();
-    const first = parse(thread, when("true"));
-    await expect(parse(thread, when("true"))).rejects.toMatchObject({ code: "internal" });
+    const cedar = open();
+    const first = parse(cedar, when("true"));
+    await expect(parse(cedar, when("true"))).rejects.toMatchObject({ code: "internal" });
     await first;
-    thread.end();
-    await expect(parse(thread, when("true"))).rejects.toMatchObject({ code: "policy-trapped" });
+    cedar.end();
+    await expect(parse(cedar, when("true"))).rejects.toMatchObject({ code: "policy-trapped" });
   });
 
   test("what Cedar refuses does not end it", async () => {
-    const thread = open();
-    await expect(thread.ask({ kind: "load", schema: "entity", policies: {} })).rejects.toMatchObject({
+    const cedar = open();
+    await expect(cedar.ask({ kind: "load", schema: "entity", policies: {} })).rejects.toMatchObject({
       code: "policy-invalid",
     });
-    await expect(thread.ask({ kind: "judge", questions: "[}" })).rejects.toMatchObject({
+    await expect(cedar.ask({ kind: "judge", questions: "[}" })).rejects.toMatchObject({
       code: "policy-invalid",
     });
-    await expect(parse(thread, "permit")).rejects.toMatchObject({ code: "policy-invalid" });
-    expect(await parse(thread, when("true"))).toBe("{}");
+    await expect(parse(cedar, "permit")).rejects.toMatchObject({ code: "policy-invalid" });
+    expect(await parse(cedar, when("true"))).toBe("{}");
   });
 });
 
