@@ -68,7 +68,8 @@ export function createLedger({ run, totalBytes, append, nowMs }: LedgerParts): L
 
   function placeFor(opening: Opening): Place {
     const { asked, addresses, serverName, decision } = opening;
-    const key = JSON.stringify([asked.way, asked.host.text, asked.port, addresses]);
+    // name servers give the same addresses in another order each time
+    const key = JSON.stringify([asked.way, asked.host.text, asked.port, addresses.toSorted()]);
     const known = places.get(key);
     if (known !== undefined) return known;
     const { seq, durable } = append({

@@ -6,19 +6,25 @@ export type ReadName =
 
 /** A label is of one of these rows: letters of several scripts in one label are how a name is made to look like another. */
 const SCRIPTS: readonly RegExp[] = [
-  ...["Latin", "Cyrillic", "Greek", "Armenian", "Georgian", "Hebrew", "Arabic", "Thai", "Devanagari"],
-  ...[
-    "Bengali",
-    "Tamil",
-    "Telugu",
-    "Gujarati",
-    "Kannada",
-    "Malayalam",
-    "Khmer",
-    "Lao",
-    "Sinhala",
-    "Ethiopic",
-  ],
+  "Latin",
+  "Cyrillic",
+  "Greek",
+  "Armenian",
+  "Georgian",
+  "Hebrew",
+  "Arabic",
+  "Thai",
+  "Devanagari",
+  "Bengali",
+  "Tamil",
+  "Telugu",
+  "Gujarati",
+  "Kannada",
+  "Malayalam",
+  "Khmer",
+  "Lao",
+  "Sinhala",
+  "Ethiopic",
 ].map((script) => labelOf(script));
 const EAST_ASIAN: readonly RegExp[] = [
   labelOf("Han", "Hiragana", "Katakana"),

@@ -213,6 +213,7 @@ describe("CONNECT with TLS", () => {
     const { host } = await setup({}, (socket) => setTimeout(() => socket.destroy(), 30));
     const socket = await opened(host);
     await once(socket, "close");
+    await expect.poll(() => host.egress.counts()).toEqual({ live: 0, total: 1 });
   });
 });
 

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import type { IncomingMessage } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { request } from "node:http";
 import { createServer } from "node:net";
 import { text } from "node:stream/consumers";
@@ -43,7 +43,7 @@ type Heard = {
 /** An origin that keeps what it hears, and a proxy before it. */
 async function echoing(options: EgressTestOptions = {}) {
   const heard: Heard[] = [];
-  const there = await origin(async (incoming, response) => {
+  const answer = async (incoming: IncomingMessage, response: ServerResponse): Promise<void> => {
     const body = await text(incoming).catch(() => "broken off");
     heard.push({
       method: incoming.method ?? "",
@@ -58,7 +58,8 @@ async function echoing(options: EgressTestOptions = {}) {
       "X-Hop": "1",
     });
     response.end(`heard ${body.length}`);
-  });
+  };
+  const there = await origin((incoming, response) => void answer(incoming, response));
   return { heard, there, host: await proxy({ portAt: () => there.port, ...options }) };
 }
 
@@ -102,6 +103,25 @@ describe("a request of plain HTTP", () => {
     );
     expect(heard).toMatchObject([{ method: "POST", body }]);
   });
+
+  test.each([
+    ["HEAD", 200, "5"],
+    ["GET", 304, null],
+    ["GET", 204, null],
+  ])(
+    "whose answer has no body, %s %d, is whole, and the next one comes behind it",
+    async (method, code, length) => {
+      const there = await origin((_incoming, response) => {
+        response.writeHead(code, length === null ? {} : { "Content-Length": length });
+        response.end();
+      });
+      const host = await proxy({ portAt: () => there.port });
+      const one = GET.replace("GET", method);
+      const { told } = await tellRaw(host.path, `${one}\r\n${one}Connection: close\r\n\r\n`);
+      expect([...told.matchAll(/HTTP\/1\.1 (\d+) /g)].map((hit) => Number(hit[1]))).toEqual([code, code]);
+      if (length !== null) expect(told).toMatch(/Content-Length: 5/i);
+    },
+  );
 
   test("each of several over one connection is decided by itself", async () => {
     const { host, heard } = await echoing({ allow: ["example.com"] });
