@@ -109,7 +109,9 @@ export async function listenEgress(order: EgressOrder, at: EgressPlace): Promise
   });
   server.on("clientError", (error: NodeJS.ErrnoException, socket) => {
     const client = clients.get(socket as Socket);
-    if (client === undefined || !socket.writable || error.code === "ECONNRESET") {
+    // who has said nothing asked for nothing: a connection made ahead of its use
+    const silent = (socket as Socket).bytesRead === 0;
+    if (client === undefined || silent || !socket.writable || error.code === "ECONNRESET") {
       socket.destroy();
       return;
     }

@@ -62,7 +62,8 @@ function passOn(near: Socket, path: string): void {
     [far, near],
   ] as const) {
     one.on("error", () => undefined); // "close" tells
-    one.once("close", (failed) => (failed || !one.readableEnded ? other.destroy() : other.end()));
+    // what came before it broke off is still passed on: it may be the answer that says why
+    one.once("close", (failed) => (failed || !one.readableEnded ? other.destroySoon() : other.end()));
     one.pipe(other);
   }
 }

@@ -123,6 +123,19 @@ describe("a request of plain HTTP", () => {
     },
   );
 
+  test("that waits to be asked for its body is asked by the proxy, and the host is not", async () => {
+    const { host, heard } = await echoing();
+    const client = await rawHttp(host.path);
+    const head =
+      "POST http://example.com/ HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\nContent-Length: 5\r\n";
+    client.send(`${head}Expect: 100-continue\r\n\r\n`);
+    await expect.poll(() => client.text()).toMatch(/^HTTP\/1\.1 100 /);
+    client.send("hello");
+    expect(await client.ended).toMatch(/HTTP\/1\.1 200 /);
+    expect(heard).toMatchObject([{ body: "hello" }]);
+    expect(heard[0]?.headers.join()).not.toMatch(/expect/i);
+  });
+
   test("each of several over one connection is decided by itself", async () => {
     const { host, heard } = await echoing({ allow: ["example.com"] });
     const other = "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n";
@@ -303,6 +316,12 @@ describe("a client, or a host, that means harm", () => {
     const host = await proxy({ limits: { headMs: 300 } });
     const { told } = await tellRaw(host.path, "GET http://example.com/ HTTP/1.1\r\nHost: exa");
     expect(told).toMatch(/^HTTP\/1\.1 408 /);
+  });
+
+  test("a connection on which nothing is said is ended, and that is no refusal", async () => {
+    const host = await proxy({ limits: { headMs: 300 } });
+    expect((await tellRaw(host.path, "")).told).toBe("");
+    expect(host.records).toEqual([]);
   });
 
   test("a head that trickles in does not push its deadline back", async () => {
