@@ -24,6 +24,8 @@ const NEEDS: readonly Need[] = [
   { what: "libnftables.so.1", debianPackage: "libnftables1", purposes: ALWAYS },
   { what: "ip", debianPackage: "iproute2", purposes: ALWAYS },
   { what: "setpriv", debianPackage: "util-linux", purposes: ALWAYS },
+  { what: "prlimit", debianPackage: "util-linux", purposes: ALWAYS },
+  { what: "bwrap", debianPackage: "bubblewrap", purposes: ALWAYS },
   { what: "flock", debianPackage: "util-linux", purposes: ALWAYS },
   { what: "script", debianPackage: "bsdutils", purposes: ALWAYS },
   { what: "curl", debianPackage: "curl", purposes: ["test"] },

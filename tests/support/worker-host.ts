@@ -79,6 +79,8 @@ export type Link = {
   said(id: string, text: string): Promise<void>;
   order(argv: readonly string[], asked?: Asked): RunOrder;
   sign(order: RunOrder, asked?: Asked): object;
+  /** What has come about a run so far. */
+  about(id: string): readonly ToDaemon[];
   end(): Promise<void>;
 };
 
@@ -180,6 +182,11 @@ export async function until(holds: () => boolean, withinMs = 5_000): Promise<voi
   }
 }
 
+function programAt(found: string): RunOrder["program"] {
+  const path = realpathSync(found);
+  return { path, sha256: hash("sha256", readFileSync(path), "hex") };
+}
+
 async function openLink(socketPath: string, workspace: string): Promise<Link> {
   const socket = connect({ path: socketPath });
   const reader = createFrameReader();
@@ -226,14 +233,14 @@ async function openLink(socketPath: string, workspace: string): Promise<Link> {
 
   function order(argv: readonly string[], asked: Asked = {}): RunOrder {
     const { by: _, stdin = "", sentStdin: __, limits, ...rest } = asked;
-    const path = realpathSync(argv[0]?.includes("/") ? argv[0] : `/usr/bin/${argv[0]}`);
+    const program = rest.program ?? programAt(argv[0]?.includes("/") ? argv[0] : `/usr/bin/${argv[0]}`);
     return {
       v: 1,
       id: randomBytes(16).toString("hex"),
       boot: clock.bootId(),
       notAfterMs: Math.floor(clock.bootMs()) + ORDER_LIFETIME_MS,
       argv,
-      program: { path, sha256: hash("sha256", readFileSync(path), "hex") },
+      program,
       cwd: workspace,
       workspace,
       environment: [],
@@ -289,6 +296,7 @@ async function openLink(socketPath: string, workspace: string): Promise<Link> {
       void (await wait(() => (textOf(id, "stdout").includes(text) ? true : undefined))),
     order,
     sign,
+    about,
     end: async () => {
       socket.destroy();
       await closed;
