@@ -107,8 +107,12 @@ process.on("exit", () => {
   for (const child of children) child.kill("SIGKILL");
 });
 
-/** A worker of its own, with a workspace. */
-export async function startWorker(args: readonly string[] = []): Promise<WorkerHost> {
+/** A worker of its own, with a workspace. `through`: what starts it, as a command that becomes it. `at`: its socket. */
+export async function startWorker(
+  args: readonly string[] = [],
+  through: readonly string[] = [],
+  at: string | null = null,
+): Promise<WorkerHost> {
   const path = mkdtempSync(join(tmpdir(), "boundary-worker-"));
   chmodSync(path, 0o755);
   const [workspace, run, bin] = ["work", "run", "bin"].map((name) => {
@@ -117,7 +121,7 @@ export async function startWorker(args: readonly string[] = []): Promise<WorkerH
     chownSync(made, UID, UID);
     return made;
   }) as [string, string, string];
-  const socketPath = join(run, "worker.sock");
+  const socketPath = at ?? join(run, "worker.sock");
   const daemonUid = process.getuid?.() ?? 0;
   const [command, ...rest] = asWorker([
     realpathSync(process.execPath),
@@ -128,7 +132,8 @@ export async function startWorker(args: readonly string[] = []): Promise<WorkerH
     `--bridge=${BRIDGE}`,
     ...args,
   ]);
-  const child = spawn(command ?? "", rest, { stdio: ["ignore", "ignore", "pipe"], env: {}, cwd: "/" });
+  const [first = "", ...others] = [...through, command ?? "", ...rest];
+  const child = spawn(first, others, { stdio: ["ignore", "ignore", "pipe"], env: {}, cwd: "/" });
   children.add(child);
   const lines: string[] = [];
   let text = "";

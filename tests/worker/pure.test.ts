@@ -15,7 +15,7 @@ import {
 import { openCgroups } from "../../daemon/worker/cgroup.ts";
 import { createFrameReader, MAX_FRAME_BYTES, renderFrame } from "../../daemon/worker/frames.ts";
 import { readMessage } from "../../daemon/worker/messages.ts";
-import { parseWorkerCommand } from "../../daemon/worker/options.ts";
+import { parseWorkerCommand, uidIn } from "../../daemon/worker/options.ts";
 import { claimedId, createOrderGate } from "../../daemon/worker/order-gate.ts";
 import { calledAs, limitCommand, renderOptions, sandboxOptions } from "../../daemon/worker/sandbox-args.ts";
 import {
@@ -430,8 +430,21 @@ describe("the command line", () => {
     );
     expect(parseWorkerCommand(["--socket=/a/b", "--daemon-uid=0"])).toMatchObject({
       kind: "run",
-      options: { socket: "/a/b", daemonUid: 0, maxRuns: 16, bridge: null },
+      options: { socket: "/a/b", daemon: 0, maxRuns: 16, bridge: null },
     });
+    const named = ["--socket=/a/b", "--daemon-user=boundary"];
+    expect(parseWorkerCommand(named)).toMatchObject({ kind: "run", options: { daemon: "boundary" } });
+    expect(parseWorkerCommand([...named, "--daemon-uid=0"]).kind).toBe("usage");
+    expect(parseWorkerCommand(["--socket=/a/b", "--daemon-user=a:b"]).kind).toBe("usage");
+  });
+
+  test("a user's number is that of his one line in /etc/passwd", () => {
+    const passwd =
+      "root:x:0:0::/:/bin/sh\nboundary:x:991:990::/:/x\nboundary-worker:x:992:1::/:/x\ntwice:x:1:1::/:/x\ntwice:x:2:2::/:/x\nodd:x:y:1::/:/x\n";
+    const found = ["root", "boundary", "boundary-worker", "twice", "odd", "none"].map((name) =>
+      uidIn(passwd, name),
+    );
+    expect(found).toEqual([0, 991, 992, null, null, null]);
   });
 });
 
