@@ -49,8 +49,8 @@ const PROXY_SOCKET = `${OWN_DIRECTORY}/proxy.sock`;
 /** Threads of the bridge's Node. */
 const BRIDGE_PIDS = 24;
 
-/** Opens all that an order names, and says how its sandbox is to be made. `perProcessMemory`: nothing bounds it as a whole. */
-export async function prepare(order: RunOrder, kit: Kit, perProcessMemory: boolean): Promise<PreparedOrNot> {
+/** Opens all that an order names, and says how its sandbox is to be made. `alone`: there is no cgroup to bound it. */
+export async function prepare(order: RunOrder, kit: Kit, alone: boolean): Promise<PreparedOrNot> {
   const open: number[] = [];
   const close = (): void => {
     for (const fd of open.splice(0)) closeSync(fd);
@@ -93,7 +93,7 @@ export async function prepare(order: RunOrder, kit: Kit, perProcessMemory: boole
     };
     const extraPids = order.network === "proxy" ? BRIDGE_PIDS : 0;
     const command = [
-      ...limitCommand(order.limits, extraPids, perProcessMemory),
+      ...limitCommand(order.limits, extraPids, alone),
       ...proxied.command,
       called.run,
       ...order.argv.slice(1),

@@ -200,12 +200,12 @@ async function openLink(socketPath: string, workspace: string): Promise<Link> {
   const { promise: closed, resolve: tellClosed } = Promise.withResolvers<void>();
   socket.on("data", (chunk: Buffer) => {
     for (const read of reader.push(chunk)) if (read.ok) messages.push(read.value as ToDaemon);
-    for (const look of [...waiting]) look();
+    for (const look of waiting) look();
   });
   socket.on("error", () => {});
   socket.on("close", () => {
     tellClosed();
-    for (const look of [...waiting]) look();
+    for (const look of waiting) look();
   });
   await new Promise((resolve) => socket.once("connect", resolve));
 

@@ -402,8 +402,33 @@ describe.skipIf(NO_SANDBOX !== "")("a worker with bubblewrap", { timeout: 30_000
       const run = one.begin(["sh", "-c", `setsid sleep ${mark} & echo up; sleep ${mark}`]);
       run.over.catch(() => undefined);
       await one.said(run.id, "up");
+      expect(processesWith(mark).length).toBeGreaterThan(0);
       await own.kill("SIGKILL");
       await until(() => processesWith(mark).length === 0);
+      await own.stop();
+    });
+
+    test("whatever a run has come to when the connection ends, or the worker: nothing of it stays", async () => {
+      const mark = "8346.2684";
+      for (const how of ["connection", "worker"] as const) {
+        let own = await startWorker();
+        for (let delayMs = 0; delayMs <= 48; delayMs += how === "worker" ? 12 : 3) {
+          const one = await own.link();
+          const run = one.begin(["sh", "-c", `setsid sleep ${mark} & sleep ${mark}`]);
+          run.over.catch(() => undefined);
+          await new Promise((resolve) => setTimeout(resolve, delayMs));
+          if (how === "connection") await one.end();
+          else {
+            await own.kill("SIGKILL");
+            await own.stop();
+            await until(() => processesWith(mark).length === 0);
+            own = await startWorker();
+          }
+          await until(() => processesWith(mark).length === 0 && childrenOf(own.pid).length === 0);
+        }
+        await own.stop();
+      }
+      expect(processesWith(mark)).toEqual([]);
     });
 
     test("and takes no second one", async () => {
