@@ -108,7 +108,7 @@ export function beginRun(order: RunOrder, stdin: Buffer, kit: Kit, cgroups: Cgro
   async function go(prepared: Prepared): Promise<void> {
     const hold = cgroups.ok ? makePipe() : null;
     try {
-      if (cgroups.ok) group = cgroups.make(order.id, order.limits);
+      if (cgroups.ok) group = cgroups.make(order.id, prepared.bounds);
       launched = launch({ ...prepared.plan, holdFd: hold?.[0] ?? null }, prepared.command);
     } catch (error) {
       if (hold !== null) for (const fd of hold) closeSync(fd);

@@ -157,12 +157,11 @@ export function calledAs(argv0: string, path: string): { readonly run: string; r
  */
 export function limitCommand(
   bounds: Pick<RunBounds, "pids" | "memoryBytes">,
-  extraPids: number,
   alone: boolean,
 ): readonly string[] {
   const own = [
     // inside the user namespace, which counts by itself (Linux 5.14); the first process of the sandbox is one
-    `--nproc=${bounds.pids + 1 + extraPids}`,
+    `--nproc=${bounds.pids + 1}`,
     `--data=${bounds.memoryBytes + RESERVED_BYTES}`,
   ];
   return ["/usr/bin/prlimit", "--nofile=4096", "--core=0", ...(alone ? own : []), "--"];

@@ -150,7 +150,7 @@ attempt("control", socket.AF_UNIX, "${host.socketPath}")
     expect(Number((await shell(`${own} -u`)).trim())).toBeGreaterThan(0);
   });
 
-  test("no descriptor of the worker's is inherited, also not one that the worker was started with", async () => {
+  test("no descriptor of the worker's is inherited", async () => {
     const before = readdirSync(`/proc/${host.pid}/fd`).map((fd) =>
       readlinkSync(`/proc/${host.pid}/fd/${fd}`),
     );
@@ -163,6 +163,17 @@ attempt("control", socket.AF_UNIX, "${host.socketPath}")
         .toSorted((a, b) => a - b),
     ).toEqual([0, 1, 2, 3]); // 3 is of ls
     expect(await shell("ls -l /proc/1/fd | grep -c socket:")).toMatch(/^0$|denied/m);
+  });
+
+  test("nor one that the worker itself was started with", async () => {
+    const other = await startWorker([], ["/usr/bin/bash", "-c", 'exec 77</etc/hostname; exec "$@"', "bash"]);
+    try {
+      expect(readlinkSync(`/proc/${other.pid}/fd/77`)).toContain("hostname");
+      const { stdout } = await (await other.link()).run(["ls", "/proc/self/fd"]);
+      expect(stdout.trim().split("\n")).toEqual(["0", "1", "2", "3"]);
+    } finally {
+      await other.stop();
+    }
   });
 
   test("each of the first process' secrets is out of sight: its environment is empty, the options are not in its arguments", async () => {
