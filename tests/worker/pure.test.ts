@@ -276,6 +276,23 @@ describe("the filter of system calls", () => {
         ]).toEqual([family, type, answer]);
     });
 
+    test("lets no protocol of a socket be asked for but the common ones", () => {
+      for (const [protocol, answer] of [
+        [0n, 0],
+        [1n, 0],
+        [6n, 0],
+        [17n, 0],
+        [58n, 0],
+        [132n, 93], // SCTP
+        [262n, 93], // MPTCP
+        [33n, 93], // DCCP
+      ] as const)
+        expect([protocol, errno(judge(program, arch, number("socket"), [2n, 1n, protocol]))]).toEqual([
+          protocol,
+          answer,
+        ]);
+    });
+
     test("fits into what the kernel takes, with jumps that stay inside", () => {
       expect(program.length).toBeLessThan(4_096);
       program.forEach(([code, jt, jf], at) => {

@@ -15,7 +15,14 @@ import {
 
 const NO_COMPILER = ["/usr/bin/cc"].every((path) => existsSync(path)) ? "" : "there is no cc";
 const ARCH = process.arch === "arm64" ? "arm64" : "x64";
-const ERRNO = { EPERM: 1, EINVAL: 22, ENOTTY: 25, ENOSYS: 38, EAFNOSUPPORT: 97 } as const;
+const ERRNO = {
+  EPERM: 1,
+  EINVAL: 22,
+  ENOTTY: 25,
+  ENOSYS: 38,
+  EPROTONOSUPPORT: 93,
+  EAFNOSUPPORT: 97,
+} as const;
 
 describe.skipIf(NO_SANDBOX !== "")("inside the sandbox", { timeout: 30_000 }, () => {
   let host: WorkerHost;
@@ -224,7 +231,7 @@ attempt("control", socket.AF_UNIX, "${host.socketPath}")
     });
 
     test("are judged by their arguments: what makes namespaces, sockets, keystrokes, other personalities", async () => {
-      const { EPERM, ENOSYS, EAFNOSUPPORT, EINVAL, ENOTTY } = ERRNO;
+      const { EPERM, ENOSYS, EAFNOSUPPORT, EPROTONOSUPPORT, EINVAL, ENOTTY } = ERRNO;
       expect(await results([])).toEqual({
         ptrace: EPERM,
         "unshare-user": EPERM,
@@ -237,6 +244,7 @@ attempt("control", socket.AF_UNIX, "${host.socketPath}")
         "socket-inet": 0,
         "socket-inet6": 0,
         "socket-raw": EINVAL,
+        "socket-sctp": EPROTONOSUPPORT,
         "socket-netlink": EAFNOSUPPORT,
         "socket-packet": EAFNOSUPPORT,
         "socket-alg": EAFNOSUPPORT,
