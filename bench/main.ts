@@ -3,6 +3,7 @@ import { benchDaemon } from "./daemon.ts";
 import { benchDecide } from "./decide.ts";
 import { benchEgress } from "./egress.ts";
 import { benchEnforce } from "./enforce.ts";
+import { benchExec } from "./exec.ts";
 import { benchIsolation } from "./isolation.ts";
 import { benchAppend, benchVerify } from "./log.ts";
 import { benchLength } from "./log-length.ts";
@@ -23,6 +24,7 @@ const SUITES: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   decide: benchDecide,
   vault: benchVault,
   egress: benchEgress,
+  exec: benchExec,
 };
 
 const asked = process.argv.slice(2).filter((arg) => !arg.startsWith("-"));

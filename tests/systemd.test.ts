@@ -29,6 +29,7 @@ const RECORDED_VERSION = Number(/systemd (\d+)/.exec(PAGE)?.[1]);
 const ROOT = process.getuid?.() === 0;
 const SHIP_UNIT = "boundary-ship.service";
 const OF_NODE = ["disallow-code-generation-from-strings", "no-memory-protection-keys"];
+const WORKER_UNIT = "boundary-worker.service";
 const NODE_UNITS = ["boundary-daemon.service", "boundary-early.service"];
 
 describe("the unit files", () => {
@@ -68,10 +69,13 @@ describe("the unit files", () => {
     const withIp = unitNames().filter((name) =>
       /AF_INET|^$/.test(valuesOf(readUnit(name), "Service", "RestrictAddressFamilies").join(" ")),
     );
-    expect(withIp).toEqual(["boundary-daemon.service", SHIP_UNIT]);
+    expect(withIp).toEqual(["boundary-daemon.service", SHIP_UNIT, WORKER_UNIT]);
     for (const name of unitNames().filter((one) => one !== SHIP_UNIT)) {
       expect(valuesOf(readUnit(name), "Service", "IPAddressDeny")).toEqual(["any"]);
-      expect(valuesOf(readUnit(name), "Service", "IPAddressAllow")).toEqual([]);
+      // of the worker it is the loopback of a network of its own, or of a sandbox's
+      const local = name === WORKER_UNIT ? ["localhost"] : [];
+      expect(valuesOf(readUnit(name), "Service", "IPAddressAllow")).toEqual(local);
+      if (local.length > 0) expect(valuesOf(readUnit(name), "Service", "PrivateNetwork")).toEqual(["yes"]);
     }
   });
 
@@ -118,7 +122,7 @@ describe("the unit files", () => {
     expect(options).toContain("follow");
   });
 
-  test.each([...NODE_UNITS, SHIP_UNIT])(
+  test.each([...NODE_UNITS, SHIP_UNIT, WORKER_UNIT])(
     "%s: nothing that aborts V8 or makes it crash, and no code from text",
     (name) => {
       const unit = readUnit(name);
