@@ -28,9 +28,10 @@ export type Asked = {
 
 /**
  * decision: a question, or one item of several. verb: anything else. loosening: opens something if it is granted, and
- * counts against the limit of mode changes too. tightening: closes something; it is never limited.
+ * counts against the limit of mode changes too. tightening: closes something; it is never limited. stranger: with a token
+ * that does not do, where anybody may ask; it counts for his uid alone.
  */
-export type LimitClass = "decision" | "verb" | "loosening" | "tightening";
+export type LimitClass = "decision" | "verb" | "loosening" | "tightening" | "stranger";
 
 /**
  * The limits that a request counts against, the caller's own first: what they refuse costs nobody else anything. A caller
@@ -58,7 +59,8 @@ function usual(settings: LimitSettings, asked: Asked): readonly Charge[] {
   return [
     ...token,
     { kind: "uid", name: String(asked.uid), rate: settings.uid },
-    { kind: "overall", name: "all", rate: settings.overall },
+    // who may ask nothing uses up nothing of what those have who may: he makes as many uids as he likes
+    ...(asked.kind === "stranger" ? [] : [{ kind: "overall", name: "all", rate: settings.overall } as const]),
   ];
 }
 
