@@ -1,0 +1,145 @@
+import { describe, expect, test } from "vitest";
+import { openDecisions } from "../../daemon/compose/decide.ts";
+import type { AccessRequest } from "../../daemon/core/access.ts";
+import type { DecideParts } from "../../daemon/decide.ts";
+import type { Policies } from "../../daemon/policies.ts";
+import type { NewToken } from "../../daemon/protocol/grants.ts";
+import { settled, startHost } from "../support/host.ts";
+import { dataOf, officeOf, ROLES_CONFIG, UIDS } from "../support/office.ts";
+
+/** A third review of step 4: what the mends of the first two left open. */
+
+async function started(config: object = {}) {
+  const host = await startHost({ mode: "OPEN", config: { roles: ROLES_CONFIG, ...config } });
+  const office = officeOf(host);
+  const make = async (uid: number, verb: string, params: object = {}, token?: string) =>
+    dataOf<NewToken>(await office.ask(uid, verb, params, token));
+  const { text: admin } = await make(0, "token.bootstrap");
+  return { host, ...office, make, admin };
+}
+
+const ALLOW: ReturnType<DecideParts["policies"]["answer"]> = {
+  decision: "allow",
+  code: "allowed",
+  reasons: ["p"],
+  errors: [],
+  needsPerson: false,
+  advice: "",
+};
+const DENY = { ...ALLOW, decision: "deny", code: "policy-denied", reasons: ["no"] } as const;
+const NOBODY = { uids: [], gids: [] };
+
+/** decide.sock's service over a host, with policies that say what the test says. */
+function decisionsOf(host: Awaited<ReturnType<typeof startHost>>, answer: DecideParts["policies"]["answer"]) {
+  return openDecisions({
+    daemon: host.daemon,
+    trustedInterfaces: [],
+    roles: { readonly: NOBODY, operator: NOBODY, admin: NOBODY, auditor: NOBODY },
+    ownUid: 999,
+    ...host.grants,
+    policies: {
+      answer,
+      digest: () => "d",
+      withKnown: (request: AccessRequest) => request,
+      settled: () => Promise.resolve(),
+      current: () => null,
+    } as unknown as Policies,
+    approvals: host.approvals,
+    denials: host.denials,
+    limits: host.limits,
+    wallMs: host.clock.wallMs,
+    opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
+  }).service;
+}
+
+const peerOf = (uid: number) => ({ uid, gid: uid, pid: 7, groups: [uid] });
+const callerOf = (uid: number, token: string) => ({ ...peerOf(uid), token });
+const recall = (id: string, subject = { type: "Agent", id: "a" }): AccessRequest => ({
+  subject: { ...subject, properties: {} },
+  action: { name: "recall", properties: {} },
+  resource: { type: "memory", id, properties: { class: "PUBLIC" } },
+  context: {},
+});
+
+describe("tokens", () => {
+  test("a child does not carry its parent's role over to somebody that the parent stood for without one", async () => {
+    const { host, make, admin } = await started();
+    const asked: [string, readonly string[]][] = [];
+    const { evaluator } = decisionsOf(host, (_request, { id, roles }) => {
+      asked.push([id, roles]);
+      return ALLOW;
+    });
+    const wish = { principal: "Service::s", role: "operator", subjects: ["User::*"] };
+    const service = await make(0, "token.mint", wish, admin);
+    const child = await make(UIDS.none, "token.narrow", { principal: "User::carol" }, service.text);
+    const same = await make(UIDS.none, "token.narrow", {}, service.text);
+    const carol = recall("n", { type: "User", id: "carol" });
+    await evaluator.evaluate(callerOf(UIDS.none, service.token.id), carol);
+    await evaluator.evaluate(callerOf(UIDS.none, child.token.id), carol);
+    await evaluator.evaluate(callerOf(UIDS.none, same.token.id), recall("n", { type: "Service", id: "s" }));
+    expect(asked).toEqual([
+      ["carol", []],
+      ["carol", []],
+      ["s", ["operator"]],
+    ]);
+  });
+});
+
+describe("denials", () => {
+  test("who narrows his token again and again takes nobody else's room in the log", async () => {
+    const { host, make, admin } = await started({
+      limits: { token: { requests: 0 }, uid: { requests: 0 }, overall: { requests: 0 } },
+    });
+    const { evaluator } = decisionsOf(host, () => DENY);
+    const noisy = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    const quiet = await make(0, "token.mint", { principal: "Agent::b" }, admin);
+    for (let n = 0; n < 300; n++) {
+      const { token } = await make(UIDS.none, "token.narrow", {}, noisy.text);
+      await evaluator.evaluate(callerOf(UIDS.none, token.id), recall(`noise-${n % 40}`));
+    }
+    const b = { type: "Agent", id: "b" };
+    const told: string[] = [];
+    for (const id of ["one", "two"]) {
+      const { correlationId } = await evaluator.evaluate(callerOf(1_500, quiet.token.id), recall(id, b));
+      told.push(correlationId);
+    }
+    await settled();
+    const ids = host.records.filter(({ kind }) => kind === "decision").map(({ data }) => data["resource"]);
+    expect(ids).toContainEqual({ type: "memory", id: "one" });
+    expect(ids).toContainEqual({ type: "memory", id: "two" });
+    expect(told).not.toContain("");
+  });
+});
+
+describe("limits", () => {
+  test("whoever has no token uses up nothing of what those with one share", async () => {
+    const { host, make, admin } = await started();
+    const service = decisionsOf(host, () => ALLOW);
+    const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    for (let n = 0; n < 4_008; n++) expect(service.identify("bd_none", peerOf(5_000 + (n % 8)))).toBe(null);
+    const asked = await service.evaluator.evaluate(callerOf(UIDS.none, agent.token.id), recall("n"));
+    expect(asked).toMatchObject({ decision: true });
+    await settled();
+    // his own is used up all the same
+    expect(host.last("limit.blocked")?.data).toMatchObject({ kind: "uid", name: "5007" });
+  });
+});
+
+describe("answers", () => {
+  test("an allow whose record could not even be begun has no number", async () => {
+    const { host, make, admin } = await started();
+    const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    const record: typeof host.daemon.record = () => {
+      const durable = Promise.reject(new Error("no room"));
+      durable.catch(() => undefined);
+      return { seq: -1, durable };
+    };
+    const full = { ...host, daemon: { ...host.daemon, record } };
+    const { evaluator } = decisionsOf(full, () => ALLOW);
+    expect(await evaluator.evaluate(callerOf(UIDS.none, agent.token.id), recall("n"))).toMatchObject({
+      decision: false,
+      code: "log-unavailable",
+      correlationId: "",
+    });
+  });
+});
