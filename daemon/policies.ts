@@ -167,7 +167,7 @@ export function createPolicies(parts: PoliciesParts): Policies {
     attempted = true;
     if ("problems" in made) {
       const lines = made.problems.slice(0, MAX_TOLD).map((line) => clip(line));
-      why = made.problems[0] ?? "";
+      why = lines[0] ?? "";
       const more = Math.max(0, made.problems.length - lines.length);
       parts.record({ kind: "policy.refused", data: { by, problems: lines, more } });
       parts.opLog.error(
