@@ -1,11 +1,14 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { openDecisions } from "../../daemon/compose/decide.ts";
 import type { AccessRequest } from "../../daemon/core/access.ts";
 import type { DecideParts } from "../../daemon/decide.ts";
 import type { Policies } from "../../daemon/policies.ts";
 import type { NewToken } from "../../daemon/protocol/grants.ts";
+import { TOKEN } from "../support/authzen-fixture.ts";
+import { ask, startDecide } from "../support/decide-server.ts";
 import { settled, startHost } from "../support/host.ts";
 import { dataOf, officeOf, ROLES_CONFIG, UIDS } from "../support/office.ts";
+import { type RawHttp, rawHttp } from "../support/raw-http.ts";
 
 /** A third review of step 4: what the mends of the first two left open. */
 
@@ -52,6 +55,12 @@ function decisionsOf(host: Awaited<ReturnType<typeof startHost>>, answer: Decide
   }).service;
 }
 
+const BODY = JSON.stringify({
+  subject: { type: "user", id: "a" },
+  action: { name: "read" },
+  resource: { type: "record", id: "1" },
+});
+const QUESTION = `POST /access/v1/evaluation HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${TOKEN}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(BODY)}\r\n\r\n${BODY}`;
 const peerOf = (uid: number) => ({ uid, gid: uid, pid: 7, groups: [uid] });
 const callerOf = (uid: number, token: string) => ({ ...peerOf(uid), token });
 const recall = (id: string, subject = { type: "Agent", id: "a" }): AccessRequest => ({
@@ -122,6 +131,71 @@ describe("limits", () => {
     await settled();
     // his own is used up all the same
     expect(host.last("limit.blocked")?.data).toMatchObject({ kind: "uid", name: "5007" });
+  });
+});
+
+describe("decide.sock", () => {
+  test("whoever shows no token keeps nobody out, however many users he is", async () => {
+    let uid = 100_000;
+    const limits = {
+      maxConnections: 8,
+      maxConnectionsPerUid: 4,
+      maxPendingRequests: 8,
+      frameTimeoutMs: 5_000,
+    };
+    const server = await startDecide(undefined, { limits, peerOf: () => peerOf(uid) });
+    const crowd: RawHttp[] = [];
+    try {
+      uid = 1_000;
+      const known = await rawHttp(server.path);
+      known.send(QUESTION);
+      await vi.waitFor(() => expect(known.statuses()).toEqual([200]));
+      for (let n = 0; n < 30; n++) {
+        uid = 100_000 + (n % 10);
+        crowd.push(await rawHttp(server.path));
+      }
+      uid = 1_001;
+      expect((await ask(server.path, "/access/v1/evaluation", BODY)).status).toBe(200);
+      known.send(QUESTION);
+      await vi.waitFor(() => expect(known.statuses()).toEqual([200, 200]));
+      expect(server.socket.connections()).toBeLessThanOrEqual(limits.maxConnections);
+      known.socket.destroy();
+    } finally {
+      for (const { socket } of crowd) socket.destroy();
+      await server.stop();
+    }
+  });
+
+  test("one user's connections do not go for more of his own, nor for those of somebody who has as many", async () => {
+    let uid = 1_000;
+    const limits = {
+      maxConnections: 2,
+      maxConnectionsPerUid: 2,
+      maxPendingRequests: 8,
+      frameTimeoutMs: 5_000,
+    };
+    const server = await startDecide(undefined, { limits, peerOf: () => peerOf(uid) });
+    const all: RawHttp[] = [];
+    const open = async (as: number) => {
+      uid = as;
+      const one = await rawHttp(server.path);
+      all.push(one);
+      return one;
+    };
+    try {
+      await open(1);
+      await open(1);
+      await vi.waitFor(() => expect(server.socket.connections()).toBe(2));
+      expect(await (await open(1)).ended).toContain("503");
+      await open(2);
+      await vi.waitFor(() => expect(all[0]?.socket.destroyed).toBe(true));
+      expect(await (await open(2)).ended).toContain("503");
+      expect(await (await open(1)).ended).toContain("503");
+      expect(server.socket.connections()).toBe(2);
+    } finally {
+      for (const { socket } of all) socket.destroy();
+      await server.stop();
+    }
   });
 });
 
