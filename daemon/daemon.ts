@@ -229,8 +229,10 @@ export function createDaemon(
   }
 
   function refused(data: Data): void {
-    const key = JSON.stringify([data["uid"] ?? "", data["verb"] ?? "", data["why"] ?? ""]);
-    if (repeats.first("request.refused", key, nowMs())) append({ kind: "request.refused", data });
+    const { uid = "", verb = "", why = "" } = data;
+    // in groups: whoever is refused at decide.sock, which is open to anybody, hides nobody who is refused something else
+    const group = `request.refused ${verb} ${why}`;
+    if (repeats.first(group, JSON.stringify([uid, verb, why]), nowMs())) append({ kind: "request.refused", data });
   }
 
   /** Before the disk is full: then the records of a fall still find room. */

@@ -120,6 +120,19 @@ describe("denials", () => {
   });
 });
 
+describe("refusals", () => {
+  test("a crowd with tokens that nobody knows hides nobody who is refused a verb", async () => {
+    const { host, ask: askVerb } = await started();
+    const service = decisionsOf(host, () => ALLOW);
+    for (let n = 0; n < 200; n++) service.identify("bd_none", peerOf(100_000 + n));
+    await askVerb(UIDS.readonly, "log.prune", { keptDays: 1 });
+    await settled();
+    const refused = host.records.filter(({ kind }) => kind === "request.refused").map(({ data }) => data);
+    expect(refused).toContainEqual(expect.objectContaining({ uid: UIDS.readonly, verb: "log.prune" }));
+    expect(refused.length).toBeLessThan(70);
+  });
+});
+
 describe("limits", () => {
   test("whoever has no token uses up nothing of what those with one share", async () => {
     const { host, make, admin } = await started();
