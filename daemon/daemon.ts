@@ -232,7 +232,8 @@ export function createDaemon(
     const { uid = "", verb = "", why = "" } = data;
     // in groups: whoever is refused at decide.sock, which is open to anybody, hides nobody who is refused something else
     const group = `request.refused ${verb} ${why}`;
-    if (repeats.first(group, JSON.stringify([uid, verb, why]), nowMs())) append({ kind: "request.refused", data });
+    if (repeats.first(group, JSON.stringify([uid, verb, why]), nowMs()))
+      append({ kind: "request.refused", data });
   }
 
   /** Before the disk is full: then the records of a fall still find room. */

@@ -87,6 +87,7 @@ const WHAT = {
   service: "of this service",
   token: "of this token",
   uid: "of this user",
+  stranger: "of this user, for tokens that do not do",
   verb: "for this verb",
 } as const;
 

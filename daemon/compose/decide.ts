@@ -42,7 +42,7 @@ export function openDecisions(
   return { evaluator, service };
 }
 
-/** It counts as a request of his uid alone, is recorded, and is a sign of probing. */
+/** It is counted for his uid, beside what may be asked, is recorded, and is a sign of probing. */
 function unknownToken(
   { daemon, denials, limits }: Pick<Parameters<typeof openDecisions>[0], "daemon" | "denials" | "limits">,
   { uid, pid }: Peer,

@@ -1,7 +1,10 @@
 import { addTo, agesOf, emptyTally, firstFreeMs, respan, settleTally, spanOf, type Tally } from "./tally.ts";
 
-/** What a limit is for. `service`: a caller with a row of his own in the configuration. */
-export const LIMIT_KINDS = ["overall", "loosening", "service", "token", "uid", "verb"] as const;
+/**
+ * What a limit is for. `service`: a caller with a row of his own in the configuration. `stranger`: a user who may ask
+ * nothing; with a table of their own, for they are as many as they like.
+ */
+export const LIMIT_KINDS = ["overall", "loosening", "service", "token", "uid", "stranger", "verb"] as const;
 export type LimitKind = (typeof LIMIT_KINDS)[number];
 
 /** So many requests in any window; with `blockMs`, whoever asks for more gets nothing for so long. 0 requests: no limit. */

@@ -143,7 +143,17 @@ describe("limits", () => {
     expect(asked).toMatchObject({ decision: true });
     await settled();
     // his own is used up all the same
-    expect(host.last("limit.blocked")?.data).toMatchObject({ kind: "uid", name: "5007" });
+    expect(host.last("limit.blocked")?.data).toMatchObject({ kind: "stranger", name: "5007" });
+  });
+
+  test("nor of the room in which callers are told apart", async () => {
+    const { host, make, admin } = await started({ limits: { uid: { requests: 20, blockMs: 300_000 } } });
+    const service = decisionsOf(host, () => ALLOW);
+    const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    for (let n = 0; n < 4_200; n++) service.identify("bd_none", peerOf(100_000 + n));
+    for (let n = 0; n < 30; n++) service.identify("bd_none", peerOf(200_000 + n));
+    const asked = await service.evaluator.evaluate(callerOf(UIDS.none, agent.token.id), recall("n"));
+    expect(asked).toMatchObject({ decision: true });
   });
 });
 
