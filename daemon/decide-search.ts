@@ -140,6 +140,7 @@ export function searchDoor(
 
     /** Why what was found must not be told now. */
     function obstacle(): Obstacle | null {
+      if (daemon.stopping()) return { code: "stopping", why: "the daemon is stopping" };
       if (daemon.state().room !== "ok") return { code: "log-unavailable", why: UNRECORDED };
       const now = momentOf(parts);
       const changed = changedSince(then, now);

@@ -222,6 +222,52 @@ describe("decide.sock", () => {
   });
 });
 
+/** As processes that are ended are: the log is closed after them. */
+function slowToStop({ sensors }: Awaited<ReturnType<typeof startHost>>): void {
+  for (const sensor of sensors)
+    Object.assign(sensor, { stop: () => new Promise((resolve) => setTimeout(resolve, 50)) });
+}
+
+describe("a stop", () => {
+  test("stays the last record, whatever comes at decide.sock meanwhile", async () => {
+    const { host, make, admin } = await started();
+    const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    const service = decisionsOf(host, () => ALLOW);
+    slowToStop(host);
+    const { type, id } = recall("n").subject;
+    const query = {
+      kind: "action",
+      subject: { type, id, properties: {} },
+      resource: recall("n").resource,
+      context: {},
+    } as const;
+    const searching = service.search(callerOf(UIDS.none, agent.token.id), query, { after: null, limit: 100 });
+    let uid = 100_000;
+    const junk = setInterval(() => service.identify("bd_none", peerOf(uid++)), 0);
+    try {
+      expect(await host.daemon.stop("SIGTERM")).toBe("recorded");
+    } finally {
+      clearInterval(junk);
+    }
+    await searching;
+    expect(host.log.fold().stop).toBe("clean");
+    expect(host.records.at(-1)?.kind).toMatch(/^(daemon.stopped|seal)$/);
+  });
+
+  test("is not followed by what somebody records between it and the log's end", async () => {
+    const { host } = await started();
+    slowToStop(host);
+    const stopping = host.daemon.stop("SIGTERM");
+    while (host.log.fold().stop !== "clean") await new Promise((resolve) => setImmediate(resolve));
+    await settled();
+    const { seq, durable } = host.daemon.record({ kind: "decision", data: {} });
+    await expect(durable).rejects.toMatchObject({ code: "log-unavailable" });
+    expect(seq).toBe(-1);
+    await stopping;
+    expect(host.log.fold().stop).toBe("clean");
+  });
+});
+
 describe("answers", () => {
   test("an allow whose record could not even be begun has no number", async () => {
     const { host, make, admin } = await started();
