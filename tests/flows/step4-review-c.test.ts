@@ -143,7 +143,20 @@ describe("limits", () => {
     expect(asked).toMatchObject({ decision: true });
     await settled();
     // his own is used up all the same
-    expect(host.last("limit.blocked")?.data).toMatchObject({ kind: "stranger", name: "5007" });
+    expect(host.last("request.refused")?.data).toMatchObject({ uid: 5007, why: "rate-limited" });
+  });
+
+  test("nor of the room in which the log keeps who is blocked", async () => {
+    const { host, ask: askVerb } = await started({ limits: { uid: { requests: 5, blockMs: 300_000 } } });
+    const service = decisionsOf(host, () => ALLOW);
+    for (let n = 0; n < 6; n++) await askVerb(UIDS.readonly, "status");
+    host.clock.pass(1_000);
+    for (let n = 0; n < 60 * 6; n++) service.identify("bd_none", peerOf(100_000 + (n % 60)));
+    const held = () => host.log.fold().limits["blocks"];
+    await settled();
+    expect(held()).toEqual([expect.objectContaining({ kind: "uid", name: String(UIDS.readonly) })]);
+    await host.daemon.stop("test");
+    expect(held()).toEqual([expect.objectContaining({ kind: "uid", name: String(UIDS.readonly) })]);
   });
 
   test("nor of the room in which callers are told apart", async () => {
