@@ -70,7 +70,8 @@ export function createDenials(parts: DenialParts): Denials {
     refused,
     tick() {
       if (stopped) return;
-      for (const counted of repeats.drain(monoMs(clock))) append(repeatedRecord(counted));
+      for (const counted of repeats.drain(monoMs(clock)))
+        if (append(repeatedRecord(counted)).seq === -1) repeats.giveBack(counted);
     },
     stop() {
       stopped = true;

@@ -120,6 +120,42 @@ describe("denials", () => {
   });
 });
 
+describe("the counts of denials", () => {
+  /** As many callers as are told apart, each with as many denials as he has room for, all of them twice. */
+  async function crowded() {
+    const { host, make, admin } = await started();
+    const { evaluator } = decisionsOf(host, () => DENY);
+    const { token } = await make(0, "token.mint", { principal: "Agent::a" }, admin);
+    for (let n = 0; n < 256 * 33 * 2; n++) {
+      void evaluator.evaluate(callerOf(100_000 + (n % 256), token.id), recall(`${n % (256 * 33)}`));
+      if (n % 500 === 0) await settled();
+    }
+    await settled();
+    return host;
+  }
+
+  test("wait where the disk is slow and much waits for it: they neither end the log nor are lost", async () => {
+    const host = await crowded();
+    host.store.behaviour = "holds";
+    host.clock.pass(120_000);
+    const text = "x".repeat(10_000);
+    while (host.daemon.record({ kind: "decision", data: { text } }).seq !== -1);
+    host.daemon.tick();
+    await settled();
+    host.store.release();
+    for (let n = 0; n < 4; n++) {
+      await settled();
+      host.clock.pass(61_000);
+      host.daemon.tick();
+    }
+    await settled();
+    expect(host.daemon.state().wanted).toBe("OPEN");
+    const told = host.records.filter(({ kind }) => kind === "decision.repeated");
+    const count = told.reduce((sum, { data }) => sum + Number(data["count"]), 0);
+    expect(count).toBeGreaterThan(256 * 32);
+  }, 60_000);
+});
+
 describe("refusals", () => {
   test("a crowd with tokens that nobody knows hides nobody who is refused a verb", async () => {
     const { host, ask: askVerb } = await started();
