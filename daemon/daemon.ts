@@ -234,7 +234,7 @@ export function createDaemon(
     if (stopped !== null) return;
     const { uid = "", verb = "", why = "" } = data;
     // in groups: whoever is refused at decide.sock, which is open to anybody, hides nobody who is refused something else
-    const group = `request.refused ${verb} ${why}`;
+    const group = ["request.refused", verb, why].map(String).join(" ");
     if (repeats.first(group, JSON.stringify([uid, verb, why]), nowMs()))
       append({ kind: "request.refused", data });
   }
