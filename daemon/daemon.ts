@@ -4,7 +4,7 @@ import type { Baseline, Before } from "./baseline.ts";
 import type { Assurance } from "./core/assurance.ts";
 import type { Config } from "./core/config.ts";
 import { roomAfter } from "./core/disk.ts";
-import { renderErrorChain } from "./core/errors.ts";
+import { BoundaryError, renderErrorChain } from "./core/errors.ts";
 import type { Flow } from "./core/flow.ts";
 import { sameHeld } from "./core/held.ts";
 import type { Hold } from "./core/hold.ts";
@@ -216,6 +216,8 @@ export function createDaemon(
   /** Appends; a failure comes as the receipt's rejection, never as an exception in the middle of a step. */
   function append(entry: Entry): { seq: number; durable: Promise<unknown> } {
     try {
+      // the stop is the last record, or the next start takes it for a crash
+      if (closed) throw new BoundaryError("log-unavailable", `a record of kind ${entry.kind} after the stop`);
       const receipt = log.append(entry);
       receipt.durable.catch(() => undefined);
       newestSeq = receipt.seq;
@@ -229,8 +231,12 @@ export function createDaemon(
   }
 
   function refused(data: Data): void {
-    const key = JSON.stringify([data["uid"] ?? "", data["verb"] ?? "", data["why"] ?? ""]);
-    if (repeats.first("request.refused", key, nowMs())) append({ kind: "request.refused", data });
+    if (stopped !== null) return;
+    const { uid = "", verb = "", why = "" } = data;
+    // in groups: whoever is refused at decide.sock, which is open to anybody, hides nobody who is refused something else
+    const group = ["request.refused", verb, why].map(String).join(" ");
+    if (repeats.first(group, JSON.stringify([uid, verb, why]), nowMs()))
+      append({ kind: "request.refused", data });
   }
 
   /** Before the disk is full: then the records of a fall still find room. */

@@ -50,6 +50,9 @@ export function createSearch({
     const after = page.after === null ? null : seal.open(query, page.after);
     if (after === null && page.after !== null) return NO_PAGE;
     const visit = door(caller, query);
+    // before all that costs more than the question itself: who is over his limit has none of it done
+    const first = visit.take();
+    if (!first.ok) return first;
     // by UTF-16 code units: the same order for every page, whatever comes or goes between two
     const left = candidates(query)
       .filter((id) => after === null || id > after)
@@ -58,9 +61,7 @@ export function createSearch({
     const ids: string[] = [];
     let tried = 0;
     do {
-      const taken = visit.take();
-      if (!taken.ok && tried === 0) return taken;
-      if (!taken.ok) break;
+      if (tried > 0 && !visit.take().ok) break;
       if (tried > 0) await new Promise((resolve) => setImmediate(resolve));
       for (const id of left.slice(tried, Math.min(tried + PER_TURN, most))) {
         if (ids.length === limit) break;
@@ -139,6 +140,7 @@ export function searchDoor(
 
     /** Why what was found must not be told now. */
     function obstacle(): Obstacle | null {
+      if (daemon.stopping()) return { code: "stopping", why: "the daemon is stopping" };
       if (daemon.state().room !== "ok") return { code: "log-unavailable", why: UNRECORDED };
       const now = momentOf(parts);
       const changed = changedSince(then, now);

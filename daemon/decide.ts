@@ -24,7 +24,7 @@ export type DecideParts = {
   readonly trustedInterfaces: readonly string[];
   readonly roles: RoleTable;
   readonly ownUid: number;
-  readonly tokens: Pick<Tokens, "authorize" | "useOf" | "rootOf" | "standing">;
+  readonly tokens: Pick<Tokens, "authorize" | "useOf" | "rootOf" | "lineOf" | "standing">;
   readonly leases: Pick<Leases, "live" | "used">;
   readonly policies: Pick<Policies, "answer" | "digest" | "withKnown" | "settled">;
   readonly approvals: Pick<Approvals, "ask" | "redeem">;
@@ -109,7 +109,8 @@ export function charge(
   const isLive = token !== null && tokens.standing(token, { uid, privilege }).ok;
   const root = isLive ? tokens.rootOf(token) : null;
   const counted = { uid, token: root?.id ?? null, tokenLabel: root?.label ?? "" };
-  return limits.take({ ...counted, verb: "check", kind: "decision" });
+  const kind = token !== null && !isLive ? "stranger" : "decision";
+  return limits.take({ ...counted, verb: "check", kind });
 }
 
 /** What a moment is seen by. */
@@ -208,7 +209,7 @@ function whoActs(
     const showing = { request, uid: caller.uid, privilege: privilegeMode(situation) };
     const standing = tokens.authorize(caller.token, showing);
     if (!standing.ok) return standing;
-    return { ok: true, principal: { type, id, roles: rolesOf(standing.token, type, id) } };
+    return { ok: true, principal: { type, id, roles: rolesOf(tokens.lineOf(caller.token), type, id) } };
   }
   if (type !== "User" || id !== String(caller.uid))
     return {
@@ -221,9 +222,13 @@ function whoActs(
   return { ok: true, principal: { type, id, roles: [role, ...(auditor ? ["auditor"] : [])] } };
 }
 
-/** A token's role is its own principal's: in somebody else's name it gives none. */
-function rolesOf({ principal, role }: Token, type: string, id: string): readonly string[] {
-  return principal.type === type && principal.id === id ? [role] : [];
+/**
+ * A token's role is its own principal's: in somebody else's name it gives none. Nor does a child's for another principal
+ * than its parent's: the parent stood for that one without a role.
+ */
+function rolesOf(line: readonly Token[], type: string, id: string): readonly string[] {
+  const isHis = line.every(({ principal }) => principal.type === type && principal.id === id);
+  return isHis ? line.slice(0, 1).map(({ role }) => role) : [];
 }
 
 function byPolicy(
@@ -323,7 +328,8 @@ async function answer(
   try {
     await receipt.durable;
   } catch {
-    return { ...evaluationOf(situation, deny("log-unavailable")), correlationId: String(receipt.seq) };
+    const correlationId = receipt.seq === -1 ? "" : String(receipt.seq);
+    return { ...evaluationOf(situation, deny("log-unavailable")), correlationId };
   }
   const now = momentOf(parts);
   const lapse = lapseOf(parts, caller, request, { situation, epoch }, now);

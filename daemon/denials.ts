@@ -46,11 +46,18 @@ export function createDenials(parts: DenialParts): Denials {
     if (facts !== null) submit({ kind: "peer.probing", facts, seenNs: clock.monoNs() });
   }
 
+  /** Room is a tree's and a user's: whoever narrows his token has no more of it, and takes none of the others'. */
+  function causeOf({ uid, token }: Refused, key: string): { readonly caller: string; readonly key: string } {
+    if (token === null) return { caller: `uid ${uid}`, key };
+    const root = rootOf(token) ?? token;
+    return { caller: `token ${root} uid ${uid}`, key: root === token ? key : `${key} token ${token}` };
+  }
+
   return {
     record(caller, { digest, answer, data }) {
       if (stopped) return { seq: -1, durable: Promise.resolve() };
       let durable: Promise<unknown> = Promise.resolve();
-      const cause = { caller: nameOf(caller), key: `${digest} ${answer}` };
+      const cause = causeOf(caller, `${digest} ${answer}`);
       const { seq } = repeats.take(cause, monoMs(clock), () => {
         const receipt = append({ kind: "decision", data });
         durable = receipt.durable.catch(() => undefined);
@@ -63,7 +70,8 @@ export function createDenials(parts: DenialParts): Denials {
     refused,
     tick() {
       if (stopped) return;
-      for (const counted of repeats.drain(monoMs(clock))) append(repeatedRecord(counted));
+      for (const counted of repeats.drain(monoMs(clock)))
+        if (append(repeatedRecord(counted)).seq === -1) repeats.giveBack(counted);
     },
     stop() {
       stopped = true;
@@ -74,10 +82,6 @@ export function createDenials(parts: DenialParts): Denials {
 
 /** Asking too often is no looking for a way through. docs/LIMITS.md */
 const LIMITED: ErrorCode = "rate-limited";
-
-function nameOf({ uid, token }: Refused): string {
-  return token === null ? `uid ${uid}` : `token ${token} uid ${uid}`;
-}
 
 function repeatedRecord({ caller, key, count, seq }: Counted): Entry {
   return { kind: "decision.repeated", data: { caller, cause: key.slice(0, MAX_CAUSE), count, first: seq } };

@@ -59,7 +59,8 @@ export function createLimitDesk({ settings, memory, clock, append }: LimitParts)
     take(asked) {
       const taken = limits.take(chargesOf(settings, asked), monoMs(clock));
       if (taken.ok) return taken;
-      if (taken.blockMs > 0 && !stopped)
+      // a stranger's refusal is recorded as one; the room for blocks is for those who may ask something
+      if (taken.blockMs > 0 && !stopped && taken.kind !== "stranger")
         append({
           kind: "limit.blocked",
           data: blockedData({ ...taken, leftMs: taken.blockMs }, momentNow(clock)),
@@ -87,6 +88,7 @@ const WHAT = {
   service: "of this service",
   token: "of this token",
   uid: "of this user",
+  stranger: "of this user, for tokens that do not do",
   verb: "for this verb",
 } as const;
 

@@ -413,6 +413,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     return daemon.record(entry);
   };
   const policies = openPolicies(config.policy, {
+    version: VERSION,
     stateDir: options.stateDir,
     memory: readPolicyMemory(opened.fold.policies),
     random: () => randomInt(MILLION) / MILLION,

@@ -20,6 +20,8 @@ export type PoliciesParts = {
   readonly openCedar: () => CedarProcess;
   /** The set that was taken up last, as text. What it is worth, `memory` says. `load`: null where there is none. */
   readonly kept: KeptPolicies;
+  /** Our own: another one may read other policies in the same files, and does not take up what this one has kept. */
+  readonly version: string;
   /** What the log says of the time before. */
   readonly memory: PolicyMemory;
   /** One in so many answers is held against Cedar's own. */
@@ -36,7 +38,7 @@ export type PoliciesParts = {
 
 /** As the fold has it. */
 export type PolicyMemory = {
-  /** SHA-256 of the kept text, hex; "" for none. */
+  /** SHA-256 of the version that kept it and the kept text, hex; "" for none. */
   readonly kept: string;
   /** Of the sets that Cedar disagreed with, the newest: what they are compiled of (`compiledDigest`). */
   readonly disputed: readonly string[];
@@ -165,7 +167,7 @@ export function createPolicies(parts: PoliciesParts): Policies {
     attempted = true;
     if ("problems" in made) {
       const lines = made.problems.slice(0, MAX_TOLD).map((line) => clip(line));
-      why = made.problems[0] ?? "";
+      why = lines[0] ?? "";
       const more = Math.max(0, made.problems.length - lines.length);
       parts.record({ kind: "policy.refused", data: { by, problems: lines, more } });
       parts.opLog.error(
@@ -193,7 +195,7 @@ export function createPolicies(parts: PoliciesParts): Policies {
   function keep(text: string): string {
     try {
       parts.kept.save(text);
-      return hash("sha256", text);
+      return keptDigest(parts.version, text);
     } catch (error) {
       parts.opLog.warn({ err: renderErrorChain(error) }, "the policies are not kept for the next start");
       return "";
@@ -242,8 +244,8 @@ async function make(parts: PoliciesParts, signed: string): Promise<Made> {
     const files = parts.files();
     const entities = parts.entities();
     const kept = signed === "" ? null : parts.kept.load();
-    const proven =
-      kept !== null && hash("sha256", kept) === signed ? takeUpKept(kept, files, entities) : null;
+    const isProven = kept !== null && keptDigest(parts.version, kept) === signed;
+    const proven = isProven ? takeUpKept(kept, files, entities) : null;
     const loaded = proven ?? (await loadPolicies(files, entities, parts.openCedar));
     if (!loaded.ok) return { problems: loaded.problems.map(renderFileProblem) };
     const { set, registry } = loaded;
@@ -252,6 +254,10 @@ async function make(parts: PoliciesParts, signed: string): Promise<Made> {
   } catch (error) {
     return { problems: [renderErrorChain(error)] };
   }
+}
+
+function keptDigest(version: string, text: string): string {
+  return hash("sha256", `${version}\n${text}`);
 }
 
 function clip(text: string, most = MAX_LINE): string {

@@ -61,7 +61,7 @@ async function readInProcess(order: CedarOrder, open: () => CedarProcess): Promi
 
 /**
  * The set of an earlier load, out of what it was kept as: without Cedar, and without its cases, which it has stood. The
- * text has to be vouched for, by the log. null where it was made of other files, by another version, or is no set.
+ * text has to be vouched for, by the log, and to be of this version. null where it was made of other files, or is no set.
  */
 export function takeUpKept(
   text: string,
@@ -93,13 +93,10 @@ function isKept(value: unknown): value is Kept {
   );
 }
 
-/** Goes up when another version would make another set of the same files. */
-const KEPT_FORM = 1;
-
 /** SHA-256, hex, of all that a set is made of. */
 function sourceOf(files: readonly RawFile[], entities: RegistryFile | null): string {
   const named = files.map(({ name, bytes }) => `${name} ${hash("sha256", bytes)}`).toSorted();
-  return hash("sha256", JSON.stringify([KEPT_FORM, named, entities]));
+  return hash("sha256", JSON.stringify([named, entities]));
 }
 
 function takeUp(

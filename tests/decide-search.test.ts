@@ -164,6 +164,18 @@ describe("at the door", () => {
     expect(await search(CALLER, QUERY, { after: nextOf(first), limit: 100 })).toEqual(no);
   });
 
+  test("who is over his limit has nothing looked through", async () => {
+    let looked = 0;
+    const candidates = () => {
+      looked++;
+      return ids;
+    };
+    const door = () => ({ ...openDoor(CALLER, QUERY), take: () => no });
+    const search = createSearch({ candidates, probe: () => true, door });
+    expect(await search(CALLER, QUERY, { after: null, limit: 1 })).toEqual(no);
+    expect(looked).toBe(0);
+  });
+
   test("what cannot be recorded is not told; a search for nothing that is known counts too", async () => {
     let taken = 0;
     const parts = { probe: () => true, candidates: () => ids };

@@ -66,7 +66,13 @@ function setUp({
     trustedInterfaces: [],
     roles: { readonly: READER, operator: NOBODY, admin: NOBODY, auditor: NOBODY },
     ownUid: 5,
-    tokens: { authorize: () => never(), useOf: () => ({}), standing: STANDS, rootOf: () => null },
+    tokens: {
+      authorize: () => never(),
+      useOf: () => ({}),
+      standing: STANDS,
+      rootOf: () => null,
+      lineOf: () => [],
+    },
     leases: { live: () => [], used: () => [] },
     policies: {
       answer: policy,
@@ -203,6 +209,7 @@ describe("for whom", () => {
       useOf: () => ({ tokenId: "t" }),
       standing: STANDS,
       rootOf: () => null,
+      lineOf: () => [token],
     };
     const asked = setUp({ policy, parts: { tokens } });
     const request = { ...REQUEST, subject: { ...subject, properties: {} } };
@@ -213,7 +220,13 @@ describe("for whom", () => {
 
   test("a token that does not do says what would", async () => {
     const no = { ok: false, code: "token-scope", why: "not that", wouldAllow: "this" } as const;
-    const tokens = { authorize: () => no, useOf: () => never(), standing: STANDS, rootOf: () => null };
+    const tokens = {
+      authorize: () => no,
+      useOf: () => never(),
+      standing: STANDS,
+      rootOf: () => null,
+      lineOf: () => [],
+    };
     const answer = await setUp({ parts: { tokens } }).evaluate({ ...CALLER, token: "t" }, REQUEST);
     expect(answer).toMatchObject({ decision: false, code: "token-scope", wouldAllow: "this" });
   });
@@ -306,6 +319,7 @@ describe("at the door of decide.sock", () => {
       useOf: () => ({}),
       standing: STANDS,
       rootOf: () => root,
+      lineOf: () => [],
     };
     const asked = setUp({ parts: { tokens } });
     await limited(asked, limits, asked.all).evaluate({ ...CALLER, token: "t" }, REQUEST);

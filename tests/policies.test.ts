@@ -53,6 +53,7 @@ function start(change: Partial<PoliciesParts> & { judge?: Judge } = {}) {
     };
   }
   const policies = createPolicies({
+    version: "1",
     files: () => host.files,
     entities: () => null,
     openCedar,
@@ -394,6 +395,7 @@ describe("a start after another", () => {
     ["a set in another form", ({ text }) => vouched(text.replace(/"parts":\{/, '"parts":{"form":2,'))],
     ["a set whose policies are of another form", ({ text }) => vouched(text.replaceAll("Action", "Act"))],
     ["no JSON", ({ text }) => vouched(text.slice(1))],
+    ["a text of another version of us", ({ text, kept }) => next(text, kept, { version: "2" })],
     ["other files", ({ text, kept }) => next(text, kept, { files: () => good("b") })],
     [
       "another registry",

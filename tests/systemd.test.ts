@@ -49,6 +49,10 @@ describe("the unit files", () => {
     expect(valuesOf(unit, "Service", "NoNewPrivileges")).toEqual(["yes"]);
   });
 
+  test("a child that is ended for want of memory (Cedar's) does not end the daemon with it", () => {
+    expect(valuesOf(readUnit("boundary-daemon.service"), "Service", "OOMPolicy")).toEqual(["continue"]);
+  });
+
   test("shipping has no capability, sees no private key and no socket of ours, and may write its cursor only", () => {
     const unit = readUnit(SHIP_UNIT);
     expect(valuesOf(unit, "Service", "CapabilityBoundingSet")).toEqual([""]);

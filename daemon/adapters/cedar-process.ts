@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { BoundaryError, renderErrorChain } from "../core/errors.ts";
 import type { CedarOrder, CedarProcess } from "../ports.ts";
@@ -34,6 +35,7 @@ export function openCedarProcess(options: { readonly deadlineMs?: number } = {})
     serialization: "advanced",
     stdio: ["ignore", "ignore", "ignore", "ipc"],
   });
+  yieldMemory(child.pid);
   const kill = () => child.kill("SIGKILL");
   // it may be in the middle of something, and would not notice that we are gone
   process.once("exit", kill);
@@ -88,6 +90,15 @@ export function openCedarProcess(options: { readonly deadlineMs?: number } = {})
       }),
     end: () => die("Cedar's process was ended"),
   };
+}
+
+/** The daemon is spared by the kernel where memory is short, and its children are as it is: this one is to go first. */
+function yieldMemory(pid: number | undefined): void {
+  try {
+    if (pid !== undefined) writeFileSync(`/proc/${pid}/oom_score_adj`, "1000");
+  } catch {
+    // it is gone already, or there is no such thing here
+  }
 }
 
 /** Whether our own end waits for it. */

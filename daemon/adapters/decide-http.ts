@@ -46,6 +46,8 @@ const STOP_MS = 150;
 
 type Session = {
   readonly peer: Peer;
+  /** Has shown a token that is known. Until then it may have to make room for others. */
+  known: boolean;
   /** Requests without a whole answer. */
   pending: number;
   /** The newest with a body: what goes wrong with that is told there. */
@@ -62,6 +64,16 @@ type Session = {
   ending: boolean;
   flushed: number;
   stuckSinceMs: number | null;
+};
+
+const FRESH: Omit<Session, "peer"> = {
+  known: false,
+  pending: 0,
+  reading: null,
+  broken: null,
+  ending: false,
+  flushed: 0,
+  stuckSinceMs: null,
 };
 
 /**
@@ -96,20 +108,37 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
       refuse(socket, refused);
       return;
     }
-    const fresh = { pending: 0, reading: null, broken: null, ending: false, flushed: 0, stuckSinceMs: null };
-    sessions.set(socket, { peer, ...fresh });
+    sessions.set(socket, { peer, ...FRESH });
     // until its first request; after that Node's keepAliveTimeout counts
     socket.setTimeout(options.idleMs ?? IDLE_MS);
-    socket.once("close", () => {
-      sessions.delete(socket);
-      admission.release(peer.uid);
-    });
+    socket.once("close", () => leave(socket, peer));
+  }
+
+  function leave(socket: Socket, { uid }: Peer): void {
+    if (sessions.delete(socket)) admission.release(uid);
   }
 
   function admit({ uid }: Peer): HttpAnswer | null {
     if (stopping) return refusal("stopping", "the daemon is stopping");
+    if (admission.count() >= limits.maxConnections) makeRoomFor(uid);
     const admitted = admission.admit(uid);
     return admitted.ok ? null : refusal(admitted.code, admitted.why);
+  }
+
+  /**
+   * Anybody on the host may connect, as more users than there is room for. So of those that have shown no token the oldest
+   * goes, of the user who has the most of them, for one who has fewer.
+   */
+  function makeRoomFor(uid: number): void {
+    const strangers = [...sessions].filter(([, { known, pending }]) => !known && pending === 0);
+    const counts = new Map<number, number>();
+    for (const [, { peer }] of strangers) counts.set(peer.uid, (counts.get(peer.uid) ?? 0) + 1);
+    const most = Math.max(...counts.values());
+    const found = strangers.find(([, { peer }]) => counts.get(peer.uid) === most);
+    if (found === undefined || most <= (counts.get(uid) ?? 0)) return;
+    const [socket, { peer }] = found;
+    leave(socket, peer);
+    socket.destroy();
   }
 
   function take(request: IncomingMessage, response: ServerResponse): void {
@@ -126,6 +155,7 @@ export async function listenDecide(options: DecideOptions): Promise<DecideSocket
     const refused = read.ok ? obstacle(session, request) : read.answer;
     const next = refused ?? (read.ok ? endpoints(read.head, session.peer) : null);
     if (typeof next === "function") {
+      session.known = true;
       const reading = { request, response, requestId, over: false };
       session.reading = reading;
       readBody(request, (body) => {

@@ -151,6 +151,8 @@ const MAX_SNAPSHOT_BYTES = MAX_RECORD_BYTES - 1024;
 /** What a peer, or somebody outside, can cause as often as he likes. */
 const CAUSED_BY_OTHERS: ReadonlySet<RecordKind> = new Set<RecordKind>([
   "decision",
+  "decision.repeated",
+  "policy.untaken",
   "request.refused",
   "limit.blocked",
   "approval.requested",

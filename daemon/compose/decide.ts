@@ -42,12 +42,12 @@ export function openDecisions(
   return { evaluator, service };
 }
 
-/** As on the control socket: it counts as a request of his uid, is recorded, and is a sign of probing. */
+/** It is counted for his uid, beside what may be asked, is recorded, and is a sign of probing. */
 function unknownToken(
   { daemon, denials, limits }: Pick<Parameters<typeof openDecisions>[0], "daemon" | "denials" | "limits">,
   { uid, pid }: Peer,
 ): void {
-  const taken = limits.take({ uid, token: null, tokenLabel: "", verb: VERB, kind: "decision" });
+  const taken = limits.take({ uid, token: null, tokenLabel: "", verb: VERB, kind: "stranger" });
   daemon.refused({ uid, pid, verb: VERB, why: taken.ok ? "token-unknown" : taken.code });
   if (taken.ok) denials.refused({ uid, token: null });
 }

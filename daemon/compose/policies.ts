@@ -19,7 +19,7 @@ const SHIPPED = fileURLToPath(new URL("../../policies", import.meta.url));
  */
 export function openPolicies(
   config: Config["policy"],
-  parts: Pick<PoliciesParts, "random" | "record" | "disagreed" | "unjudged" | "memory"> & {
+  parts: Pick<PoliciesParts, "version" | "random" | "record" | "disagreed" | "unjudged" | "memory"> & {
     readonly stateDir: string;
   },
 ): Policies {

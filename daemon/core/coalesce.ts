@@ -11,6 +11,8 @@ export type Coalescer = {
   take(cause: { readonly caller: string; readonly key: string }, nowMs: number, record: () => number): Stood;
   /** Counts whose window has ended. A cause that went on has its window begun again, one that did not is forgotten. */
   drain(nowMs: number): readonly Counted[];
+  /** A count that could not be recorded: it is told when the window ends that has begun. */
+  giveBack(counted: Counted): void;
   /** Every count still held, for a clean stop. */
   drainAll(): readonly Counted[];
   /** How many causes are held. */
@@ -69,6 +71,10 @@ export function createCoalescer(windowMs: number): Coalescer {
       const seq = record();
       if (seq !== -1) keys.set(name, { count: 0, seq, untilMs: nowMs + windowMs });
       return { seq, first: true };
+    },
+    giveBack({ caller, key, count }) {
+      const held = callers.get(caller)?.get(key);
+      if (held !== undefined) held.count += count;
     },
     drain: (nowMs) => drained((held) => nowMs >= held.untilMs, nowMs),
     drainAll: () => drained(() => true, 0),

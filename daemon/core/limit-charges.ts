@@ -28,9 +28,10 @@ export type Asked = {
 
 /**
  * decision: a question, or one item of several. verb: anything else. loosening: opens something if it is granted, and
- * counts against the limit of mode changes too. tightening: closes something; it is never limited.
+ * counts against the limit of mode changes too. tightening: closes something; it is never limited. stranger: with a token
+ * that does not do, where anybody may ask: it takes nothing of what those have who may.
  */
-export type LimitClass = "decision" | "verb" | "loosening" | "tightening";
+export type LimitClass = "decision" | "verb" | "loosening" | "tightening" | "stranger";
 
 /**
  * The limits that a request counts against, the caller's own first: what they refuse costs nobody else anything. A caller
@@ -38,6 +39,7 @@ export type LimitClass = "decision" | "verb" | "loosening" | "tightening";
  */
 export function chargesOf(settings: LimitSettings, asked: Asked): readonly Charge[] {
   if (asked.kind === "tightening") return [];
+  if (asked.kind === "stranger") return usual(settings, asked);
   const caller = asked.token === null ? `uid ${asked.uid}` : `token ${asked.token}`;
   const perVerb = Object.hasOwn(settings.verbs, asked.verb) ? settings.verbs[asked.verb] : undefined;
   const verb: readonly Charge[] =
@@ -53,6 +55,7 @@ function usual(settings: LimitSettings, asked: Asked): readonly Charge[] {
     const name = own.tokenLabel === undefined ? `uid ${own.uid}` : `label ${own.tokenLabel}`;
     return [{ kind: "service", name, rate: own }];
   }
+  if (asked.kind === "stranger") return [{ kind: "stranger", name: String(asked.uid), rate: settings.uid }];
   const token: readonly Charge[] =
     asked.token === null ? [] : [{ kind: "token", name: asked.token, rate: settings.token }];
   return [

@@ -1,7 +1,10 @@
 import { addTo, agesOf, emptyTally, firstFreeMs, respan, settleTally, spanOf, type Tally } from "./tally.ts";
 
-/** What a limit is for. `service`: a caller with a row of his own in the configuration. */
-export const LIMIT_KINDS = ["overall", "loosening", "service", "token", "uid", "verb"] as const;
+/**
+ * What a limit is for. `service`: a caller with a row of his own in the configuration. `stranger`: a user who may ask
+ * nothing; with a table of their own, which no restart keeps, for they are as many as they like.
+ */
+export const LIMIT_KINDS = ["overall", "loosening", "service", "token", "uid", "stranger", "verb"] as const;
 export type LimitKind = (typeof LIMIT_KINDS)[number];
 
 /** So many requests in any window; with `blockMs`, whoever asks for more gets nothing for so long. 0 requests: no limit. */
@@ -148,7 +151,7 @@ export function createLimits(maxKeys: number): Limits {
       [...table].map(([name, held]) => ({ kind, name, leftMs: held.blockedUntilMs - nowMs })),
     );
     return all
-      .filter(({ leftMs }) => leftMs > 0)
+      .filter(({ kind, leftMs }) => leftMs > 0 && kind !== "stranger")
       .toSorted((a, b) => b.leftMs - a.leftMs)
       .slice(0, most);
   }
@@ -168,6 +171,7 @@ export function createLimits(maxKeys: number): Limits {
   function carried(most: number, nowMs: number): readonly Carried[] {
     const all: { readonly share: number; readonly one: Carried }[] = [];
     for (const [kind, table] of tables) {
+      if (kind === "stranger") continue;
       for (const [name, { tally, windowMs, requests }] of table) {
         settleTally(tally, nowMs);
         if (tally.total === 0) continue;

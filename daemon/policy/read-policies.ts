@@ -28,6 +28,8 @@ export type RegistryFile = { readonly path: string; readonly text: string };
 
 /** More faults than these are no help to anybody. */
 const MAX_PROBLEMS = 1_000;
+/** Of the text of one. Cedar writes types out, and a thousand faults about a large one are more than anybody takes. */
+const MAX_TEXT = 2_000;
 
 /**
  * Reads files that nobody vouches for: looked at as text, read and validated by Cedar, compiled, every case run, and
@@ -109,5 +111,10 @@ function readRegistry(
 }
 
 function refused(problems: readonly FileProblem[], runs: readonly CaseRun[] = []): ReadPolicies {
-  return { ok: false, problems: problems.slice(0, MAX_PROBLEMS), runs };
+  return { ok: false, problems: problems.slice(0, MAX_PROBLEMS).map(clipped), runs };
+}
+
+function clipped(one: FileProblem): FileProblem {
+  const { problem } = one;
+  return problem.length <= MAX_TEXT ? one : { ...one, problem: `${problem.slice(0, MAX_TEXT)} …` };
 }

@@ -62,6 +62,14 @@ describe("Cedar in its process", () => {
     await expect(parse(cedar, when("true"))).rejects.toMatchObject({ code: "policy-crashed" });
   });
 
+  test("goes before everything else where there is no memory left", async () => {
+    const before = children();
+    const cedar = open();
+    const [pid] = children().filter((each) => !before.includes(each));
+    expect(readFileSync(`/proc/${pid}/oom_score_adj`, "utf8").trim()).toBe("1000");
+    expect(await parse(cedar, when("true"))).toBe("{}");
+  });
+
   test("is asked one thing at a time, and nothing once it has ended", async () => {
     const cedar = open();
     const first = parse(cedar, when("true"));

@@ -199,6 +199,7 @@ describe("what it refuses", () => {
 
   test.each([
     "decision",
+    "decision.repeated",
     "request.refused",
     "tripwire.noted",
     "tripwire.repeated",

@@ -11,6 +11,20 @@ async function problems(files: readonly RawFile[]): Promise<readonly string[]> {
 const FORBID = '@id("a")\nforbid (principal, action == Action::"recall", resource);\n';
 const FORBIDDEN = NOTHING.replace("by: []", "by: [a]");
 
+test("what Cedar says of a type at length is told in short: a status has room for it", async () => {
+  const fields = Array.from({ length: 8_000 }, (_, n) => `a${n}:{b:Long}`).join();
+  const loaded = await load([
+    file(
+      "schema.cedarschema",
+      `entity User; entity T { big: {${fields}} }; action go appliesTo { principal: [User], resource: [T], context: {} };`,
+    ),
+    ...small('@id("a") permit (principal, action, resource) when { resource.big == 1 };', FORBIDDEN).slice(1),
+  ]);
+  const [problem] = loaded.ok ? [] : loaded.problems;
+  expect(problem?.problem).toMatch(/^the types .* …$/s);
+  expect(problem?.problem.length).toBeLessThan(2_100);
+});
+
 describe("a set that is taken up", () => {
   test("whatever its files' order, and with the same digest", async () => {
     const files = small(FORBID, FORBIDDEN);

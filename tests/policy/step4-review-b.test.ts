@@ -98,6 +98,7 @@ function start() {
           : openWarm().ask(order),
   });
   const policies = createPolicies({
+    version: "1",
     files: () => host.files,
     entities: () => null,
     openCedar,
@@ -268,6 +269,7 @@ describe("the registry", () => {
   test("a reload that changes the registry alone is a change, and a decision's record tells which registry it had", async () => {
     let text = "users: []";
     const policies = createPolicies({
+      version: "1",
       files: () => good("a"),
       entities: () => ({ path: "/e", text }),
       openCedar: openWarm,

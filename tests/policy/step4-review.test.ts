@@ -56,6 +56,7 @@ function start(change: Partial<PoliciesParts> & { judge: Judge }) {
     };
   }
   const policies = createPolicies({
+    version: "1",
     files: () => host.files,
     entities: () => null,
     openCedar,
