@@ -478,8 +478,13 @@ async function start(setup: Setup, host: Host): Promise<void> {
     state: daemon.state,
     clock,
     config,
+    policy: {
+      settled: policies.settled,
+      permit: (...asked) => governor.permit(...asked),
+      permits: (...asked) => governor.permits(...asked),
+    },
   });
-  const { evaluator, service } = openDecisions({
+  const { evaluator, governor, service } = openDecisions({
     daemon,
     trustedInterfaces: config.network.trustedInterfaces,
     roles: roles.table,
