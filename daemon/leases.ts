@@ -42,6 +42,8 @@ export type Leases = {
   approve(by: Maker, person: Person, id: string): Promise<LeaseReply>;
   deny(by: Maker, id: string, reason: string): Promise<LeaseReply>;
   revoke(by: Maker, id: string, reason: string): Promise<LeaseReply>;
+  /** What policy is asked before a person approves it. Throws BoundaryError: "lease-unknown", "lease-settled". */
+  approving(id: string): VerbQuestion;
   /** Throws BoundaryError("lease-unknown"). */
   isOf(id: string, caller: Maker): boolean;
   /** All, or one caller's. */
@@ -343,6 +345,7 @@ export function createLeases(parts: LeaseParts): Leases {
     suspendedBy,
     tick,
     deny: async (by, id, reason) => end("lease.denied", pending(id), by, reason),
+    approving: (id) => ({ action: "lease.approve", ...aboutLease(pending(id)) }),
     isOf: (id, caller) => isOf(known(id), caller),
   };
 }

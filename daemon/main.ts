@@ -521,6 +521,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     tokens: grants.tokens,
     leases: grants.leases,
     evaluator,
+    governor,
     policies,
     usbOutlook: usbPeople.outlook,
     prune: oneAtATime((keptDays: number, by: number) =>

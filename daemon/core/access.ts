@@ -43,7 +43,20 @@ export type GovernedVerb = (typeof GOVERNED_VERBS)[number];
 
 /** What the daemon itself asks policy before a verb is done, each with the type that it is about on the wire. No caller asks these. */
 export const VERB_ACTIONS = {
+  "mode.loosen": "mode",
+  "token.mint": "token",
+  "token.narrow": "token",
   "lease.grant": "lease",
+  "lease.approve": "lease",
+  "approval.approve": "approval",
+  "usb.allow": "usb",
+  "usb.challenge": "usb",
+  "secret.put": "vault",
+  "secret.rotate": "vault",
+  "vault.unlock": "vault",
+  "vault.rewrap": "vault",
+  "peer.add": "vault",
+  "peer.export": "vault",
 } as const;
 export type VerbAction = keyof typeof VERB_ACTIONS;
 

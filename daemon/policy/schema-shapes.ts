@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { ACTIONS, VERB_ACTIONS } from "../core/access.ts";
+import { ROLES } from "../core/roles.ts";
 
 /** What a value has to be. An entity of an enumerated type is one of its names. */
 export type ValueType =
@@ -50,6 +51,7 @@ const NAMES: Readonly<Record<string, readonly string[]>> = {
   Role: ROLE_NAMES,
   ModeName: ["OPEN", "RESTRICTED", "TRUSTED", "AIRGAP", "COLDROOM", "LOCKDOWN", "UNKNOWN"],
   Assurance: ["enforced", "observed", "failed"],
+  TokenRole: ROLES,
 };
 
 /** What the daemon says of a principal or a resource in its own words: the type that a schema has to give it, if any. */
@@ -67,7 +69,12 @@ const FILLED_IN: readonly {
 
 /** What the daemon says of what its verbs are about: attributes that a schema has to give these types. */
 const OF_VERBS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  Mode: { rank: "Long" },
+  Token: { role: "TokenRole", forMs: "Long" },
   Lease: { forMs: "Long", holder: "String" },
+  Approval: { holder: "String" },
+  Usb: { port: "String", hash: "String", storage: "Bool", permanent: "Bool" },
+  Vault: { workspace: "Workspace", item: "String" },
 };
 
 type RawType = {
