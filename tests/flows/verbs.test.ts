@@ -371,9 +371,10 @@ describe("what policy is asked before a verb", () => {
     const on = await started(() => {
       throw new Error("a fault");
     }, "TRUSTED");
+    const codes = new Set<string>();
     for (const row of governed(on, "TRUSTED"))
-      if (row.verb !== "mode.confirm")
-        expect([row.verb, codeOf(await asks(on, row))]).toEqual([row.verb, "internal"]);
+      if (row.verb !== "mode.confirm") codes.add(codeOf(await asks(on, row)));
+    expect([...codes]).toEqual(["internal"]);
   });
 
   test("stands in the log before what was done, and can be asked again of other policies", async () => {
