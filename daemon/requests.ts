@@ -98,7 +98,7 @@ export type Office = {
   readonly approvals: Approvals;
   readonly evaluator: Evaluator;
   readonly governor: Governor;
-  readonly policies: Pick<Policies, "load" | "settled">;
+  readonly policies: Pick<Policies, "load" | "settled" | "state">;
   readonly opLog: OpLog;
 };
 
@@ -427,8 +427,9 @@ async function dispatchVerb<V extends Verb>(
   const { peer } = connection;
   const params = PARAMS[verb].safeParse(raw);
   const data = params.data as z.output<(typeof PARAMS)[V]>;
-  // before anything is looked at: what is found then has to be so when it is done
-  if (params.success && isGoverned(office, row, data)) await office.policies.settled();
+  // before anything is looked at: what is found then has to be so when it is done. Only at a start: requests keep their order
+  if (params.success && office.policies.state().state === "loading" && isGoverned(office, row, data))
+    await office.policies.settled();
   const shown = text === undefined ? null : shownToken(office, peer, text);
   const token = shown?.ok ? shown.token : null;
   const held: Rights = token

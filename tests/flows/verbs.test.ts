@@ -10,7 +10,7 @@ import type { Registry } from "../../daemon/policy/registry.ts";
 import type { LeaseReply, NewToken } from "../../daemon/protocol/grants.ts";
 import type { Office } from "../../daemon/requests.ts";
 import { settled, startHost } from "../support/host.ts";
-import { codeOf, dataOf, officeOf, ROLES_CONFIG, UIDS } from "../support/office.ts";
+import { codeOf, dataOf, officeOf, READY, ROLES_CONFIG, UIDS } from "../support/office.ts";
 import { loadGood, registry, shippedFiles } from "../support/policies.ts";
 
 /**
@@ -102,7 +102,7 @@ async function started(answer: Answer, mode: Mode, terminal: string | null = "pt
     now.loads++;
     return { digest: "", entities: "", policies: 0, changed: false };
   };
-  const policies = { load, settled: () => Promise.resolve() };
+  const policies = { load, settled: () => Promise.resolve(), state: () => READY };
   const office = officeOf(host, { terminal, over: { ...DONE, policies } });
   const first = dataOf<NewToken>(await office.ask(0, "token.bootstrap")).text;
   const texts = new Map<string, string>();
@@ -403,14 +403,31 @@ describe("what policy is asked before a verb", () => {
   });
 });
 
+const LOADING = { ...READY, state: "loading" } as const;
+
 test("a loosening waits for the first policies, and is judged on what is then; a tightening does not wait", async () => {
   const { promise, resolve } = Promise.withResolvers<void>();
   const host = await startHost({ mode: "TRUSTED", config: CONFIG });
-  const policies = { load: () => Promise.reject(new Error("not asked")), settled: () => promise };
+  const policies = {
+    load: () => Promise.reject(new Error("not asked")),
+    settled: () => promise,
+    state: () => LOADING,
+  };
   const { ask } = officeOf(host, { over: { policies } });
   const loosening = ask(OPERATOR, "mode.set", { mode: "RESTRICTED", reason: "x" });
   expect(codeOf(await ask(OPERATOR, "mode.set", { mode: "LOCKDOWN", reason: "x" }))).toBe("");
   resolve();
   expect(codeOf(await loosening)).toBe("ceremony-required");
   expect(host.daemon.state().wanted).toBe("LOCKDOWN");
+});
+
+test("once they are there, requests of one connection are done in the order in which they came", async () => {
+  const host = await startHost({ mode: "TRUSTED", config: CONFIG });
+  const { over, connectionOf } = officeOf(host);
+  const connection = connectionOf(OPERATOR);
+  const set = (mode: Mode) => over(connection, "mode.set", { mode, reason: "x" });
+  const replies = [set("RESTRICTED"), set("AIRGAP")]; // both before any turn has passed
+  expect(host.daemon.state().wanted).toBe("AIRGAP");
+  expect(codeOf(await (replies[0] as Promise<never>))).toBe("loosening-lapsed");
+  expect(codeOf(await (replies[1] as Promise<never>))).toBe("");
 });
