@@ -16,12 +16,13 @@ import { measureRoundTrips, type Round } from "./socket-echo.ts";
 
 /**
  * Decisions over both sockets, for 1, 8, 50 and 200 clients, each asking the next when the last was answered: against a
- * bare node-ipc and a bare node:http echo, and against the same daemon with its log in memory (tmpfs), where a sync
- * costs nothing: the difference is what durability costs. No daemon of ours answers before its record is durable, and
- * none is made for the benchmark.
+ * bare node-ipc and a bare node:http echo, against the same daemon with its log in memory (tmpfs), where a sync costs
+ * nothing, and against the same daemon where an answer does not wait for its record (bench/unawaited.ts; what is shipped
+ * always waits): the differences are what the disk costs, and what the waiting does.
  */
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const MAIN = join(ROOT, "dist/daemon/main.js");
+const UNAWAITED = join(ROOT, "bench/unawaited.ts");
 const IN_MEMORY = "/dev/shm";
 const CLIENTS = [1, 8, 50, 200] as const;
 const REQUESTS = { 1: 2_000, 8: 10_000, 50: 30_000, 200: 30_000 } as const;
@@ -64,12 +65,21 @@ export async function benchDecide(): Promise<readonly BenchRow[]> {
     measure(path, overHttp(TOKEN)),
   );
   const disk = await measureDaemon(tmpdir());
+  const unawaited = await measureDaemon(tmpdir(), UNAWAITED);
   const memory = existsSync(IN_MEMORY) ? await measureDaemon(IN_MEMORY) : null;
   return [
     ...rowsOf("control.sock, durable", disk.control, "a bare node-ipc echo", ipc, AIMS.control),
+    ...rowsOf("control.sock, not awaited", unawaited.control, "a bare node-ipc echo", ipc),
+    ...rowsOf("control.sock, durable", disk.control, "not awaited", unawaited.control),
     ...(memory ? rowsOf("control.sock, durable", disk.control, "its log in memory", memory.control) : []),
     ...rowsOf("decide.sock, without a daemon behind", alone, "a bare node:http echo", http),
     ...(disk.http ? rowsOf("decide.sock, durable", disk.http, "a bare node:http echo", http, AIMS.http) : []),
+    ...(unawaited.http
+      ? rowsOf("decide.sock, not awaited", unawaited.http, "a bare node:http echo", http)
+      : []),
+    ...(disk.http && unawaited.http
+      ? rowsOf("decide.sock, durable", disk.http, "not awaited", unawaited.http)
+      : []),
     ...(disk.http && memory?.http
       ? rowsOf("decide.sock, durable", disk.http, "its log in memory", memory.http)
       : []),
@@ -86,10 +96,11 @@ const AIMS = {
 /** A daemon of its own, with its home in a directory. `http`: null when it has no decide.sock. */
 async function measureDaemon(
   base: string,
+  main = MAIN,
 ): Promise<{ readonly control: Rounds; readonly http: Rounds | null }> {
   const home = homeIn(base);
   try {
-    const daemon = await startDaemon(home, { main: MAIN });
+    const daemon = await startDaemon(home, { main });
     try {
       await leaveLockdown(home);
       const control = await measure(join(home.runtimeDir, "control.sock"), CONTROL);

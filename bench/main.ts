@@ -1,4 +1,5 @@
 import { cpus, release } from "node:os";
+import { parseArgs } from "node:util";
 import { benchDaemon } from "./daemon.ts";
 import { benchDecide } from "./decide.ts";
 import { benchEgress } from "./egress.ts";
@@ -11,9 +12,10 @@ import { benchLogProof } from "./log-proof.ts";
 import { benchPolicy } from "./policy.ts";
 import type { BenchRow } from "./row.ts";
 import { benchSignal } from "./signal.ts";
+import { benchSoak } from "./soak.ts";
 import { benchVault } from "./vault.ts";
 
-/** `npm run bench`, or `npm run bench -- log enforce`: each measured claim, with its ratio and whether the aim is met. */
+/** `npm run bench`, or `npm run bench -- log enforce`: each measured claim, with its ratio and whether the aim is met. `npm run bench -- soak --seconds 60` for a short soak. */
 const SUITES: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   log: async () => [...(await benchAppend()), ...(await benchVerify()), ...(await benchLength())],
   proof: benchLogProof,
@@ -25,16 +27,28 @@ const SUITES: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   vault: benchVault,
   egress: benchEgress,
   exec: benchExec,
+  soak: () => benchSoak(seconds),
 };
+/** Takes ten minutes: when it is asked for by name. */
+const ON_REQUEST = ["soak"];
 
-const asked = process.argv.slice(2).filter((arg) => !arg.startsWith("-"));
+const { values, positionals: asked } = parseArgs({
+  allowPositionals: true,
+  options: { seconds: { type: "string", default: "600" } },
+});
+const seconds = Number(values.seconds);
+if (!Number.isInteger(seconds) || seconds < 3 || seconds > 86_400) {
+  console.error("--seconds takes a number from 3 to 86400: how long the soak lasts");
+  process.exit(2);
+}
 const unknown = asked.filter((name) => !(name in SUITES));
 if (unknown.length > 0) {
   console.error(`there is no bench ${unknown.join(", ")}; there are ${Object.keys(SUITES).join(", ")}`);
   process.exit(2);
 }
 console.log(`${cpus().length} × ${cpus()[0]?.model ?? "?"}, Linux ${release()}, Node ${process.version}\n`);
-for (const name of asked.length > 0 ? asked : Object.keys(SUITES)) {
+const usual = Object.keys(SUITES).filter((name) => !ON_REQUEST.includes(name));
+for (const name of asked.length > 0 ? asked : usual) {
   console.log(`${name}:`);
   for (const row of (await SUITES[name]?.()) ?? []) console.log(`  ${render(row)}`);
 }

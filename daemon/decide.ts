@@ -4,6 +4,7 @@ import type { AccessRequest, Caller, Evaluation, Evaluator, Situation } from "./
 import { accessDigest } from "./core/access-text.ts";
 import { ceilingOf, privilegeMode } from "./core/authority.ts";
 import { ERRORS, type ErrorCode, renderErrorChain } from "./core/errors.ts";
+import type { Mode } from "./core/mode.ts";
 import { renderPrincipal } from "./core/principal.ts";
 import { type RoleTable, rightsOf } from "./core/roles.ts";
 import type { Token } from "./core/token.ts";
@@ -33,7 +34,8 @@ export type DecideParts = {
   readonly opLog: OpLog;
 };
 
-type Ruling = {
+/** What an answer is made of. */
+export type Ruling = {
   readonly code: Evaluation["code"];
   readonly reason: readonly string[];
   readonly instead: string;
@@ -74,6 +76,14 @@ export function createEvaluator(parts: DecideParts): Evaluator & {
       }
     },
   };
+}
+
+/** As whom a token is shown, and in which mode. */
+export function showing(
+  { uid }: Pick<Caller, "uid">,
+  situation: Situation,
+): { uid: number; privilege: Mode } {
+  return { uid, privilege: privilegeMode(situation) };
 }
 
 /**
@@ -134,7 +144,8 @@ export function changedSince(then: Moment, now: Moment): string | null {
   return now.situation.assurance === assurance ? null : "how firmly the mode is held has changed";
 }
 
-function situationOf({
+/** The state of this instant. */
+export function situationOf({
   daemon,
   trustedInterfaces,
   wallMs,
@@ -160,7 +171,8 @@ function ruled(parts: DecideParts, caller: Caller, request: AccessRequest, situa
   }
 }
 
-function fault({ opLog }: DecideParts, error: unknown): void {
+/** Said once, here: whoever asked hears "internal". */
+export function fault({ opLog }: Pick<DecideParts, "opLog">, error: unknown): void {
   opLog.error({ err: renderErrorChain(error) }, "a question could not be answered");
 }
 
@@ -206,8 +218,7 @@ function whoActs(
 ): Who {
   const { type, id } = request.subject;
   if (caller.token !== null) {
-    const showing = { request, uid: caller.uid, privilege: privilegeMode(situation) };
-    const standing = tokens.authorize(caller.token, showing);
+    const standing = tokens.authorize(caller.token, { request, ...showing(caller, situation) });
     if (!standing.ok) return standing;
     return { ok: true, principal: { type, id, roles: rolesOf(tokens.lineOf(caller.token), type, id) } };
   }
@@ -218,8 +229,17 @@ function whoActs(
       why: `without a token uid ${caller.uid} asks for himself alone`,
       wouldAllow: `the subject User::${caller.uid}, or another one with a token that stands for it`,
     };
+  return { ok: true, principal: { type, id, roles: rolesOfUser(caller, roles, ownUid) } };
+}
+
+/** Of somebody who shows no token. */
+export function rolesOfUser(
+  caller: Pick<Caller, "uid" | "groups">,
+  roles: RoleTable,
+  ownUid: number,
+): readonly string[] {
   const { role, auditor } = rightsOf(caller, roles, ownUid);
-  return { ok: true, principal: { type, id, roles: [role, ...(auditor ? ["auditor"] : [])] } };
+  return [role, ...(auditor ? ["auditor"] : [])];
 }
 
 /**
@@ -291,7 +311,8 @@ function askerOf({ tokens }: DecideParts, { uid, token }: Caller, principal: Pri
   return { uid, tokenId: token ?? "", tree, principal: renderPrincipal(principal) };
 }
 
-const ALLOWED: Ruling = {
+/** An allow that says nothing of why. */
+export const ALLOWED: Ruling = {
   code: "allowed",
   reason: [],
   instead: "",
@@ -301,7 +322,8 @@ const ALLOWED: Ruling = {
   facts: {},
 };
 
-function deny(code: ErrorCode): Ruling {
+/** A denial that says no more than its code. */
+export function deny(code: ErrorCode): Ruling {
   return { ...ALLOWED, code, reason: [code] };
 }
 
@@ -357,7 +379,8 @@ function lapseOf(
   return standing.ok || standing.code === "token-spent" ? null : standing.why;
 }
 
-function evaluationOf(situation: Situation, ruling: Ruling): Evaluation {
+/** A ruling as whoever asked hears it; its record has no number yet. */
+export function evaluationOf(situation: Situation, ruling: Ruling): Evaluation {
   const { code, reason, instead, askPerson, approval, retryAfterMs } = ruling;
   return {
     decision: code === "allowed",
@@ -375,7 +398,7 @@ function evaluationOf(situation: Situation, ruling: Ruling): Evaluation {
 }
 
 /** What a record says of an answer. All of the question, for replaying it, is in `policy`, where policy was asked. */
-function dataOf(
+export function dataOf(
   { uid, pid, token }: Caller,
   { subject, action, resource }: AccessRequest,
   { decision, code, reason, mode, assurance, approval }: Evaluation,

@@ -3,6 +3,7 @@ import { mayAct, type Rights } from "./core/roles.ts";
 import type { Person } from "./core/state.ts";
 import type { Maker } from "./core/token.ts";
 import type { Leases } from "./leases.ts";
+import type { Peer } from "./ports.ts";
 import type {
   LeaseList,
   LeaseReply,
@@ -65,9 +66,9 @@ export function revoke(
 
 export function leaseRequest(
   { leases }: Desk,
-  { params, maker }: Call<Parameters<Leases["request"]>[1]>,
+  { params, maker, peer }: Call<Parameters<Leases["request"]>[1]> & { readonly peer: Peer },
 ): Promise<LeaseReply> {
-  return leases.request(maker, params);
+  return leases.request({ ...peer, token: maker.tokenId === "" ? null : maker.tokenId }, params);
 }
 
 /** All for an operator, his own for anybody else. */

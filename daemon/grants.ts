@@ -6,7 +6,7 @@ import type { ErrorCode } from "./core/errors.ts";
 import type { Moment } from "./core/lease.ts";
 import type { State } from "./core/state.ts";
 import { createSteadyTime } from "./core/steady-time.ts";
-import { createLeases, type Leases } from "./leases.ts";
+import { createLeases, type LeaseParts, type Leases } from "./leases.ts";
 import type { Clock } from "./ports.ts";
 import { createTokens, type Tokens } from "./tokens.ts";
 
@@ -25,9 +25,10 @@ export type GrantParts = {
   readonly state: () => Pick<State, "wanted" | "applied" | "frozen" | "room">;
   readonly clock: Clock;
   readonly config: Pick<Config, "tokens" | "leases" | "ceremony">;
+  readonly policy: LeaseParts["policy"];
 };
 
-export function createGrants({ fold, record, state, clock, config }: GrantParts): GrantOffice {
+export function createGrants({ fold, record, state, clock, config, policy }: GrantParts): GrantOffice {
   const steady = createSteadyTime(latestMoment(fold()));
   const now = (): Moment => {
     const monoMs = Math.floor(Number(clock.monoNs()) / 1e6);
@@ -44,6 +45,7 @@ export function createGrants({ fold, record, state, clock, config }: GrantParts)
   const leases = createLeases({
     ...shared,
     now,
+    policy,
     templates: toLeaseTemplates(config.leases),
     requireTerminal: config.ceremony.requireTerminal,
   });

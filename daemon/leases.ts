@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Entry } from "./audit/record.ts";
-import type { AccessRequest } from "./core/access.ts";
+import type { AccessRequest, Caller, Governor, VerbQuestion } from "./core/access.ts";
 import { BoundaryError, type ErrorCode } from "./core/errors.ts";
 import { leaseData, makerData } from "./core/grant-data.ts";
 import type { Grants } from "./core/grants.ts";
@@ -27,18 +27,23 @@ type Question = Pick<AccessRequest, "action" | "resource">;
 /** The leases of this daemon: a fold of the log, as the tokens are. */
 export type Leases = {
   /** The templates whose leases this caller holds and that work in this mode, sorted; those that are for this question alone, when one is given. */
-  live(caller: Caller, privilege: Mode, question?: Question): readonly string[];
+  live(caller: Holder, privilege: Mode, question?: Question): readonly string[];
   /** The leases with counted uses that an allowed answer to this question uses up: for `leases` of its record. */
-  used(caller: Caller, privilege: Mode, question: Question): readonly string[];
-  /** Waits for a person, or is granted at once. The one that is open already, when there is one. Throws BoundaryError: "lease-unknown", "lease-limit", "lease-mode", and what `obstacle` says. */
+  used(caller: Holder, privilege: Mode, question: Question): readonly string[];
+  /**
+   * Waits for a person, or is granted at once where policy permits it. The one that is open already, when there is one.
+   * Throws BoundaryError: "lease-unknown", "lease-limit", "lease-mode", what `obstacle` says, and what policy does.
+   */
   request(
-    by: Maker,
+    caller: Caller,
     wish: { readonly template: string; readonly reason: string; readonly forMs?: number | undefined },
   ): Promise<LeaseReply>;
   /** Throws BoundaryError: "lease-unknown", "lease-settled", "lease-own", "lease-no-terminal", "lease-mode", and what `obstacle` says. */
   approve(by: Maker, person: Person, id: string): Promise<LeaseReply>;
   deny(by: Maker, id: string, reason: string): Promise<LeaseReply>;
   revoke(by: Maker, id: string, reason: string): Promise<LeaseReply>;
+  /** What policy is asked before a person approves it. Throws BoundaryError: "lease-unknown", "lease-settled". */
+  approving(id: string): VerbQuestion;
   /** Throws BoundaryError("lease-unknown"). */
   isOf(id: string, caller: Maker): boolean;
   /** All, or one caller's. */
@@ -49,7 +54,8 @@ export type Leases = {
   tick(): void;
 };
 
-export type Caller = { readonly uid: number; readonly token: string | null };
+/** Who asks, with all that policy may want to know of him. */
+export type Holder = Pick<Caller, "uid" | "token" | "groups">;
 
 export type LeaseParts = {
   readonly grants: () => Grants;
@@ -59,6 +65,8 @@ export type LeaseParts = {
   readonly privilege: () => Mode;
   readonly templates: readonly LeaseTemplate[];
   readonly obstacle: () => { readonly code: ErrorCode; readonly why: string } | null;
+  /** `settled`: the first policies are there, or could not be loaded. */
+  readonly policy: Governor & { readonly settled: () => Promise<void> };
   /** Whether whoever approves has to sit at a terminal. */
   readonly requireTerminal: boolean;
 };
@@ -69,6 +77,8 @@ export function createLeases(parts: LeaseParts): Leases {
   const { grants, now, obstacle, privilege } = parts;
   const templates = new Map(parts.templates.map((each) => [each.name, each]));
   const ended = new Set<string>(); // whose record could not be taken
+  // of whom policy granted one, as the kernel named them last: a tick has no connection to ask
+  const groups = new Map<string, readonly number[]>();
 
   function works(lease: Lease, mode: Mode, at: Moment): boolean {
     if (lease.state !== "granted" || ended.has(lease.id) || isOver(lease, at) || !worksIn(lease, mode))
@@ -78,13 +88,45 @@ export function createLeases(parts: LeaseParts): Leases {
     return template !== undefined && worksIn(template, mode);
   }
 
-  function held({ uid, token }: Caller, mode: Mode, question?: Question): readonly Lease[] {
+  function held(caller: Holder, mode: Mode, question?: Question): readonly Lease[] {
     const { leases } = grants();
     if (leases.size === 0) return [];
-    const [maker, at] = [{ uid, tokenId: token ?? "" }, now()];
+    const [maker, at] = [{ uid: caller.uid, tokenId: caller.token ?? "" }, now()];
     return [...shardEach(leases)].filter(
-      (lease) => isOf(lease, maker) && works(lease, mode, at) && isFor(lease, question),
+      (lease) =>
+        isOf(lease, maker) && works(lease, mode, at) && isFor(lease, question) && isPermitted(lease, caller),
     );
+  }
+
+  /** What policy grants works only while policy would grant it. */
+  function isPermitted(lease: Lease, caller: Holder): boolean {
+    if (!isByPolicy(lease)) return true;
+    groups.set(lease.id, caller.groups);
+    return parts.policy.permits(caller, questionOf(lease));
+  }
+
+  /** The same where nobody asks. Of a user who has not asked since the start it is not known, and stays as was told. */
+  function isPermittedUnseen(lease: Lease): boolean {
+    if (!isByPolicy(lease)) return true;
+    const { uid, tokenId } = lease.by;
+    const seen = groups.get(lease.id) ?? (tokenId === "" ? null : []);
+    if (seen === null) return !lease.suspended;
+    const caller = { uid, token: tokenId === "" ? null : tokenId, groups: seen };
+    return parts.policy.permits(caller, questionOf(lease));
+  }
+
+  function isByPolicy({ template }: Pick<Lease, "template">): boolean {
+    return templates.get(template)?.needs === "policy";
+  }
+
+  function questionOf(lease: Pick<Lease, "template" | "forMs" | "by">): VerbQuestion {
+    return { action: "lease.grant", ...aboutLease(lease) };
+  }
+
+  function aboutLease({ template, forMs, by }: Pick<Lease, "template" | "forMs" | "by">) {
+    const token = shardGet(grants().tokens, by.tokenId);
+    const holder = token ? renderPrincipal(token.principal) : `User::${by.uid}`;
+    return { type: "lease", id: template, properties: { forMs, holder } } as const;
   }
 
   function isFor(lease: Lease, question: Question | undefined): boolean {
@@ -117,10 +159,12 @@ export function createLeases(parts: LeaseParts): Leases {
       );
   }
 
-  async function request(by: Maker, wish: Parameters<Leases["request"]>[1]): Promise<LeaseReply> {
+  async function request(caller: Caller, wish: Parameters<Leases["request"]>[1]): Promise<LeaseReply> {
+    const by: Maker = { uid: caller.uid, tokenId: caller.token ?? "" };
     const template = templates.get(wish.template);
     if (template === undefined)
       throw new BoundaryError("lease-unknown", `there is no template ${JSON.stringify(wish.template)}`);
+    if (isByPolicy({ template: template.name })) await parts.policy.settled();
     const at = now();
     const open = [...shardEach(grants().leases)].filter((each) => !isSettled(each, at));
     const mine = open.filter((each) => isOf(each, by));
@@ -148,11 +192,17 @@ export function createLeases(parts: LeaseParts): Leases {
       suspended: false,
       endedAtMs: null,
     };
+    const isByPolicyAlone = isByPolicy(lease);
+    if (isByPolicyAlone) {
+      const permitted = parts.policy.permit(caller, "lease.request", questionOf(lease));
+      if (!permitted.ok) throw new BoundaryError(permitted.code, permitted.why);
+      groups.set(lease.id, caller.groups);
+    }
     const asked = parts.record({ kind: "lease.requested", data: { lease: leaseData(lease) } });
-    const isGiven = template.needs === "policy" && asked.seq !== -1;
-    const given = isGiven
-      ? parts.record({ kind: "lease.granted", data: { id: lease.id, why: "policy" } })
-      : asked;
+    const given =
+      isByPolicyAlone && asked.seq !== -1
+        ? parts.record({ kind: "lease.granted", data: { id: lease.id, why: "policy" } })
+        : asked;
     await recorded(given, "recording the lease");
     return { lease: viewOf(known(lease.id)) };
   }
@@ -220,7 +270,7 @@ export function createLeases(parts: LeaseParts): Leases {
     if (lease.state === "pending") return isStale(lease, at) ? "over" : "pending";
     if (lease.state !== "granted") return lease.state;
     if (isOver(lease, at) || !templates.has(lease.template)) return "over";
-    return works(lease, privilege(), at) ? "live" : "suspended";
+    return works(lease, privilege(), at) && isPermittedUnseen(lease) ? "live" : "suspended";
   }
 
   function list(of: Maker | null, after: string | undefined): LeaseList {
@@ -247,13 +297,15 @@ export function createLeases(parts: LeaseParts): Leases {
   function suspendedBy(mode: Mode): readonly string[] {
     const at = now();
     return shardValues(grants().leases)
-      .filter((lease) => works(lease, privilege(), at) && !works(lease, mode, at))
+      .filter((lease) => works(lease, privilege(), at) && !works(lease, mode, at) && isPermittedUnseen(lease))
       .map(({ id, template, by }) => `${id} ${template} (uid ${by.uid})`);
   }
 
   function tick(): void {
     const [at, mode] = [now(), privilege()];
-    for (const lease of shardEach(grants().leases)) {
+    const { leases } = grants();
+    for (const id of groups.keys()) if (shardGet(leases, id) === undefined) groups.delete(id);
+    for (const lease of shardEach(leases)) {
       const told = toTell(lease, mode, at);
       if (told === null) continue;
       parts.record(told).durable.catch(() => undefined); // it is told at the next tick
@@ -271,8 +323,11 @@ export function createLeases(parts: LeaseParts): Leases {
       const why = lease.uses !== null && lease.uses <= 0 ? "used up" : "time";
       return { kind: "lease.ended", data: { id, template, why } };
     }
-    if (works(lease, mode, at) !== suspended) return null;
-    return { kind: suspended ? "lease.resumed" : "lease.suspended", data: { id, template, mode } };
+    const isInMode = works(lease, mode, at);
+    const isLive = isInMode && isPermittedUnseen(lease);
+    if (isLive !== suspended) return null;
+    if (isLive) return { kind: "lease.resumed", data: { id, template, mode } };
+    return { kind: "lease.suspended", data: { id, template, mode, why: isInMode ? "policy" : "mode" } };
   }
 
   return {
@@ -290,6 +345,7 @@ export function createLeases(parts: LeaseParts): Leases {
     suspendedBy,
     tick,
     deny: async (by, id, reason) => end("lease.denied", pending(id), by, reason),
+    approving: (id) => ({ action: "lease.approve", ...aboutLease(pending(id)) }),
     isOf: (id, caller) => isOf(known(id), caller),
   };
 }

@@ -479,8 +479,13 @@ async function start(setup: Setup, host: Host): Promise<void> {
     state: daemon.state,
     clock,
     config,
+    policy: {
+      settled: policies.settled,
+      permit: (...asked) => governor.permit(...asked),
+      permits: (...asked) => governor.permits(...asked),
+    },
   });
-  const { evaluator, service } = openDecisions({
+  const { evaluator, governor, service } = openDecisions({
     daemon,
     trustedInterfaces: config.network.trustedInterfaces,
     roles: roles.table,
@@ -517,6 +522,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     tokens: grants.tokens,
     leases: grants.leases,
     evaluator,
+    governor,
     policies,
     usbOutlook: usbPeople.outlook,
     prune: oneAtATime((keptDays: number, by: number) =>

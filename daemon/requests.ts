@@ -3,7 +3,7 @@ import type { z } from "zod";
 import type { Approvals, Said } from "./approvals.ts";
 import type { AuditStream } from "./audit-stream.ts";
 import type { Baseline, Comparison } from "./baseline.ts";
-import type { Evaluation, Evaluator, GovernedVerb } from "./core/access.ts";
+import type { Evaluation, Evaluator, GovernedVerb, Governor, VerbQuestion } from "./core/access.ts";
 import type { Decider } from "./core/approval.ts";
 import { privilegeMode } from "./core/authority.ts";
 import { capLines, capList } from "./core/capped-list.ts";
@@ -63,6 +63,7 @@ import type { Tokens } from "./tokens.ts";
 import type { UsbPeople } from "./usb-people.ts";
 import type { Vault } from "./vault.ts";
 import { addPeer, checkMessage, putSecret, rewrap, unlock } from "./vault-verbs.ts";
+import * as questions from "./verb-questions.ts";
 
 /** What the verbs need of the rest of the daemon. */
 export type Office = {
@@ -96,7 +97,8 @@ export type Office = {
   readonly denials: Denials;
   readonly approvals: Approvals;
   readonly evaluator: Evaluator;
-  readonly policies: Pick<Policies, "load">;
+  readonly governor: Governor;
+  readonly policies: Pick<Policies, "load" | "settled" | "state">;
   readonly opLog: OpLog;
 };
 
@@ -119,6 +121,11 @@ type Row<V extends Verb> = Needed & {
   readonly person?: true | ((office: Office, params: Call<V>["params"]) => boolean);
   /** What the scope of a token has to have for it; with a condition in `person`, only then. */
   readonly scope?: GovernedVerb;
+  /**
+   * What policy is asked before it, a further condition beside role and scope; with a condition in `person`, only then. Null
+   * where there is nothing to ask about, which the verb refuses itself. Never for what tightens, nor for what repairs.
+   */
+  readonly policy?: (office: Office, call: Pick<Call<V>, "params" | "token">) => VerbQuestion | null;
   readonly handle: Handler<V>;
 };
 
@@ -132,6 +139,7 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     limit: limitOfMode,
     person: (office, params) => limitOfMode(office, { params }) === "loosening",
     scope: "mode.loosen",
+    policy: (_, { params }) => questions.loosening(params.mode),
     handle: setMode,
   },
   "mode.confirm": {
@@ -139,6 +147,7 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     limit: "verb",
     person: keepsLooser,
     scope: "mode.loosen",
+    policy: ({ daemon }) => questions.loosening(daemon.state().wanted),
     handle: confirmMode,
   },
   "mode.preflight": {
@@ -187,7 +196,13 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     handle: ({ usb }, { params }) => usb.explain(params.device),
   },
   "usb.generate": { role: "readonly", limit: "verb", handle: ({ usb }, { params }) => usb.propose(params) },
-  "usb.allow": { role: "operator", limit: "verb", handle: (office, call) => sayOfUsb("allow", office, call) },
+  "usb.allow": {
+    role: "operator",
+    limit: "verb",
+    policy: ({ usb }, { params: { device, permanent } }) =>
+      questions.admitting("usb.allow", usb.show(device), permanent),
+    handle: (office, call) => sayOfUsb("allow", office, call),
+  },
   "usb.block": {
     role: "operator",
     limit: "tightening",
@@ -201,16 +216,25 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   "usb.challenge": {
     role: "operator",
     limit: "verb",
+    policy: ({ usb }, { params }) => questions.admitting("usb.challenge", usb.show(params.device), false),
     handle: ({ usb }, { params, person }) => usb.challenge(params.device, person()),
   },
   check: { role: "readonly", token: "suffices", limit: "decision", handle: check },
   "token.bootstrap": { role: "admin", limit: "loosening", handle: grants.bootstrap },
-  "token.mint": { role: "admin", token: "needed", limit: "verb", scope: "token.mint", handle: grants.mint },
+  "token.mint": {
+    role: "admin",
+    token: "needed",
+    limit: "verb",
+    scope: "token.mint",
+    policy: (_, { params }) => questions.minting(params),
+    handle: grants.mint,
+  },
   "token.narrow": {
     role: "none",
     token: "needed",
     limit: "verb",
     scope: "token.narrow",
+    policy: (_, { params, token }) => token && questions.narrowing(params, token),
     handle: grants.narrow,
   },
   "token.list": {
@@ -227,6 +251,7 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     limit: "verb",
     person: true,
     scope: "lease.approve",
+    policy: ({ leases }, { params }) => leases.approving(params.id),
     handle: grants.leaseApprove,
   },
   "lease.deny": { role: "operator", limit: "tightening", handle: grants.leaseDeny },
@@ -251,6 +276,10 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     limit: "verb",
     person: true,
     scope: "approval.approve",
+    policy: ({ approvals }, { params }) => {
+      const view = approvals.show(params.id);
+      return view && questions.approving(view);
+    },
     handle: approve,
   },
   "approvals.deny": {
@@ -293,11 +322,13 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   "secret.put": {
     role: "operator",
     limit: "verb",
+    policy: (_, { params }) => questions.ofVault("secret.put", params.workspace, params.name),
     handle: ({ vault }, { params, person }) => putSecret(vault, "put", params, person().name),
   },
   "secret.rotate": {
     role: "operator",
     limit: "verb",
+    policy: (_, { params }) => questions.ofVault("secret.rotate", params.workspace, params.name),
     handle: ({ vault }, { params, person }) => putSecret(vault, "rotate", params, person().name),
   },
   "secret.revoke": {
@@ -309,6 +340,7 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   "vault.unlock": {
     role: "operator",
     limit: "loosening",
+    policy: (_, { params }) => questions.ofVault("vault.unlock", params.workspace),
     handle: ({ vault }, { params, person }) => unlock(vault, params, person().name),
   },
   "vault.lock": {
@@ -319,6 +351,7 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   "vault.rewrap": {
     role: "operator",
     limit: "verb",
+    policy: (_, { params }) => questions.ofVault("vault.rewrap", params.workspace),
     handle: ({ vault }, { params, person }) => rewrap(vault, params, person().name),
   },
   "peer.list": {
@@ -329,11 +362,13 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
   "peer.add": {
     role: "operator",
     limit: "verb",
+    policy: (_, { params }) => questions.ofVault("peer.add", params.workspace, params.name),
     handle: ({ vault }, { params, person }) => addPeer(vault, params, person().name),
   },
   "peer.export": {
     role: "operator",
     limit: "verb",
+    policy: (_, { params }) => questions.ofVault("peer.export", params.workspace),
     handle: ({ vault }, { params, person }) => vault.exportPeers({ ...params, by: person().name }),
   },
   "key.show": { role: "readonly", auditor: true, limit: "verb", handle: (office) => office.head() },
@@ -390,15 +425,18 @@ async function dispatchVerb<V extends Verb>(
 ): Promise<object> {
   const row = VERBS[verb] as unknown as Row<V>;
   const { peer } = connection;
+  const params = PARAMS[verb].safeParse(raw);
+  const data = params.data as z.output<(typeof PARAMS)[V]>;
+  // before anything is looked at: what is found then has to be so when it is done. Only at a start: requests keep their order
+  if (params.success && office.policies.state().state === "loading" && isGoverned(office, row, data))
+    await office.policies.settled();
   const shown = text === undefined ? null : shownToken(office, peer, text);
   const token = shown?.ok ? shown.token : null;
   const held: Rights = token
     ? { role: token.role, auditor: false, token: true }
     : rightsOf(peer, office.roles, office.ownUid);
-  const params = PARAMS[verb].safeParse(raw);
   if (office.daemon.stopping()) throw new Refusal("stopping", "the daemon is stopping");
   const { limit } = row;
-  const data = params.data as z.output<(typeof PARAMS)[V]>;
   const beyond = token !== null && params.success ? beyondToken(office, token, verb, data) : null;
   const isHis = mayAct(held, row) && shown?.ok !== false && beyond === null;
   const usual = limit === "decision" ? "decision" : "verb";
@@ -425,6 +463,7 @@ async function dispatchVerb<V extends Verb>(
     throw new Refusal(beyond.code, `${beyond.why}; it works ${beyond.wouldAllow}`);
   }
   if (!params.success) throw new Refusal("request-invalid", issues(params.error));
+  askPolicy(office, row, { params: data, token, verb, peer });
   if (token && verb !== "check") office.tokens.consume(token.id, verb); // an answer counts in its own record
   const person = () => personOf(office, peer, token);
   return row.handle(office, {
@@ -436,6 +475,28 @@ async function dispatchVerb<V extends Verb>(
     token,
     maker: { uid: connection.peer.uid, tokenId: token?.id ?? "" },
   });
+}
+
+/** Whether what is asked for opens something that policy is asked about. */
+function isGoverned<V extends Verb>(
+  office: Office,
+  { policy, person }: Row<V>,
+  params: Call<V>["params"],
+): boolean {
+  return policy !== undefined && (typeof person !== "function" || person(office, params));
+}
+
+/** In the turn in which the verb is done, so on the state that it is done in. */
+function askPolicy<V extends Verb>(
+  office: Office,
+  row: Row<V>,
+  { params, token, verb, peer }: Pick<Call<V>, "params" | "token" | "peer"> & { readonly verb: V },
+): void {
+  if (!isGoverned(office, row, params)) return;
+  const question = row.policy?.(office, { params, token }) ?? null;
+  if (question === null) return;
+  const permitted = office.governor.permit({ ...peer, token: token?.id ?? null }, verb, question);
+  if (!permitted.ok) throw new Refusal(permitted.code, permitted.why);
 }
 
 /** The token that is shown. One that is not live is refused, whatever the peer may without it. */

@@ -6,6 +6,7 @@ import { makerData, tokenData } from "./core/grant-data.ts";
 import { clearedAt, type Grants, noRoomFor } from "./core/grants.ts";
 import { isStricter, type Mode } from "./core/mode.ts";
 import { redactValue } from "./core/redact.ts";
+import type { Role } from "./core/roles.ts";
 import { shardEach, shardGet, shardValues } from "./core/shards.ts";
 import { type Maker, type Terms, type Token, tokenIdOf, widerTerms } from "./core/token.ts";
 import {
@@ -49,9 +50,9 @@ export type Tokens = {
   /** Throws BoundaryError: "token-bootstrapped", and what `obstacle` says. */
   bootstrap(by: Maker, wish: Pick<TermsWish, "forMs" | "uid" | "label">): Promise<NewToken>;
   /** A token without a parent. Throws BoundaryError: "token-needed", "token-wider", "token-limit", "request-invalid". */
-  mint(by: Maker, wish: TermsWish & { readonly principal: Terms["principal"] }): Promise<NewToken>;
+  mint(by: Maker, wish: MintWish): Promise<NewToken>;
   /** A child of the token that is shown. Throws as `mint` does. */
-  narrow(by: Maker, wish: TermsWish): Promise<NewToken>;
+  narrow(by: Maker, wish: NarrowWish): Promise<NewToken>;
   /**
    * It and all that grew from it, at once; `ended` says how many tokens, 0 when it was revoked before. What cannot be
    * recorded now is so all the same, and is recorded later. Throws BoundaryError("token-unknown") and "log-unavailable".
@@ -71,6 +72,10 @@ export type Tokens = {
   /** Says once of each token that it ends soon. */
   tick(): void;
 };
+
+/** What of a token is asked for: of a minted one, whom it is for has to be said. */
+export type NarrowWish = TermsWish;
+export type MintWish = NarrowWish & { readonly principal: Terms["principal"] };
 
 export type TokenParts = {
   /** As the log's records, durable or not, leave them. */
@@ -240,21 +245,22 @@ export function createTokens(parts: TokenParts): Tokens {
     return make("token.minted", by, terms, null);
   }
 
-  async function mint(by: Maker, wish: Parameters<Tokens["mint"]>[1]): Promise<NewToken> {
+  async function mint(by: Maker, wish: MintWish): Promise<NewToken> {
     const minter = known(by.tokenId);
     if (minter.role !== "admin" || minter.parent !== "")
       throw new BoundaryError(
         "token-needed",
         "minting takes an admin token that was minted, not narrowed, itself",
       );
+    const asked = askedOf(wish, null);
     const terms: Terms = {
       principal: wish.principal,
-      role: wish.role ?? "none",
+      role: asked.role,
       actions: wish.actions ?? minter.actions,
       resources: wish.resources ?? minter.resources,
       subjects: wish.subjects ?? [],
       maxMode: wish.maxMode ?? (isStricter("COLDROOM", minter.maxMode) ? minter.maxMode : "COLDROOM"),
-      expiresAtMs: nowMs() + (wish.forMs ?? MINT_MS),
+      expiresAtMs: nowMs() + asked.forMs,
       uses: wish.uses ?? null,
       uid: wish.uid ?? null,
       label: wish.label ?? "",
@@ -264,10 +270,11 @@ export function createTokens(parts: TokenParts): Tokens {
     return make("token.minted", by, terms, null);
   }
 
-  async function narrow(by: Maker, wish: TermsWish): Promise<NewToken> {
+  async function narrow(by: Maker, wish: NarrowWish): Promise<NewToken> {
     const parent = known(by.tokenId);
     const { forMs, ...wished } = wish;
-    const untilMs = nowMs() + (forMs ?? HOUR_MS);
+    const asked = askedOf(wish, parent);
+    const untilMs = nowMs() + asked.forMs;
     const { principal, role, actions, resources, subjects, maxMode, uses, uid, label } = parent;
     const terms: Terms = {
       principal,
@@ -359,6 +366,18 @@ const STATES: Partial<Record<TokenRefusal["code"], TokenState>> = {
   "token-spent": "spent",
   "token-suspended": "suspended",
 };
+
+/** What the token would be, where it is not said: of a minted one, of a child of `parent`. A child ends with its parent. */
+export function askedOf(
+  { principal, role, forMs }: NarrowWish,
+  parent: Token | null,
+): { readonly principal: Terms["principal"] | null; readonly role: Role; readonly forMs: number } {
+  return {
+    principal: principal ?? parent?.principal ?? null,
+    role: role ?? parent?.role ?? "none",
+    forMs: forMs ?? (parent === null ? MINT_MS : HOUR_MS),
+  };
+}
 
 function refuseWider(parent: Terms, terms: Terms): void {
   const wider = widerTerms(parent, terms);

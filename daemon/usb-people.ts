@@ -1,6 +1,6 @@
 import { BoundaryError } from "./core/errors.ts";
 import type { Mode } from "./core/mode.ts";
-import type { UsbTarget } from "./core/usb-facts.ts";
+import type { UsbFacts, UsbTarget } from "./core/usb-facts.ts";
 import { FIRST_START, type UsbGrant } from "./core/usb-memory.ts";
 import { isStorage, type UsbVerdict } from "./core/usb-policy.ts";
 import { renderUsbRule } from "./core/usb-rule-render.ts";
@@ -44,6 +44,8 @@ export type UsbWish = {
 /** What people ask and say of USB. What is refused is a BoundaryError with its code. */
 export type UsbPeople = {
   list(): UsbList;
+  /** Throws BoundaryError("usb-unknown"), as all do that take a device. */
+  show(device: string): UsbFacts;
   explain(device: string): UsbExplanationReply;
   propose(options: { readonly ports: boolean; readonly hashes: boolean }): UsbPolicyReply;
   /** Resolves when it is recorded, and done as far as it can be at once. */
@@ -233,7 +235,16 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
     await write(FIRST_START, () => rules.prepare("allow", facts, FIRST_START));
   });
 
-  return { list, explain, propose, say, challenge, outlook, status };
+  return {
+    list,
+    show: (device) => find(device).look.facts,
+    explain,
+    propose,
+    say,
+    challenge,
+    outlook,
+    status,
+  };
 }
 
 /** A row of the status without what self-tests say of it. */

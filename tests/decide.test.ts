@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Data } from "../daemon/audit/record.ts";
-import type { AccessRequest, Caller } from "../daemon/core/access.ts";
+import { type AccessRequest, type Caller, VERB_ACTIONS } from "../daemon/core/access.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
 import { initialState, type State } from "../daemon/core/state.ts";
 import { createEvaluator, type DecideParts, limited } from "../daemon/decide.ts";
@@ -94,6 +94,21 @@ function setUp({
 function never(): never {
   throw new Error("not asked");
 }
+
+test.each(Object.entries(VERB_ACTIONS))("nobody asks for the verb %s", async (name, type) => {
+  const request = {
+    ...REQUEST,
+    action: { name, properties: {} },
+    resource: { type, id: "OPEN", properties: {} },
+  };
+  const policy = () => never();
+  expect(await setUp({ policy }).evaluate(CALLER, request)).toMatchObject({
+    decision: false,
+    code: "request-invalid",
+    reason: ["request.action-unknown"],
+  });
+  expect(setUp({ policy }).probe(CALLER, request)).toBe(false);
+});
 
 describe("an answer", () => {
   test("that allows is recorded, with all that it was given on, and has its number", async () => {

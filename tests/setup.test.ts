@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { isAtLeast, isOnHost, missingFor, packagesOf } from "./support/setup.ts";
+import { isAtLeast, isOnHost, missingFor, optionalFor, packagesOf } from "./support/setup.ts";
 
 describe("what a run needs of the host", () => {
   test("nothing is missing where everything is there", () => {
@@ -21,6 +21,13 @@ describe("what a run needs of the host", () => {
     forTests.push("rsyslog", "rsyslog-gnutls", "openssl", "bubblewrap");
     expect(packagesOf(missingFor("demo", () => false))).toEqual(all);
     expect(packagesOf(missingFor("test", () => false))).toEqual([...all, ...forTests]);
+  });
+
+  test("what is optional is named, and never among what is installed", () => {
+    expect(packagesOf(optionalFor("test", () => false))).toEqual(["golang-go"]);
+    expect(optionalFor("demo", () => false)).toEqual([]);
+    expect(optionalFor("test", () => true)).toEqual([]);
+    expect(packagesOf(missingFor("test", () => false))).not.toContain("golang-go");
   });
 
   test("the library counts apart from the program", () => {

@@ -1,7 +1,8 @@
-import { ACTIONS, type Evaluator, type SearchQuery } from "../core/access.ts";
+import { ACTIONS, type Evaluator, type Governor, type SearchQuery } from "../core/access.ts";
 import type { Daemon } from "../daemon.ts";
 import { createEvaluator, type DecideParts, limited } from "../decide.ts";
 import { createSearch, searchDoor } from "../decide-search.ts";
+import { createGovernor } from "../decide-verbs.ts";
 import type { Denials } from "../denials.ts";
 import type { LimitDesk } from "../limits.ts";
 import type { Policies } from "../policies.ts";
@@ -9,7 +10,7 @@ import { entityTypeOf } from "../policy/registry.ts";
 import type { DecisionService, Peer } from "../ports.ts";
 import type { Tokens } from "../tokens.ts";
 
-/** The one evaluator, and what decide.sock has of it. */
+/** The one evaluator, what decide.sock has of it, and what is asked before verbs. */
 export function openDecisions(
   parts: Omit<DecideParts, "tokens"> & {
     readonly tokens: Tokens;
@@ -18,7 +19,11 @@ export function openDecisions(
     readonly limits: LimitDesk;
     readonly policies: Policies;
   },
-): { readonly evaluator: Evaluator; readonly service: DecisionService } {
+): {
+  readonly evaluator: Evaluator;
+  readonly governor: Governor;
+  readonly service: DecisionService;
+} {
   const evaluator = createEvaluator(parts);
   const search = createSearch({
     candidates: (query) => candidatesFor(parts.policies, query),
@@ -39,7 +44,7 @@ export function openDecisions(
       return search(...asked);
     },
   };
-  return { evaluator, service };
+  return { evaluator, governor: createGovernor(parts), service };
 }
 
 /** It is counted for his uid, beside what may be asked, is recorded, and is a sign of probing. */

@@ -41,6 +41,35 @@ export const GOVERNED_VERBS = [
 ] as const;
 export type GovernedVerb = (typeof GOVERNED_VERBS)[number];
 
+/** What the daemon itself asks policy before a verb is done, each with the type that it is about on the wire. No caller asks these. */
+export const VERB_ACTIONS = {
+  "mode.loosen": "mode",
+  "token.mint": "token",
+  "token.narrow": "token",
+  "lease.grant": "lease",
+  "lease.approve": "lease",
+  "approval.approve": "approval",
+  "usb.allow": "usb",
+  "usb.challenge": "usb",
+  "secret.put": "vault",
+  "secret.rotate": "vault",
+  "vault.unlock": "vault",
+  "vault.rewrap": "vault",
+  "peer.add": "vault",
+  "peer.export": "vault",
+} as const;
+export type VerbAction = keyof typeof VERB_ACTIONS;
+
+/** A verb as policy is asked about it. All of it is the daemon's word. */
+export type VerbQuestion = {
+  readonly [A in VerbAction]: {
+    readonly action: A;
+    readonly type: (typeof VERB_ACTIONS)[A];
+    readonly id: string;
+    readonly properties: Properties;
+  };
+}[VerbAction];
+
 /** Who asks, by what the kernel says of the peer and by what the log says of the token. Nothing of it is the caller's word. */
 export type Caller = {
   readonly uid: number;
@@ -84,6 +113,22 @@ export type Evaluation = {
 /** The one way to an answer, for both sockets. Never rejects: what goes wrong is a denial. */
 export type Evaluator = {
   evaluate(caller: Caller, request: AccessRequest): Promise<Evaluation>;
+};
+
+/** Whether policy lets a verb be done: beside role and scope, never instead of them. */
+export type Permitted =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly code: ErrorCode; readonly why: string };
+
+/** The way to an answer for what the daemon asks itself. Answers at once, on the state of this instant. Never throws. */
+export type Governor = {
+  /**
+   * Before a verb is done, in the same turn. The answer is a record, which stands before those of the verb: who waits for
+   * these to be durable waits for it.
+   */
+  permit(caller: Caller, verb: string, question: VerbQuestion): Permitted;
+  /** The same of what was permitted before. Nothing is recorded. */
+  permits(caller: Pick<Caller, "uid" | "groups" | "token">, question: VerbQuestion): boolean;
 };
 
 /** Who may, on what may he, or what may he do: a question with one of its three left open. */

@@ -1,3 +1,4 @@
+import { MODES, rank } from "../core/mode.ts";
 import type { CedarJson } from "./cedar-question.ts";
 
 /** What the daemon itself says of a resource, by its id: the id as it is looked up, and the attributes; or a fault. */
@@ -30,6 +31,12 @@ export function derive(type: string, id: string): Derived {
       return id.includes("/") && !isPlainPath(id)
         ? { problem: 'a program is a name, or its absolute path without "//", "." and ".."' }
         : { id, attributes: { program: id } };
+    case "Mode": {
+      const mode = MODES.find((each) => each === id);
+      return mode === undefined
+        ? { problem: `a mode is one of ${MODES.join(", ")}` }
+        : { id, attributes: { rank: rank(mode) } };
+    }
     default:
       return { id, attributes: {} };
   }

@@ -1,4 +1,4 @@
-import type { AccessRequest } from "../core/access.ts";
+import { type AccessRequest, VERB_ACTIONS } from "../core/access.ts";
 import { ceilingOf as underCeilings } from "../core/authority.ts";
 import { MODES } from "../core/mode.ts";
 import { answerRequest, type PolicyAnswer } from "./answer.ts";
@@ -76,6 +76,9 @@ function together(ceiling: Ceiling, policy: PolicyAnswer): "allow" | "deny" {
 }
 
 function ceilingOf(request: AccessRequest, situation: AskedSituation): Ceiling {
+  // a verb has its own, where it is done
+  if (Object.hasOwn(VERB_ACTIONS, request.action.name))
+    return { decision: "allow", rule: "verb", wouldAllow: "" };
   const { allow, rule, instead } = underCeilings(situation, request);
   return { decision: allow ? "allow" : "deny", rule, wouldAllow: instead };
 }

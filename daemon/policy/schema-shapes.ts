@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { ACTIONS } from "../core/access.ts";
+import { ACTIONS, VERB_ACTIONS } from "../core/access.ts";
+import { ROLES } from "../core/roles.ts";
 
 /** What a value has to be. An entity of an enumerated type is one of its names. */
 export type ValueType =
@@ -50,6 +51,7 @@ const NAMES: Readonly<Record<string, readonly string[]>> = {
   Role: ROLE_NAMES,
   ModeName: ["OPEN", "RESTRICTED", "TRUSTED", "AIRGAP", "COLDROOM", "LOCKDOWN", "UNKNOWN"],
   Assurance: ["enforced", "observed", "failed"],
+  TokenRole: ROLES,
 };
 
 /** What the daemon says of a principal or a resource in its own words: the type that a schema has to give it, if any. */
@@ -64,6 +66,16 @@ const FILLED_IN: readonly {
   { attribute: "program", of: "Command", type: "String" },
   { attribute: "rank", of: "Mode", type: "Long" },
 ];
+
+/** What the daemon says of what its verbs are about: attributes that a schema has to give these types. */
+const OF_VERBS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  Mode: { rank: "Long" },
+  Token: { role: "TokenRole", forMs: "Long" },
+  Lease: { forMs: "Long", holder: "String" },
+  Approval: { holder: "String" },
+  Usb: { port: "String", hash: "String", storage: "Bool", permanent: "Bool" },
+  Vault: { workspace: "Workspace", item: "String" },
+};
 
 type RawType = {
   readonly type: string;
@@ -219,7 +231,7 @@ function contextProblems(action: string, context: ReadonlyMap<string, Attribute>
 }
 
 function missingWords(entities: Shapes["entities"], actions: Shapes["actions"]): readonly string[] {
-  const missing = ACTIONS.filter((name) => !actions.has(name));
+  const missing = [...ACTIONS, ...Object.keys(VERB_ACTIONS)].filter((name) => !actions.has(name));
   const names = Object.entries(NAMES).flatMap(([type, wanted]) =>
     wanted
       .filter((name) => !entities.get(type)?.names?.has(name))
@@ -235,7 +247,41 @@ function missingWords(entities: Shapes["entities"], actions: Shapes["actions"]):
       ...extra.map(([name]) => `entity ${type}: the daemon knows no ${name} of it`),
     ];
   });
-  return [...missing.map((name) => `action "${name}" is missing`), ...names, ...principals];
+  return [
+    ...missing.map((name) => `action "${name}" is missing`),
+    ...names,
+    ...principals,
+    ...verbProblems(entities, actions),
+  ];
+}
+
+/** A verb that could not be put into a schema's words would never be permitted: said when it is loaded, not when it is needed. */
+function verbProblems(entities: Shapes["entities"], actions: Shapes["actions"]): readonly string[] {
+  const about = Object.entries(VERB_ACTIONS).flatMap(([name, wireType]) => {
+    const type = wireType.charAt(0).toUpperCase() + wireType.slice(1);
+    const known = actions.get(name);
+    if (known === undefined) return []; // that is said
+    const principals = PRINCIPAL_TYPES.filter((each) => !known.principals.has(each));
+    return [
+      ...(known.resources.has(type) ? [] : [`action "${name}" has to be about ${type}`]),
+      ...principals.map((each) => `action "${name}" has to be for a ${each}`),
+    ];
+  });
+  const said = Object.entries(OF_VERBS).flatMap(([type, attributes]) => {
+    const shape = entities.get(type)?.attributes;
+    const wrong = Object.entries(attributes).filter(([name, wanted]) => {
+      const has = shape?.get(name);
+      return has === undefined || describeType(has.type) !== wanted;
+    });
+    const more = [...(shape ?? [])].filter(
+      ([name, { required }]) => required && name !== "registered" && !Object.hasOwn(attributes, name),
+    );
+    return [
+      ...wrong.map(([name, wanted]) => `entity ${type} has to have ${name}: ${wanted}`),
+      ...more.map(([name]) => `entity ${type}: the daemon knows no ${name} of it`),
+    ];
+  });
+  return [...about, ...said];
 }
 
 /** Of those that can ask or be asked about. Cedar would not take a question with an attribute of another type. */

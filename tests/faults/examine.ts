@@ -23,7 +23,10 @@ type Places = Pick<DaemonHome, "logDir" | "stateDir">;
  * The disk of a daemon that is not running: the log is sound or torn with the key and the head that are there, no
  * record was moved aside, and each allow that a client has seen is a proven record.
  */
-export async function examine(places: Places, allowed: readonly Allowed[]): Promise<Examined> {
+export async function examine(
+  places: Places,
+  allowed: readonly Pick<Allowed, "seq" | "id">[],
+): Promise<Examined> {
   const vkey = vkeyIn(places.stateDir);
   if (vkey === null) {
     const lost = allowed.length > 0 ? [`${allowed.length} were allowed, and there is no key`] : [];
@@ -76,7 +79,7 @@ function holdsBytes(directory: string): boolean {
 function missingFrom(
   decisions: ReadonlyMap<number, LogRecord>,
   provenUpTo: number,
-  allowed: readonly Allowed[],
+  allowed: readonly Pick<Allowed, "seq" | "id">[],
 ): readonly string[] {
   const missing = allowed.filter(({ seq, id }) => {
     const data = decisions.get(seq)?.data;

@@ -1,9 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { BoundaryError } from "../../daemon/core/errors.ts";
 import { isOver, type Lease, worksIn } from "../../daemon/core/lease.ts";
 import { isStricter, MODES } from "../../daemon/core/mode.ts";
 import { createSteadyTime } from "../../daemon/core/steady-time.ts";
+import type { DecideParts } from "../../daemon/decide.ts";
 import { createGrants } from "../../daemon/grants.ts";
+import { type PolicyAnswer, refusal } from "../../daemon/policy/answer.ts";
+import type { AskedSituation, Principal } from "../../daemon/policy/entities.ts";
 import type { LeaseList, LeaseReply, NewToken } from "../../daemon/protocol/grants.ts";
 import { settled, startHost } from "../support/host.ts";
 import { codeOf, dataOf, officeOf, ROLES_CONFIG, UIDS } from "../support/office.ts";
@@ -21,15 +25,20 @@ const TEMPLATES = [
 const ask = { action: { name: "network.connect", properties: {} } };
 const onBuild = { ...ask, resource: { type: "host", id: "build-1", properties: {} } };
 
-async function started(config: object = {}, terminal: string | null = "pts/0") {
+async function started(
+  config: object = {},
+  terminal: string | null = "pts/0",
+  policies?: DecideParts["policies"],
+) {
   const host = await startHost({
     mode: "OPEN",
     config: { roles: ROLES_CONFIG, leases: TEMPLATES, ...config },
+    ...(policies === undefined ? {} : { policies }),
   });
   const office = officeOf(host, { terminal });
   const lease = async (...question: Parameters<typeof office.ask>) =>
     dataOf<LeaseReply>(await office.ask(...question)).lease;
-  const caller = { uid: UIDS.readonly, token: null };
+  const caller = { uid: UIDS.readonly, token: null, groups: [] };
   const live = () => host.grants.leases.live(caller, host.daemon.state().wanted);
   return { host, ...office, lease, live, caller };
 }
@@ -105,7 +114,8 @@ describe("a lease that a person approves", () => {
     const child = dataOf<NewToken>(await request(UIDS.none, "token.narrow", {}, agent.text));
     const asked = await lease(UIDS.none, "lease.request", DEPLOY, agent.text);
     await lease(UIDS.operator, "lease.approve", { id: asked.id });
-    const live = (uid: number, token: string | null) => host.grants.leases.live({ uid, token }, "OPEN");
+    const live = (uid: number, token: string | null) =>
+      host.grants.leases.live({ uid, token, groups: [] }, "OPEN");
     expect(live(UIDS.none, agent.token.id)).toEqual(["deploy"]);
     expect(live(UIDS.none, null)).toEqual([]);
     expect(live(UIDS.none, child.token.id)).toEqual([]);
@@ -229,6 +239,175 @@ describe("a lease that policy grants", () => {
   });
 });
 
+describe("policy", () => {
+  const PERMIT: PolicyAnswer = {
+    decision: "allow",
+    code: "allowed",
+    reasons: ["p"],
+    errors: [],
+    needsPerson: false,
+    advice: "",
+  };
+  const FORBID: PolicyAnswer = { ...PERMIT, decision: "deny", code: "policy-denied", reasons: ["f"] };
+  const NONE = refusal(new BoundaryError("policy-unavailable", ""));
+  const LOOK = { template: "look", reason: "x" };
+
+  /** Policies that say of leases what they are told to, and allow all else. */
+  function policiesThat(settled: Promise<void> = Promise.resolve()) {
+    const asked: [Parameters<DecideParts["policies"]["answer"]>[0], Principal, AskedSituation][] = [];
+    const now = { answer: PERMIT };
+    const policies: DecideParts["policies"] = {
+      answer: (...question) => {
+        if (question[0].action.name !== "lease.grant") return PERMIT;
+        asked.push(question);
+        return now.answer;
+      },
+      digest: () => "d",
+      withKnown: (request) => request,
+      settled: () => settled,
+    };
+    return { policies, asked, now };
+  }
+
+  test("is asked, with the template and whom it is for, and its answer stands before the lease", async () => {
+    const { policies, asked } = policiesThat();
+    const { host, lease } = await started({}, null, policies);
+    await lease(UIDS.readonly, "lease.request", { ...LOOK, forMs: 10_000 });
+    const [[request, principal, now] = []] = asked;
+    expect(request).toMatchObject({
+      action: { name: "lease.grant" },
+      resource: { type: "lease", id: "look", properties: { forMs: 10_000, holder: "User::1002" } },
+    });
+    expect(principal).toEqual({ type: "User", id: "1002", roles: ["readonly"] });
+    expect(now).toMatchObject({ wanted: "OPEN", leases: [], approved: false, token: false });
+    const told = host.kinds().filter((kind) => kind === "decision" || kind.startsWith("lease."));
+    expect(told).toEqual(["decision", "lease.requested", "lease.granted"]);
+    expect(host.last("decision")?.data).toMatchObject({
+      verb: "lease.request",
+      action: "lease.grant",
+      decision: "allow",
+      reason: ["p"],
+    });
+    await host.checkInvariants();
+  });
+
+  test("is asked of a token's holder as whom it stands for", async () => {
+    const { policies, asked } = policiesThat();
+    const { ask: request, lease } = await started({}, null, policies);
+    const first = dataOf<NewToken>(await request(0, "token.bootstrap"));
+    const agent = dataOf<NewToken>(await request(0, "token.mint", { principal: "Agent::a" }, first.text));
+    await lease(UIDS.admin, "lease.request", LOOK, agent.text);
+    expect(asked[0]?.[1]).toEqual({ type: "Agent", id: "a", roles: ["none"] });
+    expect(asked[0]?.[0].resource.properties).toMatchObject({ holder: "Agent::a" });
+    expect(asked[0]?.[2].token).toBe(true);
+  });
+
+  test.each([
+    ["does not permit it", FORBID, "policy-denied"],
+    ["is not there", NONE, "policy-unavailable"],
+  ])("that %s grants nothing", async (_, answer, code) => {
+    const { policies, now } = policiesThat();
+    now.answer = answer;
+    const { host, ask: request, live } = await started({}, null, policies);
+    expect(codeOf(await request(UIDS.readonly, "lease.request", LOOK))).toBe(code);
+    expect(live()).toEqual([]);
+    await settled();
+    expect(host.kinds().filter((kind) => kind.startsWith("lease."))).toEqual([]);
+    expect(host.last("decision")?.data).toMatchObject({ action: "lease.grant", decision: "deny", code });
+    await host.checkInvariants();
+  });
+
+  test("that is still being loaded is waited for, and not by what a person approves", async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const { policies, asked } = policiesThat(promise);
+    const { ask: request, lease } = await started({}, null, policies);
+    const waiting = request(UIDS.readonly, "lease.request", LOOK);
+    expect(await lease(UIDS.readonly, "lease.request", DEPLOY)).toMatchObject({ state: "pending" });
+    expect(asked).toEqual([]);
+    resolve();
+    expect(codeOf(await waiting)).toBe("");
+    expect(asked).not.toEqual([]);
+  });
+
+  test("suspends what it granted as soon as it would not grant it, and lets it work again", async () => {
+    const { policies, now } = policiesThat();
+    const { host, ask: request, lease, live } = await started({}, null, policies);
+    const { id } = await lease(UIDS.readonly, "lease.request", LOOK);
+    for (const answer of [FORBID, NONE]) {
+      now.answer = answer;
+      expect(live()).toEqual([]); // before any tick
+      host.grants.tick();
+      host.grants.tick();
+      expect(dataOf<LeaseList>(await request(UIDS.operator, "lease.list")).leases).toMatchObject([
+        { id, state: "suspended" },
+      ]);
+      now.answer = PERMIT;
+      expect(live()).toEqual(["look"]);
+      host.grants.tick();
+    }
+    await settled();
+    const told = host.records.filter(({ kind }) => kind === "lease.suspended" || kind === "lease.resumed");
+    expect(told.map(({ kind, data }) => [kind, data["why"]])).toEqual([
+      ["lease.suspended", "policy"],
+      ["lease.resumed", undefined],
+      ["lease.suspended", "policy"],
+      ["lease.resumed", undefined],
+    ]);
+    await host.checkInvariants();
+  });
+
+  test("has the last word when the mode would let it work again", async () => {
+    const { policies, now } = policiesThat();
+    const { host, lease, live } = await started({}, null, policies);
+    await lease(UIDS.readonly, "lease.request", LOOK);
+    await host.set("COLDROOM");
+    host.grants.tick();
+    now.answer = FORBID;
+    await host.set("OPEN");
+    host.grants.tick();
+    expect(live()).toEqual([]);
+    expect(host.last("lease.resumed")).toBeUndefined();
+    now.answer = PERMIT;
+    expect(live()).toEqual(["look"]);
+    host.grants.tick();
+    await settled();
+    expect(host.last("lease.suspended")?.data).toMatchObject({ why: "mode" });
+    expect(host.last("lease.resumed")).toBeDefined();
+  });
+
+  test("after a restart: asked by whoever uses it, and nothing is told of a user who has not been seen", async () => {
+    const { policies, now } = policiesThat();
+    const { host, lease, caller } = await started({}, null, policies);
+    await lease(UIDS.readonly, "lease.request", LOOK);
+    await settled();
+    const again = createGrants({
+      fold: host.log.fold,
+      record: host.daemon.record,
+      state: host.daemon.state,
+      clock: host.clock,
+      config: host.config,
+      policy: { ...host.governor, settled: () => Promise.resolve() },
+    });
+    now.answer = FORBID;
+    again.tick();
+    await settled();
+    expect(host.last("lease.suspended")).toBeUndefined();
+    expect(again.leases.live(caller, "OPEN")).toEqual([]);
+    again.tick();
+    await settled();
+    expect(host.last("lease.suspended")?.data).toMatchObject({ why: "policy" });
+  });
+
+  test("is not asked about a lease that a person approved", async () => {
+    const { policies, asked } = policiesThat();
+    const { lease, live } = await started({}, "pts/0", policies);
+    const waits = await lease(UIDS.readonly, "lease.request", DEPLOY);
+    await lease(UIDS.operator, "lease.approve", { id: waits.id });
+    expect(live()).toEqual(["deploy"]);
+    expect(asked).toEqual([]);
+  });
+});
+
 describe("a restart", () => {
   test("goes on with what the log says, under the configuration of today", async () => {
     const { host, lease, caller } = await started();
@@ -242,6 +421,7 @@ describe("a restart", () => {
         state: host.daemon.state,
         clock: host.clock,
         config: { ...host.config, leases: leases as typeof host.config.leases },
+        policy: { ...host.governor, settled: () => Promise.resolve() },
       });
     const { leases } = host.config;
     expect(again(leases).leases.live(caller, "OPEN")).toEqual(["deploy"]);

@@ -174,7 +174,12 @@ describe("a question that is refused", () => {
       question("command.run", ["command", "a"], { program: "b" }),
       "resource-mismatch",
     ],
-    ["a verb of ours", question("mode.loosen", ["mode", "OPEN"]), "action-unknown"],
+    ["a mode that is none", question("mode.loosen", ["mode", "AJAR"]), "property-invalid"],
+    [
+      "a mode's rank that is not its own",
+      question("mode.loosen", ["mode", "OPEN"], { rank: 5 }),
+      "resource-mismatch",
+    ],
     [
       "what the registry says otherwise",
       question("recall", ["memory", "plan"], { class: "PUBLIC" }),

@@ -248,6 +248,26 @@ describe("a schema has to have the daemon's words", () => {
       "entity Agent in [Role, Group, Workspace] { registered: Bool, age: Long }",
       /the daemon knows no age of it/,
     ],
+    ['action "mode.loosen" applies', 'action "mode.open" applies', /action "mode\.loosen" is missing/],
+    [
+      'action "mode.loosen" appliesTo { principal: [User, Service, Agent]',
+      'action "mode.loosen" appliesTo { principal: [User]',
+      /action "mode\.loosen" has to be for a Service/,
+    ],
+    [
+      'action "approval.approve" appliesTo { principal: [User, Service, Agent], resource: [Approval]',
+      'action "approval.approve" appliesTo { principal: [User, Service, Agent], resource: [Lease]',
+      /action "approval\.approve" has to be about Approval/,
+    ],
+    ["storage: Bool, permanent", "storage: String, permanent", /entity Usb has to have storage: Bool/],
+    [
+      "registered: Bool, holder: String }",
+      "registered: Bool }",
+      /entity Approval has to have holder: String/,
+    ],
+    ["item: String }", "item: String, size: Long }", /entity Vault: the daemon knows no size of it/],
+    ["rank: Long };", "rank: String };", /Mode.*rank.* Long/],
+    ['TokenRole enum ["none", ', "TokenRole enum [", /entity TokenRole enum has to have "none"/],
     [
       "entity Memory in [Group] {",
       "entity Memory in [Group] { nested: { a: Long },",

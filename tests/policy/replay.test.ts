@@ -200,6 +200,22 @@ test("diff: what differs, and which cases flip", async () => {
 });
 
 describe("explain", () => {
+  test("a verb has no ceiling but its own: role and mode are looked at where it is done", async () => {
+    const { set } = await loadGood(shippedFiles());
+    const known = registry(set.shapes);
+    const request = question("mode.loosen", ["mode", "OPEN"]);
+    const asked = { request, situation: situation({ wanted: "TRUSTED", applied: "TRUSTED" }) };
+    const found = explain(set, known, { ...asked, principal: { ...USER, roles: ["operator"] } });
+    expect(found).toMatchObject({
+      decision: "allow",
+      ceiling: { rule: "verb" },
+      policies: [{ id: "verbs.operator" }],
+    });
+    const denied = explain(set, known, { ...asked, principal: USER });
+    expect(denied.decision).toBe("deny");
+    expect(denied.changes).toEqual(["with the role operator", "with the role admin"]);
+  });
+
   test("names the policies, the ceiling, and each single change that turns it round", async () => {
     const { set, registry: known } = await loadGood(shippedFiles());
     const denied = explain(set, known, { request: NETWORK, principal: AGENT, situation: situation() });
@@ -224,7 +240,7 @@ describe("explain", () => {
       explain(set, known, { request: tainted, principal: USER, situation: situation() }).changes,
     ).toEqual(["without taint"]);
     const other = explain(set, known, {
-      request: question("token.narrow", ["token", "t"]),
+      request: question("token.steal", ["token", "t"]),
       principal: USER,
       situation: situation(),
     });

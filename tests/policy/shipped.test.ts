@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import type { ActionName, Json } from "../../daemon/core/access.ts";
+import { ACTIONS, type ActionName, type Json } from "../../daemon/core/access.ts";
 import { ceilingOf } from "../../daemon/core/authority.ts";
 import { MODES, type Mode } from "../../daemon/core/mode.ts";
 import { MEMORY_CLASSES } from "../../daemon/core/posture.ts";
@@ -187,9 +187,9 @@ describe("the shipped policies", () => {
 
   test("LOCKDOWN allows nothing at all", () => {
     const lockdown: Mode = "LOCKDOWN";
-    for (const [action, { resources }] of shipped.set.shapes.actions)
-      for (const type of resources) {
-        const id = { File: "/a", Mode: "OPEN" }[type] ?? "x";
+    for (const action of ACTIONS)
+      for (const type of shipped.set.shapes.actions.get(action)?.resources ?? []) {
+        const id = { File: "/a" }[type] ?? "x";
         const wire = type.charAt(0).toLowerCase() + type.slice(1);
         for (const state of [{ wanted: lockdown }, { applied: lockdown }, { applied: null }]) {
           const now = situation({ ...state, approved: true, token: true });

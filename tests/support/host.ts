@@ -21,6 +21,7 @@ import type { Person } from "../../daemon/core/state.ts";
 import type { Tripwire } from "../../daemon/core/tripwire.ts";
 import { createDaemon } from "../../daemon/daemon.ts";
 import { createEvaluator, type DecideParts } from "../../daemon/decide.ts";
+import { createGovernor } from "../../daemon/decide-verbs.ts";
 import { createDenials } from "../../daemon/denials.ts";
 import { createEnforcer } from "../../daemon/enforce.ts";
 import { createGrants } from "../../daemon/grants.ts";
@@ -285,25 +286,33 @@ export async function startHost(options: HostOptions = {}) {
     { ...start, hold: options.hold ?? { ...lasting(ENFORCING), change: null } },
     {},
   );
+  const policies = options.policies ?? PERMISSIVE;
   const grants = createGrants({
     fold: log.fold,
     record: daemon.record,
     state: daemon.state,
     clock,
     config,
+    policy: {
+      settled: () => policies.settled(),
+      permit: (...asked) => governor.permit(...asked),
+      permits: (...asked) => governor.permits(...asked),
+    },
   });
-  const evaluator = createEvaluator({
+  const deciding: DecideParts = {
     daemon,
     trustedInterfaces: config.network.trustedInterfaces,
     roles: resolveRoles(config, new Map(), new Map()).table,
     ownUid: 0,
     ...grants,
-    policies: options.policies ?? PERMISSIVE,
+    policies,
     approvals,
     denials,
     wallMs: clock.wallMs,
     opLog: quiet,
-  });
+  };
+  const evaluator = createEvaluator(deciding);
+  const governor = createGovernor(deciding);
   damaged.tell = (detail) =>
     daemon.submit(signalOf("log.damaged", { log: "core", what: "write-failed", detail }));
   files.set("/etc/watched", fileState("/etc/watched", "one"));
@@ -317,6 +326,7 @@ export async function startHost(options: HostOptions = {}) {
     daemon,
     grants,
     evaluator,
+    governor,
     limits,
     denials,
     approvals,

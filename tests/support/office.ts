@@ -34,6 +34,15 @@ function never(): never {
   throw new Error("not asked");
 }
 
+/** Of policies that are there. */
+export const READY: ReturnType<Office["policies"]["state"]> = {
+  state: "ready",
+  digest: "",
+  policies: 0,
+  why: "",
+  referee: { state: "idle", judged: 0, why: "" } as never,
+};
+
 type OfficeOptions = { readonly terminal?: string | null; readonly over?: Partial<Office> };
 
 /** The verbs over a host of fakes. Nobody asks it for what is not there: the status, the audit stream, pruning. */
@@ -45,7 +54,8 @@ export function officeOf(host: Host, { terminal = null, over = {} }: OfficeOptio
     denials: host.denials,
     approvals: host.approvals,
     evaluator: host.evaluator,
-    policies: { load: never },
+    governor: host.governor,
+    policies: { load: never, settled: () => Promise.resolve(), state: () => READY },
     baseline: host.baseline,
     feed,
     config: host.config,

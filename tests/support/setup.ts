@@ -9,7 +9,13 @@ import { delimiter, join } from "node:path";
  */
 export type Purpose = "demo" | "test" | "bench" | "vm";
 
-type Need = { readonly what: string; readonly debianPackage: string; readonly purposes: readonly Purpose[] };
+type Need = {
+  readonly what: string;
+  readonly debianPackage: string;
+  readonly purposes: readonly Purpose[];
+  /** Named where it is missing, and not installed: it is large, and only an example needs it. */
+  readonly optional?: true;
+};
 
 /** What is run on this host itself. */
 const ALWAYS: readonly Purpose[] = ["demo", "test", "bench"];
@@ -39,6 +45,7 @@ const NEEDS: readonly Need[] = [
   { what: "rsyslog/lmnsd_gtls.so", debianPackage: "rsyslog-gnutls", purposes: ["test"] },
   { what: "openssl", debianPackage: "openssl", purposes: ["test"] },
   { what: "bwrap", debianPackage: "bubblewrap", purposes: ["test", "bench"] },
+  { what: "go", debianPackage: "golang-go", purposes: ["test"], optional: true },
   { what: "qemu-system-x86_64", debianPackage: "qemu-system-x86", purposes: ["vm"] },
   { what: "qemu-img", debianPackage: "qemu-utils", purposes: ["vm"] },
   { what: "debootstrap", debianPackage: "debootstrap", purposes: ["vm"] },
@@ -52,7 +59,12 @@ const INSTALL_DEADLINE_MS = 300_000;
 
 /** What is missing for a purpose, in the table's order. `has` answers whether a program or library is there. */
 export function missingFor(purpose: Purpose, has: (what: string) => boolean): readonly Need[] {
-  return NEEDS.filter((need) => need.purposes.includes(purpose) && !has(need.what));
+  return NEEDS.filter((need) => !need.optional && need.purposes.includes(purpose) && !has(need.what));
+}
+
+/** What is missing and could be there: the run is as good without, but for what is skipped. */
+export function optionalFor(purpose: Purpose, has: (what: string) => boolean): readonly Need[] {
+  return NEEDS.filter((need) => need.optional && need.purposes.includes(purpose) && !has(need.what));
 }
 
 /** The packages to install, each once. */
@@ -91,6 +103,10 @@ function libraryDirs(): readonly string[] {
 
 function main(purpose: Purpose): void {
   refuseOldNode();
+  for (const { what, debianPackage } of optionalFor(purpose, isOnHost))
+    console.log(
+      `setup: optional, not there: ${what} (apt-get install --no-install-recommends ${debianPackage})`,
+    );
   const missing = missingFor(purpose, isOnHost);
   if (missing.length === 0) return;
   const packages = packagesOf(missing);

@@ -78,6 +78,15 @@ test("one without a set that can be loaded runs, and says so", async () => {
   await vi.waitFor(async () => expect((await control())?.state).toBe("failed"), WAIT);
   expect((await control())?.detail).toMatch(/^what policy is asked about is denied: memory\.cases\.yaml:1:/);
   expect((await ask("mode")).code).toBe(0);
+
+  // what tightens works all the same; what loosens does not, until the policies are repaired
+  const mode = async (to: string) => JSON.parse((await ask("mode", "set", to, "--reason", "x")).stdout);
+  expect(await mode("trusted")).toMatchObject({ wanted: "TRUSTED", changed: true });
+  expect(await mode("restricted")).toMatchObject({ problem: { code: "policy-unavailable" } });
+  cpSync(join(SHIPPED, "memory.cases.yaml"), join(directory, "memory.cases.yaml"));
+  chmodSync(join(directory, "memory.cases.yaml"), 0o644);
+  expect((await ask("policy", "reload")).code).toBe(0);
+  expect(await mode("restricted")).toMatchObject({ wanted: "RESTRICTED", changed: true });
   expect((await daemon.stop()).code).toBe(0);
   daemon = null;
 }, 120_000);
