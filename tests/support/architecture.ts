@@ -61,6 +61,21 @@ export const TABLE: readonly Row[] = [
     ],
   },
   {
+    scope: "daemon/exec/run-order.ts",
+    may: [
+      { what: "daemon/core/", why: "an order names a mode" },
+      { what: "daemon/audit/canonical.ts", why: "what is signed is written in one way" },
+      { what: "daemon/audit/canonical-read.ts", why: "and read in that way alone" },
+      { what: "daemon/audit/ed25519.ts", why: "signatures are checked by one set of rules" },
+      { what: "zod", why: "an order is unknown until parsed" },
+      {
+        what: "node:crypto",
+        only: ["sign", "KeyObject"],
+        why: "with Ed25519 a pure function of key and text",
+      },
+    ],
+  },
+  {
     scope: "daemon/exec/",
     may: [
       { what: "daemon/exec/", why: "one part" },
