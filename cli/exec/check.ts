@@ -10,7 +10,7 @@ import { define } from "../command.ts";
 import { type ExitCode, usageError } from "../exit.ts";
 import { type Paint, painter, plain, printJson, printLines } from "../output.ts";
 import { readSmallFile } from "../read-file.ts";
-import { programLookup } from "./programs.ts";
+import { programLookup } from "../../daemon/adapters/exec-programs.ts";
 
 const MAX_PROFILES_BYTES = 1_048_576;
 /** A person has to be asked: neither yes nor no. */

@@ -1,4 +1,4 @@
-import { ACTIONS, type Evaluator, type SearchQuery } from "../core/access.ts";
+import { ACTIONS, type SearchQuery } from "../core/access.ts";
 import type { Daemon } from "../daemon.ts";
 import { createEvaluator, type DecideParts, limited } from "../decide.ts";
 import { createSearch, searchDoor } from "../decide-search.ts";
@@ -18,7 +18,7 @@ export function openDecisions(
     readonly limits: LimitDesk;
     readonly policies: Policies;
   },
-): { readonly evaluator: Evaluator; readonly service: DecisionService } {
+): { readonly evaluator: ReturnType<typeof createEvaluator>; readonly service: DecisionService } {
   const evaluator = createEvaluator(parts);
   const search = createSearch({
     candidates: (query) => candidatesFor(parts.policies, query),
