@@ -2,7 +2,7 @@ import { type KeyObject, sign } from "node:crypto";
 import { z } from "zod";
 import { renderCanonical } from "../audit/canonical.ts";
 import { readCanonical } from "../audit/canonical-read.ts";
-import { type PublicKey, verifySignature } from "../audit/ed25519.ts";
+import { type PublicKey, readPublicKey, verifySignature } from "../audit/ed25519.ts";
 import { BoundaryError } from "../core/errors.ts";
 import { MODES, type Mode } from "../core/mode.ts";
 
@@ -51,6 +51,9 @@ export type RunBounds = {
   readonly cpus: number;
 };
 
+/** The key that orders are checked with. */
+export type OrderKey = PublicKey;
+
 export type OrderRead =
   | { readonly ok: true; readonly order: RunOrder }
   | { readonly ok: false; readonly why: string };
@@ -58,6 +61,8 @@ export type OrderRead =
 /** What is before the text in what is signed: a signature for anything else of the daemon's is none here. */
 const CONTEXT = "boundary-exec-order/v1\n";
 
+/** From signing to `notAfterMs`. A worker that was started since takes no order of before: it remembers none. */
+export const ORDER_LIFETIME_MS = 5_000;
 /** Of the text, UTF-16 code units. With stdin it has to fit into one frame. */
 export const MAX_ORDER_CHARACTERS = 1_048_576;
 /** The ceilings of X2; what is asked for beyond them is refused, not cut. */
@@ -130,13 +135,19 @@ export function renderOrder(order: RunOrder): string {
   return text;
 }
 
+/** The key as it stands in the hello: its 32 bytes, base64. Null for any other text. */
+export function readOrderKey(text: string): OrderKey | null {
+  const raw = Buffer.from(text, "base64");
+  return raw.toString("base64") === text ? readPublicKey(raw) : null;
+}
+
 /** The signature of an order's text, base64. `key` is an Ed25519 private key. */
 export function signOrder(text: string, key: KeyObject): string {
   return sign(null, signedBytes(text), key).toString("base64");
 }
 
 /** Whether the daemon with this key has signed this text. Never throws for what comes from outside. */
-export function verifyOrder(text: string, signature: string, key: PublicKey): boolean {
+export function verifyOrder(text: string, signature: string, key: OrderKey): boolean {
   const bytes = Buffer.from(signature, "base64");
   // one form only: what Buffer.from skips over is no signature
   if (bytes.toString("base64") !== signature) return false;
@@ -144,7 +155,7 @@ export function verifyOrder(text: string, signature: string, key: PublicKey): bo
 }
 
 /** Reads an order whose signature is good; nothing of another one is looked at. Says nothing of when it may be used. */
-export function readOrder(text: string, signature: string, key: PublicKey): OrderRead {
+export function readOrder(text: string, signature: string, key: OrderKey): OrderRead {
   if (text.length > MAX_ORDER_CHARACTERS) return { ok: false, why: "it is too long" };
   if (!verifyOrder(text, signature, key)) return { ok: false, why: "its signature is not the daemon's" };
   const value = readCanonical(text, MAX_DEPTH);

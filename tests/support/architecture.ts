@@ -87,6 +87,47 @@ export const TABLE: readonly Row[] = [
     ],
   },
   {
+    scope: "daemon/worker/main.ts",
+    may: [
+      { what: "daemon/worker/", why: "the composition root of a process of its own" },
+      { what: "daemon/core/", why: "error codes" },
+      { what: "daemon/adapters/clock.ts", why: "orders are dated by the clock that the daemon reads" },
+      { what: "daemon/adapters/op-log.ts", why: "diagnostics have one form" },
+      { what: "daemon/adapters/systemd.ts", why: "the service manager is told in one way" },
+      { what: "node:*", why: "signals, exit codes and paths are the process's own" },
+    ],
+  },
+  {
+    scope: "daemon/worker/launch.ts",
+    may: [
+      { what: "daemon/worker/", why: "one part" },
+      { what: "node:child_process", why: "the one place where the worker starts a program" },
+      { what: "node:*", why: "it does the I/O" },
+    ],
+  },
+  {
+    scope: "daemon/worker/listen.ts",
+    may: [
+      { what: "daemon/worker/", why: "one part" },
+      { what: "daemon/core/", why: "error codes" },
+      { what: "daemon/adapters/peer.ts", why: "who connects is asked of the kernel in one place" },
+      { what: "daemon/adapters/socket-descriptor.ts", why: "Node's own fields are read in one place" },
+      { what: "daemon/adapters/socket-path.ts", why: "sockets are put in their place in one way" },
+      { what: "node:*", why: "it does the I/O" },
+    ],
+  },
+  {
+    scope: "daemon/worker/",
+    may: [
+      { what: "daemon/worker/", why: "one part: nothing of the daemon's state is in it" },
+      { what: "daemon/exec/", why: "the order, which the daemon writes and the worker reads" },
+      { what: "daemon/core/", why: "error codes, and strict JSON" },
+      { what: "koffi", why: "kernel calls, which Node has not" },
+      { what: "zod", why: "a message is unknown until parsed" },
+      { what: "node:*", why: "it does the I/O" },
+    ],
+  },
+  {
     scope: "daemon/audit/",
     may: [
       { what: "daemon/audit/", why: "one part: verification needs nothing else of the daemon" },
