@@ -13,6 +13,7 @@ import type { Denials } from "./denials.ts";
 import type { ProgramFile } from "./exec/judging.ts";
 import type { Known } from "./exec/output-redactor.ts";
 import type { ExecProfiles, Profile } from "./exec/profile.ts";
+import { ORDER_LIFETIME_MS } from "./exec/run-order.ts";
 import { type Judgement, judge } from "./exec/verdict.ts";
 import type { Sandbox } from "./exec/worker-frames.ts";
 import {
@@ -69,8 +70,6 @@ export type ExecParts = {
 /** At once: of all, and of one user. */
 const MAX_RUNS = 16;
 const MAX_RUNS_OF_UID = 8;
-/** From signing to the start. */
-const ORDER_LIFE_MS = 5_000;
 const MAX_LAYERS_TOLD = 24;
 
 /** Commands, run for those who ask: decided here, and run by the worker. */
@@ -441,7 +440,7 @@ export function createExec(parts: ExecParts): Exec {
         v: 1,
         id,
         boot: clock.bootId(),
-        notAfterMs: Math.round(clock.bootMs()) + ORDER_LIFE_MS,
+        notAfterMs: Math.round(clock.bootMs()) + ORDER_LIFETIME_MS,
         argv: wish.argv,
         program,
         cwd: wish.cwd,

@@ -1,3 +1,4 @@
+import { redactText } from "./core/redact.ts";
 import { type Find, scanText } from "./exec/secret-scan.ts";
 import { findSecrets } from "./exec/secrets.ts";
 import type { ExecHost } from "./ports.ts";
@@ -47,10 +48,10 @@ export async function scanGiven(
   if (inStdin.verdict !== "clean") return inStdin;
   if (given.files.length > MAX_FILES) return unscanned(`it names more than ${MAX_FILES} files`);
   let left = MAX_ALL_BYTES;
-  for (const [index, path] of given.files.entries()) {
+  for (const path of given.files) {
     if (nowMs() > untilMs) return unscanned("it took too long");
     const file = await read(path, MAX_FILE_BYTES);
-    const place = `file ${index + 1} of those it names`;
+    const place = `the file ${redactText(path)}`;
     if (file.kind === "unreadable") return unscanned(`${place} cannot be read by the daemon`);
     if (file.kind !== "bytes") continue;
     left -= file.bytes.length;

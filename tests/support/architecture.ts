@@ -259,6 +259,7 @@ export const TABLE: readonly Row[] = [
         why: "what is said to the worker is written and read in one place",
       },
       { what: "daemon/adapters/peer.ts", why: "who listens is asked of the kernel in one place" },
+      { what: "daemon/adapters/exec-programs.ts", why: "a program is looked up in one place" },
       { what: "daemon/adapters/run.ts", why: "programs start in one place" },
       { what: "daemon/adapters/secret-file.ts", why: "secrets are kept and erased in one place" },
       { what: "daemon/adapters/own-directory.ts", why: "a directory is made durable in one place" },

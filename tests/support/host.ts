@@ -114,6 +114,8 @@ type HostOptions = {
   /** What an earlier run's log said of limits and approvals. */
   readonly before?: Pick<Fold, "limits" | "approvals">;
   readonly clock?: FakeClock;
+  /** Told of every mode that comes to be wanted. */
+  readonly modeIs?: (mode: Mode) => void;
 };
 
 type DaemonParts = Parameters<typeof createDaemon>[0];
@@ -266,6 +268,7 @@ export async function startHost(options: HostOptions = {}) {
       keyDamage: () => null,
       logRoom: () => disk.freeBytes,
       enforcer,
+      modeIs: (mode) => options.modeIs?.(mode),
       exists: (flow) => flows.some((each) => sameFlow(each, flow)),
       heldAs: (hold) => void holds.push(hold),
       usb: options.usb ?? NO_USB,
