@@ -12,8 +12,8 @@ export const GUARDED_OPTIONS = {
   env: {
     type: "string",
     array: true,
-    nargs: 1,
-    describe: "NAME=VALUE that it gets, of the names that the profile lists; more than once",
+    requiresArg: true,
+    describe: "NAME=VALUE that it gets, of the names that the profile lists; one or more",
   },
   timeout: { type: "string", requiresArg: true, describe: "Ended after this long: 30s, 3m at most" },
   grace: { type: "string", requiresArg: true, describe: "From TERM to KILL: 5s, 10s at most" },

@@ -83,7 +83,6 @@ describe("exec run", () => {
         "developer",
         "--env",
         "GREETING=a=b",
-        "--env",
         "CI=1",
         "--timeout",
         "2s",
