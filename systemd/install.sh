@@ -48,7 +48,7 @@ root=${root%/}
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 lib=/usr/lib/boundary-daemon
-units='boundary-daemon.service boundary-early.service boundary-lockdown.service boundary-ship.service'
+units='boundary-daemon.service boundary-early.service boundary-lockdown.service boundary-ship.service boundary-worker.service'
 # A host with systemd as its first process, and not somewhere below --root
 live=no
 [ -n "$root" ] || [ ! -d /run/systemd/system ] || live=yes
@@ -89,7 +89,8 @@ look() {
   PATH=$PATH:/usr/sbin:/sbin
   command -v nft >/dev/null || missing="$missing nftables"
   command -v ip >/dev/null || missing="$missing iproute2"
-  command -v setpriv >/dev/null || missing="$missing util-linux"
+  { command -v setpriv && command -v prlimit; } >/dev/null || missing="$missing util-linux"
+  command -v bwrap >/dev/null || missing="$missing bubblewrap"
   ls /usr/lib/*/libnftables.so.1 >/dev/null 2>&1 || missing="$missing libnftables1"
   [ -z "$missing" ] || fail 3 "missing packages: apt-get install --no-install-recommends$missing"
 }
@@ -133,7 +134,7 @@ running=''
 # A program file that changes under a running daemon is a tripwire: stopped first, started again at the end.
 stop_running() {
   [ "$live" = yes ] || return 0
-  for unit in boundary-ship.service boundary-daemon.service; do
+  for unit in boundary-ship.service boundary-worker.service boundary-daemon.service; do
     if systemctl is-active --quiet "$unit"; then
       running="$unit $running"
       systemctl stop "$unit"

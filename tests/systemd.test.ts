@@ -28,6 +28,7 @@ const RECORDED = tableBelow(PAGE, "How tight the units are");
 const RECORDED_VERSION = Number(/systemd (\d+)/.exec(PAGE)?.[1]);
 const ROOT = process.getuid?.() === 0;
 const SHIP_UNIT = "boundary-ship.service";
+const WORKER_UNIT = "boundary-worker.service";
 const NODE_UNITS = ["boundary-daemon.service", "boundary-early.service"];
 
 describe("the unit files", () => {
@@ -67,10 +68,13 @@ describe("the unit files", () => {
     const withIp = unitNames().filter((name) =>
       /AF_INET|^$/.test(valuesOf(readUnit(name), "Service", "RestrictAddressFamilies").join(" ")),
     );
-    expect(withIp).toEqual(["boundary-daemon.service", SHIP_UNIT]);
+    expect(withIp).toEqual(["boundary-daemon.service", SHIP_UNIT, WORKER_UNIT]);
     for (const name of unitNames().filter((one) => one !== SHIP_UNIT)) {
       expect(valuesOf(readUnit(name), "Service", "IPAddressDeny")).toEqual(["any"]);
-      expect(valuesOf(readUnit(name), "Service", "IPAddressAllow")).toEqual([]);
+      // of the worker it is the loopback of a network of its own, or of a sandbox's
+      const local = name === WORKER_UNIT ? ["localhost"] : [];
+      expect(valuesOf(readUnit(name), "Service", "IPAddressAllow")).toEqual(local);
+      if (local.length > 0) expect(valuesOf(readUnit(name), "Service", "PrivateNetwork")).toEqual(["yes"]);
     }
   });
 
@@ -117,15 +121,18 @@ describe("the unit files", () => {
     expect(options).toContain("follow");
   });
 
-  test.each([...NODE_UNITS, SHIP_UNIT])("%s: nothing that aborts V8, and no code from text", (name) => {
-    const unit = readUnit(name);
-    expect(valuesOf(unit, "Service", "MemoryDenyWriteExecute")).toEqual([]);
-    for (const key of ["ExecStart", "ExecStopPost"]) {
-      for (const line of valuesOf(unit, "Service", key)) {
-        expect(line).toContain(" --disallow-code-generation-from-strings ");
+  test.each([...NODE_UNITS, SHIP_UNIT, WORKER_UNIT])(
+    "%s: nothing that aborts V8, and no code from text",
+    (name) => {
+      const unit = readUnit(name);
+      expect(valuesOf(unit, "Service", "MemoryDenyWriteExecute")).toEqual([]);
+      for (const key of ["ExecStart", "ExecStopPost"]) {
+        for (const line of valuesOf(unit, "Service", key)) {
+          expect(line).toContain(" --disallow-code-generation-from-strings ");
+        }
       }
-    }
-  });
+    },
+  );
 
   test("a crash is followed by closing, by a restart, and when that does not help by a lockdown without Node", () => {
     const unit = readUnit("boundary-daemon.service");

@@ -119,8 +119,8 @@ function watch(child: ReturnType<typeof spawn>, { stdin, stdout, stderr, status 
   function kill(): void {
     killed = true;
     if (firstFd !== null) signalProcess(firstFd, SIGKILL);
-    if (firstFd !== null || exited) return endBwrap();
-    setTimeout(endBwrap, FIRST_WAIT_MS).unref();
+    if (firstFd === null && !exited) setTimeout(endBwrap, FIRST_WAIT_MS).unref();
+    else endBwrap();
   }
 
   function endBwrap(): void {

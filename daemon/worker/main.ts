@@ -1,5 +1,5 @@
 #!/usr/bin/env -S node --disallow-code-generation-from-strings --max-semi-space-size=1 --optimize-for-size
-import { existsSync, mkdirSync, realpathSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, realpathSync } from "node:fs";
 import { dirname, extname, join } from "node:path";
 import { createClock } from "../adapters/clock.ts";
 import { createOpLog } from "../adapters/op-log.ts";
@@ -9,7 +9,7 @@ import { type Cgroups, openCgroups } from "./cgroup.ts";
 import { guardProcess } from "./kernel.ts";
 import { listen } from "./listen.ts";
 import type { Sandbox } from "./messages.ts";
-import { HELP, parseWorkerCommand, type WorkerOptions } from "./options.ts";
+import { HELP, parseWorkerCommand, uidIn, type WorkerOptions } from "./options.ts";
 import { createOrderGate } from "./order-gate.ts";
 import type { Bridge, Kit } from "./prepare.ts";
 import { probeSandbox, readRoots } from "./probe.ts";
@@ -43,6 +43,7 @@ async function probe(): Promise<void> {
 
 async function work(options: WorkerOptions): Promise<void> {
   guard();
+  const daemonUid = uidOf(options.daemon);
   const clock = createClock();
   const gate = createOrderGate({ boot: clock.bootId(), nowMs: () => Math.floor(clock.bootMs()) });
   const cgroups = openCgroups();
@@ -52,7 +53,7 @@ async function work(options: WorkerOptions): Promise<void> {
   mkdirSync(dirname(options.socket), { mode: 0o750, recursive: true });
   const listening = await listen({
     path: options.socket,
-    daemonUid: options.daemonUid,
+    daemonUid,
     session: {
       gate,
       kit,
@@ -69,7 +70,14 @@ async function work(options: WorkerOptions): Promise<void> {
     process.once(signal, () => void listening.stop().finally(() => process.exit(EXIT.stopped)));
   }
   notifier.ready();
-  opLog.info({ socket: options.socket, daemonUid: options.daemonUid }, "the worker listens");
+  opLog.info({ socket: options.socket, daemonUid }, "the worker listens");
+}
+
+/** Throws BoundaryError("not-found") for a name that is nobody's. */
+function uidOf(daemon: number | string): number {
+  const uid = typeof daemon === "number" ? daemon : uidIn(readFileSync("/etc/passwd", "utf8"), daemon);
+  if (uid === null) throw new BoundaryError("not-found", `looking for the user ${daemon} in /etc/passwd`);
+  return uid;
 }
 
 function holds({ namespaces, seccomp, readOnlyRoot }: Sandbox): boolean {

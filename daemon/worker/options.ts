@@ -4,8 +4,8 @@ import { isPlainPath } from "../exec/run-order.ts";
 /** What the command line says of a worker. */
 export type WorkerOptions = {
   readonly socket: string;
-  /** The user that the daemon runs as: nobody else is listened to. */
-  readonly daemonUid: number;
+  /** The user that the daemon runs as, by number or by name: nobody else is listened to. */
+  readonly daemon: number | string;
   /** Instead of the one that comes with the worker. */
   readonly bridge: string | null;
   readonly maxRuns: number;
@@ -22,11 +22,12 @@ const MOST_RUNS = 256;
 
 export const HELP = `boundary-worker: runs, in a sandbox, what boundary-daemon has signed an order for
 
-Usage: worker/main --socket DIR/NAME --daemon-uid N [--max-runs N] [--bridge FILE]
+Usage: worker/main --socket DIR/NAME (--daemon-uid N | --daemon-user NAME) [--max-runs N] [--bridge FILE]
        worker/main --probe
 
   --socket PATH     where to listen; the directory is made where it is missing, for its owner and its group
   --daemon-uid N    the user that the daemon runs as; nobody else is listened to
+  --daemon-user NAME  the same by name, as it stands in /etc/passwd
   --max-runs N      how many commands may run at once (${DEFAULT_RUNS})
   --bridge FILE     what speaks with the egress proxy inside the sandbox, instead of the one that comes with this
   --probe           make a sandbox, say as JSON what of it holds on this host, and end
@@ -41,6 +42,7 @@ Exit: 0 stopped cleanly, 2 usage, 3 could not start, 1 failed. --probe: 0 when a
 const ARGUMENTS = {
   socket: { type: "string" },
   "daemon-uid": { type: "string" },
+  "daemon-user": { type: "string" },
   "max-runs": { type: "string" },
   bridge: { type: "string" },
   probe: { type: "boolean" },
@@ -58,17 +60,28 @@ export function parseWorkerCommand(argv: readonly string[]): WorkerCommand {
   if (values.help) return { kind: "help" };
   if (values.probe) return { kind: "probe" };
   const { socket, bridge } = values;
-  const daemonUid = whole(values["daemon-uid"], 0, 0xffff_fffe);
+  const daemon = daemonOf(values["daemon-uid"], values["daemon-user"]);
   const maxRuns = values["max-runs"] === undefined ? DEFAULT_RUNS : whole(values["max-runs"], 1, MOST_RUNS);
   if (socket === undefined || !isPlainPath(socket)) return usage("--socket needs an absolute, plain path");
-  if (daemonUid === null) return usage("--daemon-uid needs the number of a user");
+  if (daemon === null) return usage("give either --daemon-uid, a number, or --daemon-user, a name");
   if (maxRuns === null) return usage(`--max-runs needs a number from 1 to ${MOST_RUNS}`);
   if (bridge !== undefined && !isPlainPath(bridge)) return usage("--bridge needs an absolute, plain path");
-  return { kind: "run", options: { socket, daemonUid, maxRuns, bridge: bridge ?? null } };
+  return { kind: "run", options: { socket, daemon, maxRuns, bridge: bridge ?? null } };
 }
 
 function parse(argv: readonly string[]) {
   return parseArgs({ args: [...argv], options: ARGUMENTS, strict: true, allowPositionals: false }).values;
+}
+
+function daemonOf(uid: string | undefined, name: string | undefined): number | string | null {
+  if (name === undefined) return whole(uid, 0, 0xffff_fffe);
+  return uid === undefined && /^[a-z_][a-z0-9_-]{0,31}$/.test(name) ? name : null;
+}
+
+/** The number of a user of /etc/passwd, whose text is given; null when there is none of that name, or more than one. */
+export function uidIn(passwd: string, name: string): number | null {
+  const lines = passwd.split("\n").filter((line) => line.startsWith(`${name}:`));
+  return lines.length === 1 ? whole(lines[0]?.split(":")[2], 0, 0xffff_fffe) : null;
 }
 
 function whole(text: string | undefined, least: number, most: number): number | null {

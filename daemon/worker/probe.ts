@@ -41,7 +41,7 @@ export async function probeSandbox(kit: Pick<Kit, "host" | "filter">, cgroups: C
     ...(cgroups.ok
       ? []
       : [
-          `a cgroup: ${cgroups.why}. Memory is bounded for each process alone, processor time by the timeout alone, and processes by their number in the sandbox`,
+          `a cgroup: ${cgroups.why}. Memory is bounded for each process alone and 640 MiB above the order's bound, processor time by the timeout alone`,
         ]),
   ];
   return { ...facts, cgroup: cgroups.ok, missing };

@@ -40,6 +40,12 @@ export const STATUS_FD = 3;
 export const OPTIONS_FD = 4;
 const FIRST_FREE_FD = 5;
 
+/**
+ * What a process may set aside and never touch, beyond what it may use: V8 maps 512 MiB for its code, writable, at its start.
+ * A process cannot be bounded by what it touches; a cgroup does that.
+ */
+const RESERVED_BYTES = 671_088_640;
+
 /** Below this the sandbox has what is ours in it. */
 export const OWN_DIRECTORY = "/run/boundary";
 
@@ -151,7 +157,7 @@ export function limitCommand(
     `--nproc=${bounds.pids + 1 + extraPids}`,
     "--nofile=4096",
     "--core=0",
-    ...(perProcessMemory ? [`--data=${bounds.memoryBytes}`] : []),
+    ...(perProcessMemory ? [`--data=${bounds.memoryBytes + RESERVED_BYTES}`] : []),
     "--",
   ];
 }

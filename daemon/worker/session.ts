@@ -58,7 +58,9 @@ export function serve(socket: Socket, settings: SessionSettings): Session {
     for (const read of reader.push(chunk)) {
       if (over) return;
       const fault = read.ok ? take(read.value) : read.why;
-      if (fault !== null) return fail(fault);
+      if (fault === null) continue;
+      fail(fault);
+      return;
     }
   }
 
@@ -85,10 +87,13 @@ export function serve(socket: Socket, settings: SessionSettings): Session {
   function order(message: Extract<FromDaemon, { kind: "run" }>, signer: OrderKey): void {
     const stdin = Buffer.from(message.stdin, "base64");
     const obstacle = obstacleTo();
-    if (obstacle !== null) return refuse(claimedId(message.order), ...obstacle);
+    if (obstacle !== null) {
+      refuse(claimedId(message.order), ...obstacle);
+      return;
+    }
     const admitted = settings.gate.admit(message.order, message.signature, stdin, signer);
-    if (!admitted.ok) return refuse(claimedId(message.order), admitted.code, admitted.why);
-    begin(admitted.order, stdin);
+    if (admitted.ok) begin(admitted.order, stdin);
+    else refuse(claimedId(message.order), admitted.code, admitted.why);
   }
 
   function obstacleTo(): readonly [RefusalCode, string] | null {

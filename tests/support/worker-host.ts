@@ -79,6 +79,8 @@ export type Link = {
   said(id: string, text: string): Promise<void>;
   order(argv: readonly string[], asked?: Asked): RunOrder;
   sign(order: RunOrder, asked?: Asked): object;
+  /** What has come about a run so far. */
+  about(id: string): readonly ToDaemon[];
   end(): Promise<void>;
 };
 
@@ -105,8 +107,12 @@ process.on("exit", () => {
   for (const child of children) child.kill("SIGKILL");
 });
 
-/** A worker of its own, with a workspace. */
-export async function startWorker(args: readonly string[] = []): Promise<WorkerHost> {
+/** A worker of its own, with a workspace. `through`: what starts it, as a command that becomes it. `at`: its socket. */
+export async function startWorker(
+  args: readonly string[] = [],
+  through: readonly string[] = [],
+  at: string | null = null,
+): Promise<WorkerHost> {
   const path = mkdtempSync(join(tmpdir(), "boundary-worker-"));
   chmodSync(path, 0o755);
   const [workspace, run, bin] = ["work", "run", "bin"].map((name) => {
@@ -115,7 +121,7 @@ export async function startWorker(args: readonly string[] = []): Promise<WorkerH
     chownSync(made, UID, UID);
     return made;
   }) as [string, string, string];
-  const socketPath = join(run, "worker.sock");
+  const socketPath = at ?? join(run, "worker.sock");
   const daemonUid = process.getuid?.() ?? 0;
   const [command, ...rest] = asWorker([
     realpathSync(process.execPath),
@@ -126,7 +132,8 @@ export async function startWorker(args: readonly string[] = []): Promise<WorkerH
     `--bridge=${BRIDGE}`,
     ...args,
   ]);
-  const child = spawn(command ?? "", rest, { stdio: ["ignore", "ignore", "pipe"], env: {}, cwd: "/" });
+  const [first = "", ...others] = [...through, command ?? "", ...rest];
+  const child = spawn(first, others, { stdio: ["ignore", "ignore", "pipe"], env: {}, cwd: "/" });
   children.add(child);
   const lines: string[] = [];
   let text = "";
@@ -180,6 +187,11 @@ export async function until(holds: () => boolean, withinMs = 5_000): Promise<voi
   }
 }
 
+function programAt(found: string): RunOrder["program"] {
+  const path = realpathSync(found);
+  return { path, sha256: hash("sha256", readFileSync(path), "hex") };
+}
+
 async function openLink(socketPath: string, workspace: string): Promise<Link> {
   const socket = connect({ path: socketPath });
   const reader = createFrameReader();
@@ -226,14 +238,14 @@ async function openLink(socketPath: string, workspace: string): Promise<Link> {
 
   function order(argv: readonly string[], asked: Asked = {}): RunOrder {
     const { by: _, stdin = "", sentStdin: __, limits, ...rest } = asked;
-    const path = realpathSync(argv[0]?.includes("/") ? argv[0] : `/usr/bin/${argv[0]}`);
+    const program = rest.program ?? programAt(argv[0]?.includes("/") ? argv[0] : `/usr/bin/${argv[0]}`);
     return {
       v: 1,
       id: randomBytes(16).toString("hex"),
       boot: clock.bootId(),
       notAfterMs: Math.floor(clock.bootMs()) + ORDER_LIFETIME_MS,
       argv,
-      program: { path, sha256: hash("sha256", readFileSync(path), "hex") },
+      program,
       cwd: workspace,
       workspace,
       environment: [],
@@ -289,6 +301,7 @@ async function openLink(socketPath: string, workspace: string): Promise<Link> {
       void (await wait(() => (textOf(id, "stdout").includes(text) ? true : undefined))),
     order,
     sign,
+    about,
     end: async () => {
       socket.destroy();
       await closed;
