@@ -325,21 +325,23 @@ export function createExec(parts: ExecParts): Exec {
       reach: verdict.reach,
       digest,
     });
-    const secret = wish.secret && secretRequest(wish.secret, asker.principal);
-    const outlook = secret === null ? "allow" : evaluator.outlook(caller, secret);
+    const reading = wish.secret && secretRequest(wish.secret, asker.principal);
+    const outlook = reading === null ? "allow" : evaluator.outlook(caller, reading);
     const person = [
       ...(verdict.verdict === "ask" ? [`profile ${verdict.rule}`] : []),
       ...(outlook === "person" ? ["secret.read"] : []),
     ];
     const then = moment();
     // what nobody will get is not asked for: the refusal is the secret's
-    if (secret !== null && outlook === "deny")
-      return replyOf(await evaluator.evaluate(caller, secret), verdict);
+    if (reading !== null && outlook === "deny") {
+      const no = await evaluator.evaluate(caller, reading);
+      return no.decision ? lapsed(replyOf(no, verdict), "policy has changed") : replyOf(no, verdict);
+    }
     const evaluation = await evaluator.evaluate(caller, about, person.length === 0 ? {} : { person });
     if (!evaluation.decision) return replyOf(evaluation, verdict);
-    if (secret !== null) {
+    if (reading !== null) {
       const { approval } = evaluation;
-      const second = await evaluator.evaluate(caller, secret, approval === "" ? {} : { approval });
+      const second = await evaluator.evaluate(caller, reading, approval === "" ? {} : { approval });
       if (!second.decision) return replyOf(second, verdict);
     }
     const changed = changedSince(then, moment());

@@ -81,8 +81,6 @@ const REPLY_BYTES = 65_536;
 const MAX_PIECE = 16_384;
 const MAX_WAITING = 16;
 
-export type Runs = ReturnType<typeof createRuns>;
-
 /** The commands that run, and those that ran a moment ago: their output, their end, and who may ask for it. */
 export function createRuns(parts: RunsParts) {
   const { worker, clock, append, opLog } = parts;

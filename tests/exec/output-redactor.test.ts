@@ -75,7 +75,7 @@ describe("redaction of output as it streams", () => {
         sizes,
         fc.constantFrom("as it is", "hex", "base64"),
         (before, one, after, cuts, how) => {
-          const given = how === "as it is" ? one : Buffer.from(one).toString(how as "hex");
+          const given = how === "as it is" ? one : Buffer.from(one).toString(how);
           const output = told(Buffer.from(`${before}${given}${after}`), cuts, knowing(one)).toString();
           for (const piece of piecesOf(given.replace(/=+$/, ""))) expect(output).not.toContain(piece);
         },

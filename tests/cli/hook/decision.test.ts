@@ -229,7 +229,7 @@ describe("a shell's line, where a profile is configured", () => {
     mode: "OPEN",
     correlationId: "41",
   });
-  const with_ = (verdict: string, answer: Answer, rules = PROMPT) =>
+  const both = (verdict: string, answer: Answer, rules = PROMPT) =>
     decide(
       bytes(CALL),
       asking(
@@ -254,13 +254,13 @@ describe("a shell's line, where a profile is configured", () => {
   });
 
   test("is allowed where both allow it; the profile's ask is never an allow", async () => {
-    expect(SAYS(await with_("allow", ALLOW))).toBe("allow");
-    expect(SAYS(await with_("allow", DENY))).toBe("deny");
-    expect(SAYS(await with_("ask", DENY))).toBe("deny");
-    expect(SAYS(await with_("ask", ALLOW))).toBe("ask");
-    expect(SAYS(await with_("ask", ALLOW, { prompt: false }))).toBe("deny");
+    expect(SAYS(await both("allow", ALLOW))).toBe("allow");
+    expect(SAYS(await both("allow", DENY))).toBe("deny");
+    expect(SAYS(await both("ask", DENY))).toBe("deny");
+    expect(SAYS(await both("ask", ALLOW))).toBe("ask");
+    expect(SAYS(await both("ask", ALLOW, { prompt: false }))).toBe("deny");
     // what nobody knows is no yes
-    expect(SAYS(await with_("perhaps", ALLOW))).toBe("deny");
+    expect(SAYS(await both("perhaps", ALLOW))).toBe("deny");
   });
 
   test("is judged in the directory that the agent is in; what is no line of a shell is not", async () => {
