@@ -52,8 +52,8 @@ export type Asker = {
 
 export type ExecParts = {
   readonly settings: Config["exec"];
-  /** Read when they are first needed. Rejects with BoundaryError "config-invalid". */
-  readonly profiles: () => Promise<ExecProfiles>;
+  /** null: none were read, since no workspace is configured. */
+  readonly profiles: ExecProfiles | null;
   readonly host: ExecHost;
   readonly worker: ExecWorker;
   /** null: there is no way out for any command. */
@@ -122,14 +122,18 @@ export function createExec(parts: ExecParts): Exec {
     lacking,
     opLog,
   });
-  worker.start((event) => runs.heard(event));
+  // without a workspace nothing can be asked of one
+  const isConfigured = settings.workspaces.length > 0;
+  if (isConfigured) worker.start((event) => runs.heard(event));
 
   function lacking(sandbox: Sandbox): string {
     return settings.require.filter((part) => !sandbox[part]).join(", ");
   }
 
-  async function profileOf(name: string): Promise<Profile> {
-    const profile = (await parts.profiles()).get(name);
+  function profileOf(name: string): Profile {
+    if (parts.profiles === null)
+      throw new BoundaryError("exec-cwd", "looking for the workspace: none is configured (exec.workspaces)");
+    const profile = parts.profiles.get(name);
     if (profile !== undefined) return profile;
     throw new BoundaryError("exec-invalid", `looking for the profile: there is no ${JSON.stringify(name)}`);
   }
@@ -162,7 +166,7 @@ export function createExec(parts: ExecParts): Exec {
   async function check(params: Params<"exec.check">, asker: Asker): Promise<ExecCheckReply> {
     const name = params.profile ?? settings.hookProfile;
     if (name === undefined) return NOT_CONFIGURED;
-    const profile = await profileOf(name);
+    const profile = profileOf(name);
     const place = await readPlace(params, host, settings.workspaces);
     const mode = privilegeMode(daemon.state());
     const command = params.argv === undefined ? { line: params.line ?? "" } : { argv: params.argv };
@@ -241,7 +245,7 @@ export function createExec(parts: ExecParts): Exec {
     release: () => void,
   ): Promise<ExecRunReply> {
     if (stopped) throw new BoundaryError("stopping", "starting a command");
-    const profile = await profileOf(params.profile);
+    const profile = profileOf(params.profile);
     const wish = await readWish(params, host, settings.workspaces);
     const mode = privilegeMode(daemon.state());
     const lookUp = remembered(host.programs(profile));
@@ -565,15 +569,15 @@ export function createExec(parts: ExecParts): Exec {
     },
     status() {
       const state = worker.state();
-      const where = settings.workspaces.length === 0 ? "; no workspace is configured: nothing runs" : "";
-      if (state.kind === "absent") return { state: "absent", detail: `no worker: ${state.why}${where}` };
+      if (!isConfigured) return { state: "absent", detail: "no workspace is configured: nothing runs" };
+      if (state.kind === "absent") return { state: "absent", detail: `no worker: ${state.why}` };
       const lacks = lacking(state.sandbox);
       const missing = state.sandbox.missing.join("; ");
       if (lacks !== "")
         return { state: "failed", detail: `nothing runs: the worker's sandbox lacks ${lacks} (${missing})` };
       return {
         state: "enforced",
-        detail: `commands run in the worker's sandbox${missing === "" ? "" : `, without: ${missing}`}${where}`,
+        detail: `commands run in the worker's sandbox${missing === "" ? "" : `, without: ${missing}`}`,
       };
     },
   };

@@ -499,6 +499,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const exec = openExec(
     {
       settings: config.exec,
+      profiles: setup.execProfiles,
       evaluator,
       daemon,
       trustedInterfaces: config.network.trustedInterfaces,
@@ -507,11 +508,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       clock,
       opLog,
     },
-    {
-      runtimeDir: options.runtimeDir,
-      configured: setup.execProfiles,
-      random: () => randomInt(MILLION) / MILLION,
-    },
+    { runtimeDir: options.runtimeDir, random: () => randomInt(MILLION) / MILLION },
   );
   const ended = new Set<string>(); // segments that are known to be immutable
   const office = {

@@ -106,11 +106,11 @@ export function createVault(parts: VaultParts) {
       if (entry === undefined || entry.state === "revoked")
         throw new BoundaryError("secret-unknown", `${name} has no secret ${which}`);
       return secrets.withPlain(workspace, before, entry, (plain) => {
-        const known = createWatchlist(randomBytes(32));
-        known.add(labelOf(workspace, entry), plain);
+        const own = createWatchlist(randomBytes(32));
+        own.add(labelOf(workspace, entry), plain);
         const isOpen = () =>
           workspace.locks === before && workspace.entries.get(keyOf("secret", which)) === entry;
-        return work({ plain, version: entry.version, known, isOpen });
+        return work({ plain, version: entry.version, known: own, isOpen });
       });
     });
   }

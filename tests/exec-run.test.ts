@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { chmodSync, chownSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import type { DecideParts } from "../daemon/decide.ts";
@@ -460,6 +460,25 @@ describe("the end", () => {
     expect(on.worker.ends[0]?.why).toBe(`ended by user${admin}`);
   });
 
+  test("a token's run is its tree's, and not its user's, who asks without it", async () => {
+    const on = await service();
+    const root = dataOf<{ text: string }>(await on.ask(0, "token.bootstrap")).text;
+    const mint = async (principal: string): Promise<string> =>
+      dataOf<{ text: string }>(await on.ask(operator, "token.mint", { principal, role: "operator" }, root))
+        .text;
+    const [one, other] = [await mint("Agent::one"), await mint("Agent::other")];
+    const { id } = await on.run(operator, ["tool", "run"], {}, one);
+    expect(on.host.last("exec.started")?.data).toMatchObject({ subject: { type: "Agent", id: "one" } });
+    const sees = async (token?: string) =>
+      codeOf(await on.ask(operator, "exec.wait", { id, forMs: 0 }, token));
+    expect([await sees(), await sees(one)]).toEqual(["exec-unknown", ""]);
+    const child = dataOf<{ text: string }>(await on.ask(operator, "token.narrow", {}, one)).text;
+    expect([await sees(child), await sees(other)]).toEqual(["", "exec-unknown"]);
+    expect(codeOf(await on.ask(reader, "exec.wait", { id, forMs: 0 }, one))).toBe("exec-unknown");
+    const plain = await on.run(operator, ["tool", "run"]);
+    expect(codeOf(await on.ask(operator, "exec.end", { id: plain.id }, one))).toBe("exec-unknown");
+  });
+
   test("of the worker in the middle: the run is over, and that is recorded; the next worker is taken up", async () => {
     const on = await service();
     const { id } = await on.run(operator, ["tool", "run"]);
@@ -531,6 +550,28 @@ describe("limits", () => {
     on.host.clock.pass(61_000);
     on.exec.tick();
     expect(codeOf(await on.ask(operator, "exec.wait", { id }))).toBe("exec-unknown");
+  });
+});
+
+describe("whoever listens", () => {
+  test("is believed where nobody else could have put the socket there", async () => {
+    const on = await service();
+    chmodSync(join(on.home, "worker"), 0o777);
+    on.worker.drop();
+    await until(() => on.told.some((line) => line.includes("others may write")));
+    expect(on.adapter.state().kind).toBe("absent");
+    chmodSync(join(on.home, "worker"), 0o750);
+    await until(() => on.adapter.state().kind === "ready");
+  });
+
+  test.skipIf(process.getuid?.() !== 0)("and only as the directory's owner (needs root)", async () => {
+    const on = await service();
+    chownSync(join(on.home, "worker"), 61_234, 61_234);
+    on.worker.drop();
+    await until(() =>
+      on.told.some((line) => line.includes("uid 0 listens, and the directory is uid 61234's")),
+    );
+    expect(await on.run(operator, ["tool", "run"])).toMatchObject({ code: "exec-unavailable" });
   });
 });
 

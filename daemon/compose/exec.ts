@@ -11,28 +11,18 @@ import { createExec, type Exec, type ExecParts } from "../exec-run.ts";
 /** Where the worker listens, below the runtime directory. */
 const WORKER_SOCKET = "worker/worker.sock";
 
-/** Guarded commands, with the host and the worker as they are. `configured`: profiles that were read at the start. */
+/** Guarded commands, with the host and the worker as they are. */
 export function openExec(
-  parts: Omit<ExecParts, "profiles" | "host" | "worker" | "egress">,
-  place: {
-    readonly runtimeDir: string;
-    readonly configured: ExecProfiles | null;
-    readonly random: () => number;
-  },
+  parts: Omit<ExecParts, "host" | "worker" | "egress">,
+  place: { readonly runtimeDir: string; readonly random: () => number },
 ): Exec {
-  const { runtimeDir, configured, random } = place;
-  let profiles: Promise<ExecProfiles> | null = configured === null ? null : Promise.resolve(configured);
+  const path = `${place.runtimeDir}/${WORKER_SOCKET}`;
   return createExec({
     ...parts,
     host: createExecHost(),
-    worker: openExecWorker({ path: `${runtimeDir}/${WORKER_SOCKET}`, peerOf, random, opLog: parts.opLog }),
+    worker: openExecWorker({ path, peerOf, random: place.random, opLog: parts.opLog }),
     // the proxy is not part of this yet: what wants the network is refused
     egress: null,
-    // the shipped file takes some 200 ms to read, which no start waits for
-    profiles: async () => {
-      profiles ??= Promise.resolve().then(readShippedProfiles);
-      return profiles;
-    },
   });
 }
 

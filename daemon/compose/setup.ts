@@ -25,7 +25,7 @@ export type Setup = {
   /** Of the configuration; the permanent ones come before them. */
   readonly usbRules: readonly UsbRule[];
   readonly switches: SwitchSettings;
-  /** null: the shipped ones are meant, and read when they are needed. */
+  /** null: nobody needs them, since no workspace is configured. The shipped ones take some 200 ms to read. */
   readonly execProfiles: ExecProfiles | null;
   readonly digest: string;
 };
@@ -106,12 +106,13 @@ export function readSetup(options: Options): Setup {
 }
 
 /** The configured profiles: a start with a fault in them is none, nor is one with a hook by a profile that is not there. */
-function readExec({ profilesFile, hookProfile }: Config["exec"]): {
+function readExec({ profilesFile, hookProfile, workspaces }: Config["exec"]): {
   readonly text: string | null;
   readonly profiles: ExecProfiles | null;
 } {
   const text = profilesFile === undefined ? null : readText(profilesFile);
-  const isNeeded = text !== null || hookProfile !== undefined;
+  // not when they are first asked for: the loop would stand still for as long as it takes
+  const isNeeded = text !== null || hookProfile !== undefined || workspaces.length > 0;
   const read = text === null ? readShippedProfiles : () => readProfiles(profilesFile ?? "", text);
   const profiles = isNeeded ? read() : null;
   if (hookProfile !== undefined && profiles?.has(hookProfile) !== true)

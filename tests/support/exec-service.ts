@@ -79,7 +79,7 @@ export async function execService(options: Options = {}) {
   const adapter = openExecWorker({ path, peerOf, random: () => 0, opLog });
   const parts: ExecParts = {
     settings: host.config.exec,
-    profiles: () => Promise.resolve(parsed.value),
+    profiles: parsed.value,
     host: { ...createExecHost(), ...options.host },
     worker: adapter,
     egress: options.egress ?? null,
@@ -93,7 +93,8 @@ export async function execService(options: Options = {}) {
   };
   const exec = createExec(parts);
   holder.exec = exec;
-  if (worker !== null) await until(() => adapter.state().kind === "ready");
+  if (worker !== null && parts.settings.workspaces.length > 0)
+    await until(() => adapter.state().kind === "ready");
   const office = officeOf(host, { terminal: "pts/1", over: { exec, vault: vault.vault } });
   const ask = office.ask;
 
@@ -110,8 +111,12 @@ export async function execService(options: Options = {}) {
     told,
     /** Everything that was recorded, as text. */
     log: () => host.store.bytes.toString("utf8"),
-    run: async (uid: number, argv: readonly string[], more: object = {}): Promise<ExecRunReply> =>
-      dataOf(await ask(uid, "exec.run", { argv, cwd: workspace, ...more })),
+    run: async (
+      uid: number,
+      argv: readonly string[],
+      more: object = {},
+      token?: string,
+    ): Promise<ExecRunReply> => dataOf(await ask(uid, "exec.run", { argv, cwd: workspace, ...more }, token)),
     /** All that comes until its end. */
     async rest(uid: number, id: string) {
       const out = { stdout: "", stderr: "" };

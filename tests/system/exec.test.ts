@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import {
   chownSync,
   mkdirSync,
@@ -45,6 +46,20 @@ let home: DaemonHome;
 let daemon: DaemonProcess;
 let worker: WorkerHost;
 let ctl: (args: readonly string[], stdin?: string) => ReturnType<typeof boundaryctl>;
+
+test("a hook by a profile that is not there is no start", () => {
+  const made = createHome({ exec: { hookProfile: "nobody" } });
+  try {
+    const main = join(import.meta.dirname, "../../daemon/main.ts");
+    const ran = spawnSync(process.execPath, [main, "--check-config", "--config", made.configFile], {
+      encoding: "utf8",
+    });
+    expect(ran.status).toBe(2);
+    expect(ran.stderr).toContain('exec.hookProfile: there is no profile "nobody"');
+  } finally {
+    made.remove();
+  }
+});
 
 describe.skipIf(NO_SANDBOX !== "")(
   `guarded commands, with the real worker${NO_SANDBOX === "" ? "" : ` (${NO_SANDBOX})`}`,
