@@ -2,6 +2,7 @@ import { cpus, release } from "node:os";
 import { benchDaemon } from "./daemon.ts";
 import { benchDecide } from "./decide.ts";
 import { benchEnforce } from "./enforce.ts";
+import { benchExec } from "./exec.ts";
 import { benchIsolation } from "./isolation.ts";
 import { benchAppend, benchVerify } from "./log.ts";
 import { benchLength } from "./log-length.ts";
@@ -21,6 +22,7 @@ const SUITES: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   policy: benchPolicy,
   decide: benchDecide,
   vault: benchVault,
+  exec: benchExec,
 };
 
 const asked = process.argv.slice(2).filter((arg) => !arg.startsWith("-"));

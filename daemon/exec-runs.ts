@@ -1,10 +1,11 @@
 import { createHash, type Hash } from "node:crypto";
 import type { Data, Entry } from "./audit/record.ts";
-import type { ErrorCode } from "./core/errors.ts";
+import { BoundaryError, type ErrorCode } from "./core/errors.ts";
 import type { Mode } from "./core/mode.ts";
 import { posture } from "./core/posture.ts";
 import { createOutputRedactor, type Known, type OutputRedactor } from "./exec/output-redactor.ts";
 import type { RunEnd, Sandbox } from "./exec/worker-frames.ts";
+import { monoMs } from "./limits.ts";
 import type { Clock, ExecWorker, OpLog, WorkerEvent } from "./ports.ts";
 import type { ExecEnd, ExecWaitReply } from "./protocol/exec.ts";
 
@@ -62,13 +63,28 @@ type Run = NewRun & {
   /** Clock.bootMs: by then the worker has to have said something. */
   deadlineMs: number;
   begin: ((start: Start) => void) | null;
-  flush: NodeJS.Timeout | null;
+  /** When what came is looked at; null while nothing waits. */
+  flush: NodeJS.Timeout | NodeJS.Immediate | null;
+  /** What looking at its output took. */
+  spentMs: number;
+  /** It is over, and is told when its output was looked at. */
+  over: { readonly told: RunEnd; readonly more: readonly ErrorCode[]; readonly ran: boolean } | null;
+  /** The next reply about it leaves then. */
+  pace: Promise<void>;
+  paced: number;
   end: ExecEnd | null;
   endedMs: number;
+  isConcluded: boolean;
 };
 
 /** Output is looked at in pieces of so much time: a command that writes a letter at a time is looked at no more often. */
 const FLUSH_MS = 30;
+/** So much of it in one turn of the loop, which has more to do. */
+const SLICE_BYTES = 4_096;
+/** What the output of one command may take to be looked at. It is made to be slow then, and the rest is not told. */
+const BUDGET_MS = 5_000;
+/** Between two replies about one run: whoever waits for it asks without a limit. */
+const PACE_MS = 20;
 /** From the order to `started`. */
 const START_MS = 10_000;
 /** Beyond its own time, for the worker to say that it is over. */
@@ -106,8 +122,13 @@ export function createRuns(parts: RunsParts) {
       deadlineMs: clock.bootMs() + START_MS,
       begin: null,
       flush: null,
+      spentMs: 0,
+      over: null,
+      pace: Promise.resolve(),
+      paced: 0,
       end: null,
       endedMs: 0,
+      isConcluded: false,
     });
   }
 
@@ -181,19 +202,33 @@ export function createRuns(parts: RunsParts) {
     const kept = data.subarray(0, room);
     pipe.raw.push(kept);
     pipe.rawBytes += kept.length;
-    run.flush ??= setTimeout(() => flush(run), FLUSH_MS).unref();
+    run.flush ??= setTimeout(() => pump(run), FLUSH_MS).unref();
   }
 
-  function flush(run: Run): void {
-    if (run.flush !== null) clearTimeout(run.flush);
+  /** Looks at some of what came, and at the rest in later turns; at the end of a run that is over, concludes it. */
+  function pump(run: Run): void {
     run.flush = null;
     for (const stream of STREAMS) {
       const pipe = run.pipes[stream];
       if (pipe.raw.length === 0) continue;
-      const raw = Buffer.concat(pipe.raw);
-      pipe.raw = [];
-      tell(run, stream, pipe.redactor.push(raw));
+      const [only = Buffer.alloc(0)] = pipe.raw;
+      const raw = pipe.raw.length === 1 ? only : Buffer.concat(pipe.raw);
+      pipe.raw = raw.length > SLICE_BYTES ? [raw.subarray(SLICE_BYTES)] : [];
+      look(run, stream, () => pipe.redactor.push(raw.subarray(0, SLICE_BYTES)));
     }
+    if (STREAMS.some((stream) => run.pipes[stream].raw.length > 0)) run.flush = setImmediate(() => pump(run));
+    else if (run.over !== null) {
+      for (const stream of STREAMS) look(run, stream, () => run.pipes[stream].redactor.end());
+      conclude(run, run.over);
+    }
+  }
+
+  function look(run: Run, stream: Stream, work: () => Buffer): void {
+    const beganMs = monoMs(clock);
+    tell(run, stream, work());
+    run.spentMs += monoMs(clock) - beganMs;
+    if (run.spentMs <= BUDGET_MS) return;
+    for (const each of STREAMS) tell(run, each, run.pipes[each].redactor.giveUp());
   }
 
   function tell(run: Run, stream: Stream, bytes: Buffer): void {
@@ -213,13 +248,41 @@ export function createRuns(parts: RunsParts) {
   /** It is over: the rest of its output, its record, and then whoever waits. */
   function finish(run: Run, told: RunEnd, more: readonly ErrorCode[]): void {
     if (run.state === "ended") return;
-    const wasOrdered = run.state === "running";
-    flush(run);
-    for (const stream of STREAMS) tell(run, stream, run.pipes[stream].redactor.end());
+    run.over = { told, more, ran: run.state === "running" };
     run.state = "ended";
     run.endedMs = clock.bootMs();
     run.begin?.({ ok: false, code: "exec-unavailable", why: told.why });
     run.begin = null;
+    stopPump(run);
+    pump(run);
+  }
+
+  /** The same where there is no time: what of its output was not looked at yet is not told. */
+  function finishNow(run: Run, told: RunEnd): void {
+    if (run.end !== null) return;
+    stopPump(run);
+    for (const stream of STREAMS) {
+      const pipe = run.pipes[stream];
+      tell(run, stream, pipe.raw.length > 0 ? pipe.redactor.giveUp() : pipe.redactor.end());
+      pipe.raw = [];
+    }
+    run.begin?.({ ok: false, code: "exec-unavailable", why: told.why });
+    run.begin = null;
+    const over = run.over ?? { told, more: [], ran: run.state === "running" };
+    run.state = "ended";
+    conclude(run, over);
+  }
+
+  function stopPump(run: Run): void {
+    if (run.flush === null) return;
+    clearTimeout(run.flush as NodeJS.Timeout);
+    clearImmediate(run.flush as NodeJS.Immediate);
+    run.flush = null;
+  }
+
+  function conclude(run: Run, { told, more, ran }: NonNullable<Run["over"]>): void {
+    if (run.isConcluded) return;
+    run.isConcluded = true;
     const { stdout, stderr } = run.pipes;
     const truncated = {
       stdout: told.truncated.stdout + stdout.dropped,
@@ -238,7 +301,7 @@ export function createRuns(parts: RunsParts) {
       kind: "exec.ended",
       data: {
         ...run.facts,
-        ran: yesNo(wasOrdered),
+        ran: yesNo(ran),
         ...(exitCode === null ? {} : { exitCode }),
         signal: signal ?? "",
         durationMs,
@@ -330,6 +393,7 @@ export function createRuns(parts: RunsParts) {
   ): Promise<ExecWaitReply | null> {
     const run = find(id, by);
     if (run === null) return null;
+    await inPace(run);
     if (!isNew(run, after) && run.waiting.size < MAX_WAITING) {
       await new Promise<void>((resolve) => {
         const alarm = setTimeout(done, forMs).unref();
@@ -342,6 +406,16 @@ export function createRuns(parts: RunsParts) {
       });
     }
     return viewOf(run, after);
+  }
+
+  /** One reply about a run after the other, with some time between. */
+  async function inPace(run: Run): Promise<void> {
+    if (run.paced >= MAX_WAITING) throw new BoundaryError("too-many-requests", "waiting for a command");
+    const mine = run.pace;
+    run.pace = mine.then(() => new Promise((resolve) => setTimeout(resolve, PACE_MS).unref()));
+    run.paced += 1;
+    await mine;
+    run.paced -= 1;
   }
 
   return {
@@ -367,9 +441,8 @@ export function createRuns(parts: RunsParts) {
     /** The daemon stops, and its stop is the last record: what runs is told to end, and its end recorded as that. */
     stop(): void {
       for (const run of runs.values()) {
-        if (run.state === "ended") continue;
         end(run, "the daemon stops");
-        finish(run, { ...NOTHING, cancelled: true, why: "the daemon stops" }, []);
+        finishNow(run, { ...NOTHING, cancelled: true, why: "the daemon stops" });
       }
     },
   };

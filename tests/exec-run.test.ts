@@ -138,6 +138,58 @@ describe("an allowed command", () => {
   });
 });
 
+describe("a lot of output", () => {
+  test("is looked at in turns, and the loop goes on between them", async () => {
+    const line = `${"a line of text".repeat(5)}\n`;
+    const text = line.repeat(8_000);
+    const on = await service({
+      onRun: (run) => {
+        run.started();
+        run.output("stdout", text);
+        run.ended();
+      },
+    });
+    const { id } = await on.run(operator, ["tool", "run"], { outputBytes: 1_048_576 });
+    let turns = 0;
+    let over = false;
+    const rest = on.rest(operator, id).finally(() => {
+      over = true;
+    });
+    while (!over) {
+      await new Promise((resolve) => setImmediate(resolve));
+      turns += 1;
+    }
+    const { stdout, end } = await rest;
+    expect([stdout === text, end.codes, turns > text.length / 8_192]).toEqual([true, [], true]);
+  });
+
+  test("that takes too long to be looked at is not told, and that is", async () => {
+    const on = await service();
+    const { id } = await on.run(operator, ["tool", "run"], { outputBytes: 1_048_576 });
+    const { clock } = on.host;
+    const real = clock.monoNs;
+    clock.monoNs = () => {
+      clock.monoMs += 1_000;
+      return real();
+    };
+    on.worker.runs[0]?.output("stdout", "a line\n".repeat(10_000));
+    on.worker.runs[0]?.ended();
+    const { stdout, end } = await on.rest(operator, id);
+    expect(stdout).toMatch(/^(?:a line\n)+\[redacted:unscanned\]$/);
+    expect(end.codes).toEqual(["exec-redaction"]);
+    clock.monoNs = real;
+  });
+
+  test("is asked for at a pace, however often", async () => {
+    const on = await service();
+    const { id } = await on.run(operator, ["tool", "run"]);
+    const asked = Array.from({ length: 20 }, () => on.ask(operator, "exec.wait", { id, forMs: 0 }));
+    const codes = (await Promise.all(asked)).map(codeOf);
+    expect(codes.filter((code) => code === "").length).toBe(16);
+    expect(codes.filter((code) => code === "too-many-requests").length).toBe(4);
+  });
+});
+
 describe("what is not run", () => {
   test.each([
     ["a program that is not listed", ["other"], {}, "exec-denied"],
@@ -266,18 +318,31 @@ describe("what is not run", () => {
     expect(on.worker.runs).toEqual([]);
   });
 
-  test("nothing is ordered before the record is on disk, and not at all when a mode came meanwhile", async () => {
-    const on = await service();
-    on.host.store.behaviour = "holds";
-    const asked = on.run(operator, ["tool", "run"]);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    expect(on.worker.runs).toEqual([]);
-    const tightened = on.host.set("LOCKDOWN");
-    on.host.store.release();
-    await tightened;
-    expect(await asked).toMatchObject({ decision: false, code: "answer-lapsed" });
-    expect(on.worker.runs).toEqual([]);
-  });
+  test.each([
+    ["the decision", 1],
+    ["the start", 2],
+  ])(
+    "nothing is ordered before the record of %s is on disk, and not at all when a mode came meanwhile",
+    async (_, writes) => {
+      const on = await service();
+      const { store } = on.host;
+      store.behaviour = "holds";
+      const asked = on.run(operator, ["tool", "run"]);
+      for (let write = 1; write <= writes; write++) {
+        await until(() => store.holding() > 0);
+        if (write === writes) break;
+        store.release();
+        store.behaviour = "holds";
+      }
+      expect(on.worker.runs).toEqual([]);
+      const tightened = on.host.set("LOCKDOWN");
+      store.release();
+      await tightened;
+      expect(await asked).toMatchObject({ decision: false, code: "answer-lapsed" });
+      expect(on.worker.runs).toEqual([]);
+      expect(on.host.kinds().includes("exec.started")).toBe(writes === 2);
+    },
+  );
 
   test("what the worker refuses, or starts without its sandbox", async () => {
     const on = await service({ onRun: (run) => run.refused("exec-spawn", "no such file") });

@@ -122,7 +122,7 @@ function isSecretBytes(bytes: Buffer, depth: number): boolean {
   const text = bytes.toString("latin1");
   const readable = /^[\t\n\r -~]+$/.test(text);
   if (!readable) return findShapes(text).length > 0 || findPrivateKeys(text).length > 0;
-  return findAll(text, depth).length > 0;
+  return mayHoldSecret(text) && findAll(text, depth).length > 0;
 }
 
 function spanOf(hit: RegExpExecArray): Found {

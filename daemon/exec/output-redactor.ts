@@ -21,6 +21,8 @@ export type OutputRedactor = {
   push(bytes: Uint8Array): Buffer;
   /** Nothing more comes: gives the rest. */
   end(): Buffer;
+  /** Nothing more is looked at, and so nothing more is told. Gives what stands for it. */
+  giveUp(): Buffer;
   /** How many secrets were taken out. */
   taken(): number;
   /** Whether something was kept back because it could not be looked at in full. */
@@ -45,9 +47,10 @@ export function createOutputRedactor(known: Known): OutputRedactor {
   let within = false;
   let taken = 0;
   let failed = false;
+  let hasGivenUp = false;
 
   function tell(cut: number): Buffer {
-    if (cut === 0) return Buffer.alloc(0);
+    if (cut === 0 || hasGivenUp) return Buffer.alloc(0);
     const whole = Buffer.concat([context, pending]);
     const from = context.length;
     const to = from + cut;
@@ -92,15 +95,25 @@ export function createOutputRedactor(known: Known): OutputRedactor {
     }
     const told = Buffer.concat(parts);
     // what a marker leaves behind may look different beside it
-    return isUtf8(told) ? Buffer.from(redactText(told.toString("utf8"))) : told;
+    const isMarked = spans.some(({ start, end }) => start < to && end > from);
+    return isMarked && isUtf8(told) ? Buffer.from(redactText(told.toString("utf8"))) : told;
   }
 
   return {
     push(bytes) {
+      if (hasGivenUp) return Buffer.alloc(0);
       pending = Buffer.concat([pending, bytes]);
       return tell(cutOf(pending, known.spansLines() ? HOLD_LINES : 0));
     },
     end: () => tell(pending.length),
+    giveUp() {
+      if (hasGivenUp) return Buffer.alloc(0);
+      hasGivenUp = true;
+      failed = true;
+      context = Buffer.alloc(0);
+      pending = Buffer.alloc(0);
+      return Buffer.from(marker("unscanned"));
+    },
     taken: () => taken,
     failed: () => failed,
   };

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { closeSync } from "node:fs";
 import { Socket } from "node:net";
 import { hasEnded, makePipe, memoryFile, openProcess, signalProcess } from "./kernel.ts";
-import { signalTree } from "./process-tree.ts";
+import { isIn, signalTree } from "./process-tree.ts";
 import { OPTIONS_FD, renderOptions, type SandboxPlan, sandboxOptions } from "./sandbox-args.ts";
 
 /** What makes the sandbox. It needs no rights where users may make user namespaces. */
@@ -15,8 +15,12 @@ const STATUS_KEPT_BYTES = 16_384;
 const FIRST_WAIT_MS = 1_000;
 const GONE_STEP_MS = 5;
 
-/** The first process in the sandbox: its pid as we see it, and the numbers of its namespaces. */
-export type First = { readonly pid: number; readonly namespaces: ReadonlyMap<string, number> };
+/** The first process in the sandbox: its pid as we see it, and the numbers of its namespaces, of pids and all. */
+export type First = {
+  readonly pid: number;
+  readonly namespace: number;
+  readonly namespaces: ReadonlyMap<string, number>;
+};
 
 export type Ended = {
   /** What the command ended with; null when it was never begun, or when the sandbox was killed. */
@@ -90,7 +94,7 @@ function watch(child: ReturnType<typeof spawn>, { stdin, stdout, stderr, status 
     if (first !== null) return;
     first = readFirst(text);
     if (first === null) return;
-    firstFd = openProcess(first.pid);
+    firstFd = openFirst(first);
     if (killed) kill();
     tellFirst(first);
   });
@@ -98,8 +102,8 @@ function watch(child: ReturnType<typeof spawn>, { stdin, stdout, stderr, status 
   status.on("close", () => statusOver());
   // the command need not read its input
   stdin.on("error", () => {});
-  child.on("error", () => over());
-  child.on("exit", () => over());
+  child.on("error", () => void over());
+  child.on("exit", () => void over());
 
   async function over(): Promise<void> {
     if (exited) return;
@@ -112,7 +116,7 @@ function watch(child: ReturnType<typeof spawn>, { stdin, stdout, stderr, status 
   }
 
   function terminate(): void {
-    if (first !== null && firstFd !== null && !exited) signalTree(first.pid, SIGTERM);
+    if (first !== null && firstFd !== null && !exited) signalTree(first.pid, first.namespace, SIGTERM);
   }
 
   // without the first process everything in its namespace ends, by the kernel's own doing
@@ -155,7 +159,15 @@ function readFirst(text: string): First | null {
     const name = /^([a-z]+)-namespace$/.exec(key)?.[1];
     return name === undefined ? [] : [[name, value]];
   });
-  return { pid, namespaces: new Map(namespaces) };
+  return { pid, namespace: facts.get("pid-namespace") ?? -1, namespaces: new Map(namespaces) };
+}
+
+/** null when it has ended already, and its number is perhaps another's. */
+function openFirst({ pid, namespace }: First): number | null {
+  const fd = openProcess(pid);
+  if (fd === null || isIn(pid, namespace)) return fd;
+  closeSync(fd);
+  return null;
 }
 
 /** bwrap says it last, and only when the command was begun. */

@@ -17,6 +17,9 @@ export type ListenSettings = {
   readonly onRefused: (why: string) => void;
 };
 
+/** How long a second connection may wait for the first one to be over. */
+const TURN_MS = 1_000;
+
 /**
  * Listens for the daemon: one connection at a time, of the one user that was named. The socket has the group of its
  * directory (set-group-id), so that the worker need not be a member of the daemon's group.
@@ -25,26 +28,42 @@ export type ListenSettings = {
 export async function listen(settings: ListenSettings): Promise<Listening> {
   const { path, daemonUid, onRefused } = settings;
   let session: Session | null = null;
+  /** The connection that is next, while what the one before it left is ending. */
+  let next: Socket | null = null;
+  /** Resolves when the connection that is served is over, and nothing of it is left. */
+  let rest: Promise<void> = Promise.resolve();
+  let busy = false;
 
   function accept(socket: Socket): void {
+    socket.on("error", () => {}); // its close is what counts
     const fd = descriptorOf(socket);
     const peer = fd === null ? null : peerOf(fd);
-    const refusal =
-      peer?.uid !== daemonUid
-        ? `user ${peer?.uid ?? "unknown"} is not the daemon`
-        : session
-          ? "one is here"
-          : null;
-    if (refusal !== null) {
-      socket.on("error", () => {});
-      socket.destroy();
-      onRefused(refusal);
-      return;
-    }
-    const mine = serve(socket, settings.session);
-    session = mine;
-    // the next connection comes to a worker with nothing running
-    socket.once("close", () => void mine.stop().then(() => (session = session === mine ? null : session)));
+    if (peer?.uid !== daemonUid) refuse(socket, `user ${peer?.uid ?? "unknown"} is not the daemon`);
+    else if (next !== null) refuse(socket, "another connection waits already");
+    else void admit(socket);
+  }
+
+  /** A daemon that connects again may be here before we have heard that it had gone. */
+  async function admit(socket: Socket): Promise<void> {
+    next = socket;
+    await Promise.race([rest, new Promise((resolve) => setTimeout(resolve, TURN_MS).unref())]);
+    next = null;
+    if (busy) refuse(socket, "the daemon is connected already");
+    else if (!socket.destroyed) rest = served(socket);
+  }
+
+  async function served(socket: Socket): Promise<void> {
+    busy = true;
+    const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+    session = serve(socket, settings.session);
+    await closed;
+    await session.stop();
+    busy = false;
+  }
+
+  function refuse(socket: Socket, why: string): void {
+    socket.destroy();
+    onRefused(why);
   }
 
   const place = await claimSocketPath(path, { mode: 0o660, group: null });
@@ -65,6 +84,7 @@ export async function listen(settings: ListenSettings): Promise<Listening> {
     stop: async () => {
       place.withdraw();
       server.close();
+      next?.destroy();
       await session?.stop();
     },
   };

@@ -11,12 +11,16 @@ import { listen } from "./listen.ts";
 import type { Sandbox } from "./messages.ts";
 import { HELP, parseWorkerCommand, uidIn, type WorkerOptions } from "./options.ts";
 import { createOrderGate } from "./order-gate.ts";
+import { killOrphans } from "./orphans.ts";
 import type { Bridge, Kit } from "./prepare.ts";
 import { probeSandbox, readRoots } from "./probe.ts";
 import { createProgramOpener } from "./program.ts";
 import { type Architecture, assemble, filterFor } from "./seccomp.ts";
 
 const EXIT = { stopped: 0, failed: 1, usage: 2, noStart: 3 } as const;
+
+const ORPHAN_LOOKS = 5;
+const ORPHAN_WAIT_MS = 20;
 
 const opLog = createOpLog({ level: process.env["BOUNDARY_LOG_LEVEL"] ?? "info" });
 
@@ -44,6 +48,7 @@ async function probe(): Promise<void> {
 async function work(options: WorkerOptions): Promise<void> {
   guard();
   const daemonUid = uidOf(options.daemon);
+  await endOrphans();
   const clock = createClock();
   const gate = createOrderGate({ boot: clock.bootId(), nowMs: () => Math.floor(clock.bootMs()) });
   const cgroups = openCgroups();
@@ -71,6 +76,16 @@ async function work(options: WorkerOptions): Promise<void> {
   }
   notifier.ready();
   opLog.info({ socket: options.socket, daemonUid }, "the worker listens");
+}
+
+/** What loses its parent by that is an orphan, too: looked for again until there is none. */
+async function endOrphans(): Promise<void> {
+  for (let look = 0; look < ORPHAN_LOOKS; look++) {
+    const orphans = killOrphans();
+    if (orphans === 0) return;
+    opLog.warn({ orphans }, "sandboxes that a worker had left were ended");
+    await new Promise((resolve) => setTimeout(resolve, ORPHAN_WAIT_MS));
+  }
 }
 
 /** Throws BoundaryError("not-found") for a name that is nobody's. */

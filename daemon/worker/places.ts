@@ -2,6 +2,7 @@ import { closeSync } from "node:fs";
 import { isWithin, type RunOrder } from "../exec/run-order.ts";
 import { openPlace, placeOf } from "./kernel.ts";
 import type { RefusalCode } from "./messages.ts";
+import { isInEtc } from "./sandbox-args.ts";
 
 /** A directory or file of the host, held open, and where it is to stand in the sandbox. */
 export type Held = { readonly fd: number; readonly path: string };
@@ -112,7 +113,7 @@ function resolveBelow(workspace: Held, cwd: string): string | { readonly problem
 
 /** null where there is nothing to let in: it is not there, or the sandbox has it already. */
 function openReadable(path: string, workspace: string): Held | null | { readonly problem: string } {
-  if (isWithin(path, workspace) || OWN_FORM.some((own) => isWithin(path, own))) return null;
+  if (isWithin(path, workspace) || isInEtc(path) || OWN_FORM.some((own) => isWithin(path, own))) return null;
   if (path === "/" || isWithin(workspace, path))
     return { problem: `${path} cannot be readable: it holds the workspace` };
   const fd = openPlace(null, path, { following: "no-links", kind: "any" });

@@ -1,6 +1,6 @@
 import { closeSync, fstatSync } from "node:fs";
 import { renderErrorChain } from "../core/errors.ts";
-import type { RunOrder } from "../exec/run-order.ts";
+import type { RunBounds, RunOrder } from "../exec/run-order.ts";
 import { memoryFile, openPlace } from "./kernel.ts";
 import type { RefusalCode } from "./messages.ts";
 import { openPlaces } from "./places.ts";
@@ -36,6 +36,8 @@ export type Bridge = {
 export type Prepared = {
   readonly plan: Omit<SandboxPlan, "holdFd">;
   readonly command: readonly string[];
+  /** What the run as a whole may use: the order's, and what the bridge needs. */
+  readonly bounds: RunBounds;
   /** Closes everything that the plan holds open. */
   close(): void;
 };
@@ -46,11 +48,11 @@ export type PreparedOrNot =
 
 /** Where the proxy's socket stands in every sandbox that has one. */
 const PROXY_SOCKET = `${OWN_DIRECTORY}/proxy.sock`;
-/** Threads of the bridge's Node. */
-const BRIDGE_PIDS = 24;
+/** What the bridge's Node takes: its threads, and its memory. */
+const BRIDGE = { pids: 24, memoryBytes: 100_663_296 } as const;
 
-/** Opens all that an order names, and says how its sandbox is to be made. `perProcessMemory`: nothing bounds it as a whole. */
-export async function prepare(order: RunOrder, kit: Kit, perProcessMemory: boolean): Promise<PreparedOrNot> {
+/** Opens all that an order names, and says how its sandbox is to be made. `alone`: there is no cgroup to bound it. */
+export async function prepare(order: RunOrder, kit: Kit, alone: boolean): Promise<PreparedOrNot> {
   const open: number[] = [];
   const close = (): void => {
     for (const fd of open.splice(0)) closeSync(fd);
@@ -91,14 +93,9 @@ export async function prepare(order: RunOrder, kit: Kit, perProcessMemory: boole
       seccompFd: own.seccompFd,
       memoryBytes: order.limits.memoryBytes,
     };
-    const extraPids = order.network === "proxy" ? BRIDGE_PIDS : 0;
-    const command = [
-      ...limitCommand(order.limits, extraPids, perProcessMemory),
-      ...proxied.command,
-      called.run,
-      ...order.argv.slice(1),
-    ];
-    return { ok: true, prepared: { plan, command, close } };
+    const bounds = order.network === "proxy" ? withBridge(order.limits) : order.limits;
+    const command = [...limitCommand(bounds, alone), ...proxied.command, called.run, ...order.argv.slice(1)];
+    return { ok: true, prepared: { plan, command, bounds, close } };
   } catch (error) {
     return refused("exec-isolation", renderErrorChain(error));
   }
@@ -117,6 +114,14 @@ export function openOwnFiles(
   const seccompFd = memoryFile("filter", filter);
   open.push(seccompFd);
   return { mounts, seccompFd };
+}
+
+function withBridge(limits: RunBounds): RunBounds {
+  return {
+    ...limits,
+    pids: limits.pids + BRIDGE.pids,
+    memoryBytes: limits.memoryBytes + BRIDGE.memoryBytes,
+  };
 }
 
 type Proxied =

@@ -8,12 +8,10 @@ const MAX_PROCESSES = 65_536;
 /**
  * Sends a signal to every process of a pid namespace but its first, whose pid (as we see it) is given: whatever lost its
  * parent in there is a child of the first. Best effort, since what is being signalled may start others meanwhile: what has
- * to end is ended by killing the first. Gives how many were signalled.
+ * to end is ended by killing the first. `namespace`: its number; what is in another one is not touched. Gives how many were signalled.
  */
-export function signalTree(firstPid: number, signal: number): number {
-  const namespace = namespaceOf(firstPid);
+export function signalTree(firstPid: number, namespace: number, signal: number): number {
   const told = new Set<number>();
-  if (namespace === null) return 0;
   for (let round = 0; round < ROUNDS; round++) {
     const before = told.size;
     for (const pid of below(firstPid)) {
@@ -25,11 +23,11 @@ export function signalTree(firstPid: number, signal: number): number {
 }
 
 /** The descriptor is taken first and the namespace looked at then: a number that was given anew meanwhile is another's. */
-function signalIn(namespace: string, pid: number, signal: number): boolean {
+function signalIn(namespace: number, pid: number, signal: number): boolean {
   const fd = openProcess(pid);
   if (fd === null) return false;
   try {
-    return namespaceOf(pid) === namespace && signalProcess(fd, signal);
+    return isIn(pid, namespace) && signalProcess(fd, signal);
   } finally {
     closeSync(fd);
   }
@@ -59,10 +57,11 @@ function childrenOf(pid: number): readonly number[] {
   }
 }
 
-function namespaceOf(pid: number): string | null {
+/** Whether a process is in the pid namespace of this number. */
+export function isIn(pid: number, namespace: number): boolean {
   try {
-    return readlinkSync(`/proc/${pid}/ns/pid`);
+    return readlinkSync(`/proc/${pid}/ns/pid`) === `pid:[${namespace}]`;
   } catch {
-    return null; // it has ended
+    return false; // it has ended
   }
 }

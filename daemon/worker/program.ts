@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { type BigIntStats, closeSync, fstatSync, read } from "node:fs";
+import { type BigIntStats, closeSync, fstatSync, read, writeSync } from "node:fs";
 import { promisify } from "node:util";
 import { isWithin, type RunOrder } from "../exec/run-order.ts";
 import { memoryFile, openPlace } from "./kernel.ts";
@@ -83,17 +83,24 @@ export function createProgramOpener(): ProgramOpener {
 const CHANGED: ProgramFound = { ok: false, why: "the program is not the one that was judged" };
 
 async function copyOf(fd: number, path: string, sha256: string): Promise<ProgramFound> {
-  const hash = createHash("sha256");
-  const pieces: Buffer[] = [];
-  let bytes = 0;
-  for await (const piece of piecesOf(fd)) {
-    hash.update(piece);
-    pieces.push(piece);
-    bytes += piece.length;
-    if (bytes > MAX_COPY_BYTES) return CHANGED; // it grows while it is read
+  const copy = memoryFile("program", Buffer.alloc(0));
+  let kept = false;
+  try {
+    const hash = createHash("sha256");
+    let bytes = 0;
+    for await (const piece of piecesOf(fd)) {
+      hash.update(piece);
+      for (let done = 0; done < piece.length; )
+        done += writeSync(copy, piece, done, piece.length - done, bytes + done);
+      bytes += piece.length;
+      if (bytes > MAX_COPY_BYTES) return CHANGED; // it grows while it is read
+    }
+    if (hash.digest("hex") !== sha256) return CHANGED;
+    kept = true;
+    return { ok: true, program: { kind: "copy", fd: copy, path } };
+  } finally {
+    if (!kept) closeSync(copy);
   }
-  if (hash.digest("hex") !== sha256) return CHANGED;
-  return { ok: true, program: { kind: "copy", fd: memoryFile("program", Buffer.concat(pieces)), path } };
 }
 
 function isRootsAlone(stat: BigIntStats): boolean {

@@ -32,6 +32,8 @@ const START_MS = 10_000;
 /** Somebody else may hold the pipes, who was handed them: they are not waited for longer than this. */
 const DRAIN_MS = 1_000;
 const GONE_MS = 5_000;
+/** Of what bwrap says before there is a sandbox. */
+const MAX_COMPLAINT = 512;
 const REMOVE_STEP_MS = 20;
 const REMOVE_STEPS = 50;
 
@@ -43,6 +45,7 @@ export function beginRun(order: RunOrder, stdin: Buffer, kit: Kit, cgroups: Cgro
   let silent = false;
   let paused = false;
   let began = 0;
+  let complaint = "";
   const timers = new Set<NodeJS.Timeout>();
   const dropped: Record<Stream, number> = { stdout: 0, stderr: 0 };
   let group: RunCgroup | null = null;
@@ -79,6 +82,7 @@ export function beginRun(order: RunOrder, stdin: Buffer, kit: Kit, cgroups: Cgro
       const passed = chunk.subarray(0, left);
       left -= passed.length;
       dropped[stream] += chunk.length - passed.length;
+      if (began === 0) complaint = (complaint + passed.toString("utf8")).slice(-MAX_COMPLAINT);
       if (passed.length > 0 && !silent) tells.output(stream, passed);
     });
     from.on("error", () => from.destroy());
@@ -104,7 +108,7 @@ export function beginRun(order: RunOrder, stdin: Buffer, kit: Kit, cgroups: Cgro
   async function go(prepared: Prepared): Promise<void> {
     const hold = cgroups.ok ? makePipe() : null;
     try {
-      if (cgroups.ok) group = cgroups.make(order.id, order.limits);
+      if (cgroups.ok) group = cgroups.make(order.id, prepared.bounds);
       launched = launch({ ...prepared.plan, holdFd: hold?.[0] ?? null }, prepared.command);
     } catch (error) {
       if (hold !== null) for (const fd of hold) closeSync(fd);
@@ -138,8 +142,8 @@ export function beginRun(order: RunOrder, stdin: Buffer, kit: Kit, cgroups: Cgro
     await drained(outputs, running);
     const left = !(await running.gone(GONE_MS));
     if (silent) return;
-    if (first === null) return tells.refused("exec-spawn", "the sandbox could not be made");
-    tells.ended(endingOf(exitCode, left));
+    if (first === null) tells.refused("exec-spawn", `the sandbox could not be made: ${complaint.trim()}`);
+    else tells.ended(endingOf(exitCode, left));
   }
 
   function endingOf(exitCode: number | null, left: boolean): Ending {

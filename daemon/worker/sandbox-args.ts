@@ -1,5 +1,5 @@
 import { posix } from "node:path";
-import type { RunBounds } from "../exec/run-order.ts";
+import { isWithin, type RunBounds } from "../exec/run-order.ts";
 
 /** One of the host's top-level names, as the sandbox is to have it. */
 export type RootEntry =
@@ -111,19 +111,25 @@ export function sandboxOptions(plan: SandboxPlan): {
   const size = String(plan.memoryBytes);
   const options = [
     // each by its name: with --unshare-all bwrap goes on without those that it cannot have
-    ...["--unshare-user", "--disable-userns", "--unshare-ipc", "--unshare-pid", "--unshare-net"],
-    ...["--unshare-uts", "--unshare-cgroup", "--hostname", "sandbox"],
-    ...["--die-with-parent", "--new-session", "--cap-drop", "ALL"],
-    ...["--json-status-fd", String(STATUS_FD)],
-    ...(plan.holdFd === null ? [] : ["--block-fd", number(plan.holdFd)]),
-    ...["--seccomp", number(plan.seccompFd)],
-    ...["--ro-bind", "/usr", "/usr", ...plan.host.roots.flatMap(rootOption)],
-    ...["--proc", "/proc", "--dev", "/dev", ...memory("/dev/shm", size), "--remount-ro", "/dev"],
+    ...words("--unshare-user --disable-userns --unshare-ipc --unshare-pid --unshare-net --unshare-uts"),
+    ...words("--unshare-cgroup --hostname sandbox --die-with-parent --new-session --cap-drop ALL"),
+    "--json-status-fd",
+    String(STATUS_FD),
+    ...optional("--block-fd", plan.holdFd === null ? null : number(plan.holdFd)),
+    "--seccomp",
+    number(plan.seccompFd),
+    ...words("--ro-bind /usr /usr"),
+    ...plan.host.roots.flatMap(rootOption),
+    ...words("--proc /proc --dev /dev"),
+    ...memory("/dev/shm", size),
+    ...words("--remount-ro /dev"),
     ...["/tmp", "/run", "/home", "/var/tmp"].flatMap((path) => memory(path, size)),
     ...ETC.flatMap((name) => ["--ro-bind-try", `/etc/${name}`, `/etc/${name}`]),
     ...plan.mounts.flatMap((mount) => mountOption(mount, number(mount.fd))),
     ...plan.links.flatMap(({ path, to }) => ["--symlink", to, path]),
-    ...["--remount-ro", "/", "--chdir", plan.cwd, "--clearenv"],
+    ...words("--remount-ro / --chdir"),
+    plan.cwd,
+    "--clearenv",
     ...plan.environment.flatMap(([name, value]) => ["--setenv", name, value]),
   ];
   return { options, descriptors };
@@ -145,21 +151,33 @@ export function calledAs(argv0: string, path: string): { readonly run: string; r
   return { run: `${OWN_DIRECTORY}/bin/${name}`, link: true };
 }
 
-/** What of the bounds a process can be given by itself: the program that gives it, and its arguments. */
+/**
+ * What of the bounds a process can be given by itself: the program that gives it, and its arguments. `alone`: there is no
+ * cgroup to bound the run as a whole.
+ */
 export function limitCommand(
   bounds: Pick<RunBounds, "pids" | "memoryBytes">,
-  extraPids: number,
-  perProcessMemory: boolean,
-) {
-  return [
-    "/usr/bin/prlimit",
-    // inside the user namespace, which counts by itself; the first process of the sandbox is one
-    `--nproc=${bounds.pids + 1 + extraPids}`,
-    "--nofile=4096",
-    "--core=0",
-    ...(perProcessMemory ? [`--data=${bounds.memoryBytes + RESERVED_BYTES}`] : []),
-    "--",
+  alone: boolean,
+): readonly string[] {
+  const own = [
+    // inside the user namespace, which counts by itself (Linux 5.14); the first process of the sandbox is one
+    `--nproc=${bounds.pids + 1}`,
+    `--data=${bounds.memoryBytes + RESERVED_BYTES}`,
   ];
+  return ["/usr/bin/prlimit", "--nofile=4096", "--core=0", ...(alone ? own : []), "--"];
+}
+
+/** Whether the sandbox has a path of /etc in any case. */
+export function isInEtc(path: string): boolean {
+  return [...ETC, "passwd", "group", "hosts"].some((name) => isWithin(path, `/etc/${name}`));
+}
+
+function words(text: string): readonly string[] {
+  return text.split(" ");
+}
+
+function optional(option: string, value: string | null): readonly string[] {
+  return value === null ? [] : [option, value];
 }
 
 function rootOption(entry: RootEntry): readonly string[] {

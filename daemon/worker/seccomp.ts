@@ -23,6 +23,7 @@ const ERRNO = 0x0005_0000;
 const EPERM = 1;
 const EINVAL = 22;
 const ENOSYS = 38;
+const EPROTONOSUPPORT = 93;
 const EAFNOSUPPORT = 97;
 
 /** Offsets in struct seccomp_data; of an argument, its lower half (both architectures are little-endian). */
@@ -198,6 +199,8 @@ const TIOCLINUX = 0x541c;
 const FAMILIES = [1, 2, 10]; // AF_UNIX, AF_INET, AF_INET6
 const SOCKET_TYPES = [1, 2, 5]; // stream, datagram, seqpacket: nothing raw
 const SOCKET_TYPE_MASK = 0xf;
+/** The family's own, ICMP (pings without rights), TCP, UDP, ICMPv6. Asking for others makes the kernel load modules. */
+const PROTOCOLS = [0, 1, 6, 17, 58];
 /** personality(2): the ordinary one, and the question which it is. */
 const PERSONALITIES = [0, 0xffff_ffff];
 /** The bit that makes a number one of the x32 ABI. */
@@ -223,7 +226,11 @@ export function filterFor(architecture: Architecture): readonly Instruction[] {
       ...equal(TIOCLINUX, EPERM),
     ]),
     ...judge(numbers["personality"], oneOf(0, PERSONALITIES, EPERM)),
-    ...judge(numbers["socket"], [...oneOf(0, FAMILIES, EAFNOSUPPORT), ...socketType()]),
+    ...judge(numbers["socket"], [
+      ...oneOf(0, FAMILIES, EAFNOSUPPORT),
+      ...socketType(),
+      ...oneOf(2, PROTOCOLS, EPROTONOSUPPORT),
+    ]),
     ...judge(numbers["socketpair"], oneOf(0, FAMILIES, EAFNOSUPPORT)),
     [RETURN, 0, 0, ALLOW],
   ];

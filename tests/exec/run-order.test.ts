@@ -147,7 +147,7 @@ describe("an order", () => {
 
   test.each(FAULTS)("with %s is refused, though signed", (_, change) => {
     expect(readSigned({ ...ORDER, ...change })).toMatchObject({ ok: false });
-    expect(() => renderOrder({ ...ORDER, ...change } as RunOrder)).toThrow();
+    expect(() => renderOrder({ ...ORDER, ...change })).toThrow();
   });
 
   test("that is not in canonical form is refused, though signed", () => {

@@ -47,6 +47,11 @@ export class FakeStore implements LogStore {
     if (this.behaviour === "fails-after") throw new Error("EIO");
   }
 
+  /** Writes that wait to be released. */
+  holding(): number {
+    return this.held.length;
+  }
+
   release(): void {
     this.behaviour = "works";
     for (const resolve of this.held.splice(0)) resolve();

@@ -45,7 +45,7 @@ function whyNot(): string {
 }
 
 export function asWorker(command: readonly string[]): readonly string[] {
-  const ids = [`--reuid=${UID}`, `--regid=${UID}`, "--clear-groups", "--no-new-privs"];
+  const ids = [`--reuid=${UID}`, `--regid=${UID}`, "--clear-groups", "--no-new-privs", "--pdeathsig=KILL"];
   return ROOT ? ["/usr/bin/setpriv", ...ids, "--", ...command] : command;
 }
 
@@ -95,7 +95,8 @@ export type WorkerHost = {
   install(source: string, name: string): string;
   /** Compiles a C file of tests/worker/inside to a program of that name. */
   compile(name: string): string;
-  kill(signal: NodeJS.Signals): Promise<void>;
+  /** Gives the exit code, null after a signal. */
+  kill(signal: NodeJS.Signals): Promise<number | null>;
   stop(): Promise<void>;
 };
 
@@ -141,14 +142,14 @@ export async function startWorker(
     text += chunk.toString("utf8");
     lines.splice(0, lines.length, ...text.split("\n"));
   });
-  const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  const exited = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
   void exited.then(() => children.delete(child));
   await until(() => existsSync(socketPath) || child.exitCode !== null, READY_MS);
   if (child.exitCode !== null) throw new Error(`the worker ended: ${text}`);
 
-  const kill = async (signal: NodeJS.Signals): Promise<void> => {
+  const kill = (signal: NodeJS.Signals): Promise<number | null> => {
     child.kill(signal);
-    await exited;
+    return exited;
   };
   return {
     path,
@@ -200,12 +201,12 @@ async function openLink(socketPath: string, workspace: string): Promise<Link> {
   const { promise: closed, resolve: tellClosed } = Promise.withResolvers<void>();
   socket.on("data", (chunk: Buffer) => {
     for (const read of reader.push(chunk)) if (read.ok) messages.push(read.value as ToDaemon);
-    for (const look of [...waiting]) look();
+    for (const look of waiting) look();
   });
   socket.on("error", () => {});
   socket.on("close", () => {
     tellClosed();
-    for (const look of [...waiting]) look();
+    for (const look of waiting) look();
   });
   await new Promise((resolve) => socket.once("connect", resolve));
 

@@ -3,6 +3,7 @@ import {
   appendFileSync,
   chmodSync,
   chownSync,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -395,6 +396,19 @@ describe.skipIf(NO_SANDBOX !== "")("a worker with bubblewrap", { timeout: 30_000
       }
     });
 
+    test("when the worker is asked to stop, it ends what runs, takes its socket away, and says so by its exit", async () => {
+      const own = await startWorker();
+      const mark = "6931.4718";
+      const one = await own.link();
+      const run = one.begin(["sh", "-c", `trap '' TERM; setsid sleep ${mark} & echo up; sleep ${mark}`]);
+      run.over.catch(() => undefined);
+      await one.said(run.id, "up");
+      expect(await own.kill("SIGTERM")).toBe(0);
+      expect(processesWith(mark)).toEqual([]);
+      expect(existsSync(own.socketPath)).toBe(false);
+      await own.stop();
+    });
+
     test("when the worker is killed, everything that runs dies with it", async () => {
       const own = await startWorker();
       const mark = "5772.1566";
@@ -402,8 +416,32 @@ describe.skipIf(NO_SANDBOX !== "")("a worker with bubblewrap", { timeout: 30_000
       const run = one.begin(["sh", "-c", `setsid sleep ${mark} & echo up; sleep ${mark}`]);
       run.over.catch(() => undefined);
       await one.said(run.id, "up");
+      expect(processesWith(mark).length).toBeGreaterThan(0);
       await own.kill("SIGKILL");
       await until(() => processesWith(mark).length === 0);
+      await own.stop();
+    });
+
+    test("whatever a run has come to when the connection ends, or the worker: nothing of it stays", async () => {
+      const mark = "8346.2684";
+      for (const how of ["connection", "worker"] as const) {
+        let own = await startWorker();
+        for (let delayMs = 0; delayMs <= 48; delayMs += how === "worker" ? 12 : 3) {
+          const one = await own.link();
+          const run = one.begin(["sh", "-c", `setsid sleep ${mark} & sleep ${mark}`]);
+          run.over.catch(() => undefined);
+          await new Promise((resolve) => setTimeout(resolve, delayMs));
+          if (how === "connection") await one.end();
+          else {
+            await own.kill("SIGKILL");
+            await own.stop();
+            own = await startWorker(); // which ends what was left, where bwrap had not come to tying it to its parent
+          }
+          await until(() => processesWith(mark).length === 0 && childrenOf(own.pid).length === 0);
+        }
+        await own.stop();
+      }
+      expect(processesWith(mark)).toEqual([]);
     });
 
     test("and takes no second one", async () => {

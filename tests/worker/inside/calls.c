@@ -56,6 +56,7 @@ int main(int argc, char **argv) {
   say("socket-inet", socket(AF_INET, SOCK_STREAM, 0));
   say("socket-inet6", socket(AF_INET6, SOCK_DGRAM, 0));
   say("socket-raw", socket(AF_INET, SOCK_RAW, 1));
+  say("socket-sctp", socket(AF_INET, SOCK_STREAM, 132));
   say("socket-netlink", socket(AF_NETLINK, SOCK_RAW, 0));
   say("socket-packet", socket(AF_PACKET, SOCK_RAW, 0));
   say("socket-alg", socket(38, SOCK_SEQPACKET, 0));
