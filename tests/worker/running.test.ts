@@ -144,6 +144,50 @@ describe.skipIf(NO_SANDBOX !== "")("a worker with bubblewrap", { timeout: 30_000
       expect((await link.run([script])).stdout).toBe(`${script}\n`);
     });
 
+    const HONEST: readonly (readonly [argv: readonly string[], stdout: RegExp])[] = [
+      [
+        [
+          "sh",
+          "-c",
+          "git init -q repo && cd repo && git -c user.name=a -c user.email=a@b commit --allow-empty -qm first && git log --format=%s",
+        ],
+        /^first$/m,
+      ],
+      [
+        [
+          process.execPath,
+          "-e",
+          "new (require('worker_threads').Worker)('1', {eval: true}); console.log(os.userInfo().username)",
+        ],
+        /^sandbox$/m,
+      ],
+      [
+        python(
+          "import ssl, multiprocessing; ssl.create_default_context(); print(multiprocessing.Pool(2).map(abs, [-1, 2]))",
+        ),
+        /^\[1, 2\]$/m,
+      ],
+      [
+        [
+          "sh",
+          "-c",
+          "echo 'int main(){return 0;}' >a.c && cc a.c -o a.out && ./a.out && tar cf a.tar a.c && echo built",
+        ],
+        /^built$/m,
+      ],
+    ];
+    test.each(HONEST)("what developers run: %j", async (argv, wanted) => {
+      const path = [
+        ["PATH", "/usr/bin"],
+        ["HOME", "/tmp"],
+      ] as const;
+      const limits = { memoryBytes: 536_870_912, pids: 64, timeoutMs: 20_000 };
+      const { stdout, stderr, last } = await link.run(argv, { environment: path, limits });
+      expect(stderr).toBe("");
+      expect(stdout).toMatch(wanted);
+      expect(last).toMatchObject({ exitCode: 0 });
+    });
+
     test("several at once, each with its own output", async () => {
       const outcomes = await Promise.all(
         Array.from({ length: 8 }, (_, i) => link.run(["sh", "-c", `sleep 0.1; echo ${i}`])),
