@@ -109,6 +109,7 @@ function namesOf<A>(options: (yargs: Argv<Common>) => Argv<A>): readonly string[
     {
       get: (_target, called) => (name: unknown) => {
         if (called === "option") names.push(String(name));
+        if (called === "options") names.push(...Object.keys(name as object));
         return listener;
       },
     },

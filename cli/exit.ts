@@ -1,7 +1,13 @@
 import { BoundaryError, type ErrorCode } from "../daemon/core/errors.ts";
 
-/** 0 done, 1 refused or a failed check, 2 usage, 3 no daemon (or none that answers). */
-export type ExitCode = 0 | 1 | 2 | 3;
+/** 0 done, 1 refused or a failed check, 2 usage, 3 no daemon (or none that answers); or what a command that was run ended with. */
+export type ExitCode = 0 | 1 | 2 | 3 | CommandExit;
+/** Of a guarded command: any code. Made by `commandExit` alone. */
+export type CommandExit = number & { readonly of: "command" };
+
+export function commandExit(code: number): CommandExit {
+  return code as CommandExit;
+}
 
 const NOT_ONE: Partial<Record<ErrorCode, ExitCode>> = {
   "argument-invalid": 2,

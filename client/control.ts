@@ -5,6 +5,7 @@ import type { Evaluation } from "../daemon/core/access.ts";
 import { codeOf } from "../daemon/core/errno.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
 import { retry } from "../daemon/core/retry.ts";
+import type { ExecCheckReply, ExecEndReply, ExecRunReply, ExecWaitReply } from "../daemon/protocol/exec.ts";
 import { createFrameReader, type Frame, renderFrame } from "../daemon/protocol/frame.ts";
 import type {
   LeaseList,
@@ -106,6 +107,10 @@ export type Replies = {
   "peer.list": SecretList;
   "peer.add": SecretReply;
   "peer.export": PeerExport;
+  "exec.check": ExecCheckReply;
+  "exec.run": ExecRunReply;
+  "exec.wait": ExecWaitReply;
+  "exec.end": ExecEndReply;
   "approvals.list": ApprovalList;
   "approvals.show": ApprovalView;
   "approvals.approve": ApprovalView;
@@ -233,6 +238,10 @@ const NEEDED: { readonly [V in Verb]: Readonly<Partial<Record<keyof Replies[V], 
   "peer.list": { secrets: "object", more: "number" },
   "peer.add": { name: "string", version: "number", fingerprint: "string" },
   "peer.export": { path: "string", peers: "object" },
+  "exec.check": { configured: "boolean", verdict: "string", rule: "string", why: "string" },
+  "exec.run": { decision: "boolean", code: "string", id: "string", why: "string", mode: "string" },
+  "exec.wait": { id: "string", state: "string", output: "object", next: "number" },
+  "exec.end": { id: "string", state: "string" },
   "approvals.list": { approvals: "object" },
   "approvals.show": APPROVAL,
   "approvals.approve": APPROVAL,

@@ -1,6 +1,6 @@
 import type { Approvals } from "./approvals.ts";
 import type { Data } from "./audit/record.ts";
-import type { AccessRequest, Caller, Evaluation, Evaluator, Situation } from "./core/access.ts";
+import type { AccessRequest, Caller, Evaluation, Evaluator, Situation, Terms } from "./core/access.ts";
 import { accessDigest } from "./core/access-text.ts";
 import { ceilingOf, privilegeMode } from "./core/authority.ts";
 import { ERRORS, type ErrorCode, renderErrorChain } from "./core/errors.ts";
@@ -54,27 +54,21 @@ export type Ruling = {
 export function createEvaluator(parts: DecideParts): Evaluator & {
   /** Whether it would be allowed now. Nothing is recorded, asked or used up. */
   probe(caller: Caller, request: AccessRequest): boolean;
+  /** The same where a person's approval may be had: "person" where it would be allowed with one alone. */
+  outlook(caller: Caller, request: AccessRequest): "allow" | "person" | "deny";
 } {
   const loaded = { yes: false };
   void parts.policies.settled().then(() => {
     loaded.yes = true;
   });
   return {
-    evaluate: async (caller, request) => {
+    evaluate: async (caller, request, terms = {}) => {
       if (!loaded.yes) await parts.policies.settled();
       const situation = situationOf(parts);
-      return answer(parts, caller, request, situation, ruled(parts, caller, request, situation));
+      return answer(parts, caller, request, situation, ruled(parts, caller, request, situation, terms));
     },
-    probe: (caller, request) => {
-      try {
-        const ruling = asFarAsPolicy(parts, caller, request, situationOf(parts));
-        if ("code" in ruling) return false;
-        return parts.policies.answer(request, ruling.principal, ruling.asked).decision === "allow";
-      } catch (error) {
-        fault(parts, error);
-        return false;
-      }
-    },
+    probe: (caller, request) => outlookOf(parts, caller, request) === "allow",
+    outlook: (caller, request) => outlookOf(parts, caller, request),
   };
 }
 
@@ -84,6 +78,22 @@ export function showing(
   situation: Situation,
 ): { uid: number; privilege: Mode } {
   return { uid, privilege: privilegeMode(situation) };
+}
+
+function outlookOf(parts: DecideParts, caller: Caller, request: AccessRequest): "allow" | "person" | "deny" {
+  try {
+    const ruling = asFarAsPolicy(parts, caller, request, situationOf(parts));
+    if ("code" in ruling) return "deny";
+    const { principal, asked } = ruling;
+    const first = parts.policies.answer(request, principal, asked);
+    if (first.decision === "allow") return "allow";
+    if (!first.needsPerson) return "deny";
+    const second = parts.policies.answer(request, principal, { ...asked, approved: true });
+    return second.decision === "allow" ? "person" : "deny";
+  } catch (error) {
+    fault(parts, error);
+    return "deny";
+  }
 }
 
 /**
@@ -162,9 +172,15 @@ export function situationOf({
 }
 
 /** A fault of ours allows nothing. */
-function ruled(parts: DecideParts, caller: Caller, request: AccessRequest, situation: Situation): Ruling {
+function ruled(
+  parts: DecideParts,
+  caller: Caller,
+  request: AccessRequest,
+  situation: Situation,
+  terms: Terms,
+): Ruling {
   try {
-    return rule(parts, caller, request, situation);
+    return rule(parts, caller, request, situation, terms);
   } catch (error) {
     fault(parts, error);
     return deny("internal");
@@ -176,9 +192,15 @@ export function fault({ opLog }: Pick<DecideParts, "opLog">, error: unknown): vo
   opLog.error({ err: renderErrorChain(error) }, "a question could not be answered");
 }
 
-function rule(parts: DecideParts, caller: Caller, request: AccessRequest, situation: Situation): Ruling {
+function rule(
+  parts: DecideParts,
+  caller: Caller,
+  request: AccessRequest,
+  situation: Situation,
+  terms: Terms,
+): Ruling {
   const ruling = asFarAsPolicy(parts, caller, request, situation);
-  return "code" in ruling ? ruling : byPolicy(parts, caller, request, ruling.principal, ruling.asked);
+  return "code" in ruling ? ruling : byPolicy(parts, caller, request, ruling.principal, ruling.asked, terms);
 }
 
 /** All that is plain code: a denial, or what policy is to be asked. */
@@ -257,6 +279,7 @@ function byPolicy(
   request: AccessRequest,
   principal: Principal,
   situation: AskedSituation,
+  { person = [], approval }: Terms,
 ): Ruling {
   const { policies, approvals, daemon } = parts;
   const factsOf = (asked: AskedSituation, policy: PolicyAnswer): Data => ({
@@ -265,22 +288,25 @@ function byPolicy(
   const first = policies.answer(request, principal, situation);
   const facts = factsOf(situation, first);
   const hasRoom = daemon.state().room === "ok"; // of the log's disk: without, nothing is allowed
-  if (first.decision === "allow")
+  const isDemanded = first.decision === "allow" && person.length > 0;
+  if (first.decision === "allow" && !isDemanded)
     return hasRoom
       ? { ...ALLOWED, reason: first.reasons, facts: { ...facts, ...uses(parts, caller, request, situation) } }
       : { ...deny("log-unavailable"), facts };
-  const denial: Ruling = {
-    ...deny(first.code === "allowed" ? "internal" : first.code),
-    reason: first.reasons,
-    instead: first.advice,
-    facts,
-  };
-  if (!first.needsPerson || !hasRoom) return denial;
+  const denial: Ruling = isDemanded
+    ? { ...deny("policy-denied"), reason: person, instead: "it with a person's approval", facts }
+    : {
+        ...deny(first.code === "allowed" ? "internal" : first.code),
+        reason: first.reasons,
+        instead: first.advice,
+        facts,
+      };
+  if (!(first.needsPerson || isDemanded) || !hasRoom) return denial;
   const approved = { ...situation, approved: true };
   const second = policies.answer(request, principal, approved);
   if (second.decision !== "allow") return denial;
   const asker = askerOf(parts, caller, principal);
-  const given = approvals.redeem(asker, request);
+  const given = approval ?? approvals.redeem(asker, request);
   if (given !== null) {
     const used = uses(parts, caller, request, situation);
     return {

@@ -41,6 +41,7 @@ import { createAuditStream } from "./audit-stream.ts";
 import { createBaseline } from "./baseline.ts";
 import { close, holdFacts, lastHold, readSetupOrClose, SOCKETS } from "./compose/close.ts";
 import { openDecisions } from "./compose/decide.ts";
+import { openExec } from "./compose/exec.ts";
 import { EXIT } from "./compose/exit.ts";
 import { openIsolation } from "./compose/isolation.ts";
 import { opLog } from "./compose/journal.ts";
@@ -366,10 +367,13 @@ async function start(setup: Setup, host: Host): Promise<void> {
       isolation,
       baseline,
       sensors,
-      clerks: [limits, denials, approvals, isolation],
+      clerks: [limits, denials, approvals, isolation, { tick: () => exec.tick(), stop: () => exec.stop() }],
       notifier,
       exists: (flow) => SOCKETS.flows().some((each) => sameFlow(each, flow)),
-      modeIs: (mode) => vault.modeIs(mode),
+      modeIs: (mode) => {
+        vault.modeIs(mode);
+        exec.modeIs(mode);
+      },
       heldAs: (held) => {
         heldAs(setup, host, held);
         isolation.holdIs(held);
@@ -498,6 +502,20 @@ async function start(setup: Setup, host: Host): Promise<void> {
     wallMs: clock.wallMs,
     opLog,
   });
+  const exec = openExec(
+    {
+      settings: config.exec,
+      profiles: setup.execProfiles,
+      evaluator,
+      daemon,
+      trustedInterfaces: config.network.trustedInterfaces,
+      denials,
+      vault,
+      clock,
+      opLog,
+    },
+    { runtimeDir: options.runtimeDir, random: () => randomInt(MILLION) / MILLION },
+  );
   const ended = new Set<string>(); // segments that are known to be immutable
   const office = {
     daemon,
@@ -519,6 +537,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     wouldBlock: () => enforcer.wouldBlock(),
     usb: usbPeople,
     vault,
+    exec,
     tokens: grants.tokens,
     leases: grants.leases,
     evaluator,
@@ -546,6 +565,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         isolation: isolation.claim,
         policy: policies.state,
         vault: () => vaultClaim(vault.status()),
+        exec: exec.status,
         clock,
         switches: setup.switches,
         obstacles: missing,

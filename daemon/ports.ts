@@ -7,6 +7,10 @@ import type { FileChange, Signal } from "./core/signal.ts";
 import type { ChallengeEnd } from "./core/usb-challenge.ts";
 import type { UsbFacts, UsbTarget } from "./core/usb-facts.ts";
 import type { DescribedInterface } from "./core/usb-interfaces.ts";
+import type { ProgramFile } from "./exec/judging.ts";
+import type { Profile } from "./exec/profile.ts";
+import type { RunOrder } from "./exec/run-order.ts";
+import type { FromWorker, Sandbox } from "./exec/worker-frames.ts";
 
 /** Time, three ways. Pure code never calls these; the loop passes the values in. */
 export interface Clock {
@@ -244,6 +248,62 @@ export interface ExportFile {
   write(bytes: Uint8Array): void;
   /** Overwrites and removes it; nothing when there is none. */
   erase(): void;
+}
+
+/** What the host says of what a command is about. None of it throws. */
+export interface ExecHost {
+  /** Absolute, behind all links; null where there is no such directory that we can see. */
+  directory(path: string): Promise<string | null>;
+  /** Looks programs up as the worker will: by the profile's searchPath. A digest only where the profile lists one. */
+  programs(profile: Profile): (name: string, cwd: string) => ProgramFile | null;
+  /** SHA-256 of a program's file, hex; null when it cannot be read. */
+  digest(path: string): Promise<string | null>;
+  /** A regular file, links followed. */
+  read(
+    path: string,
+    mostBytes: number,
+  ): Promise<
+    | { readonly kind: "bytes"; readonly bytes: Buffer }
+    /** No file, one that is no regular file, one that is larger, one that we may not read. */
+    | { readonly kind: "none" | "large" | "unreadable" }
+  >;
+}
+
+export type WorkerState =
+  | { readonly kind: "ready"; readonly sandbox: Sandbox }
+  | { readonly kind: "absent"; readonly why: string };
+/** What the worker says; "gone": the connection to it ended, and with it all that it ran. */
+export type WorkerEvent = FromWorker | { readonly kind: "gone"; readonly why: string };
+
+/** Who runs commands: a process of its own, that decides nothing. It may say anything of runs that are over, or never were. */
+export interface ExecWorker {
+  /** Connects, and keeps connected; every event comes in order. */
+  start(listen: (event: WorkerEvent) => void): void;
+  state(): WorkerState;
+  /** Signs the order and sends it. False: nobody is there to take it. */
+  run(order: RunOrder, stdin: Buffer): boolean;
+  /** Has a run ended. It is over when `ended` comes. */
+  end(id: string, why: string): void;
+  /** Ends the connection, and so everything that runs. */
+  drop(why: string): void;
+  /** For good. */
+  stop(): void;
+}
+
+/** A run that may have a way out. */
+export type EgressWish = {
+  readonly id: string;
+  readonly uid: number;
+  readonly profile: string;
+  readonly workspace: string;
+  /** `network.connect` for the run's subject; what it allows is on record when it resolves. */
+  readonly policy: (host: string, port: number) => Promise<{ allow: boolean; why: string; seq: number }>;
+};
+
+/** The way out for one run: a proxy's socket that lets through what that run may reach, and nobody else uses. */
+export interface EgressDoor {
+  /** `path`: of the socket, which is there when it resolves. Rejects with a BoundaryError. */
+  open(run: EgressWish): Promise<{ readonly path: string; readonly end: (why: string) => Promise<void> }>;
 }
 
 /** What a sensor can say of itself. "absent": this host has nothing to see (no USB), which is no fault. */

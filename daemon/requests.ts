@@ -29,6 +29,8 @@ import type { Tripwire } from "./core/tripwire.ts";
 import type { UsbTarget } from "./core/usb-facts.ts";
 import type { Daemon, Outcome } from "./daemon.ts";
 import type { Denials } from "./denials.ts";
+import type { Asker, Exec } from "./exec-run.ts";
+import type { RunOwner } from "./exec-runs.ts";
 import type { Feed } from "./feed.ts";
 import * as grants from "./grant-verbs.ts";
 import type { IsolationControl } from "./isolation.ts";
@@ -91,6 +93,7 @@ export type Office = {
   };
   readonly usb: UsbPeople;
   readonly vault: Vault;
+  readonly exec: Exec;
   readonly tokens: Tokens;
   readonly leases: Leases;
   readonly limits: LimitDesk;
@@ -371,6 +374,31 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     policy: (_, { params }) => questions.ofVault("peer.export", params.workspace),
     handle: ({ vault }, { params, person }) => vault.exportPeers({ ...params, by: person().name }),
   },
+  "exec.check": {
+    role: "readonly",
+    token: "suffices",
+    limit: "decision",
+    handle: (office, call) => office.exec.check(call.params, askerOf(office, call)),
+  },
+  "exec.run": {
+    role: "readonly",
+    token: "suffices",
+    limit: "decision",
+    handle: (office, call) => office.exec.run(call.params, askerOf(office, call)),
+  },
+  "exec.wait": {
+    role: "readonly",
+    token: "suffices",
+    // output comes as it comes: who waits for his own is held by it, and not by a count
+    limit: ({ exec }, { params }) => (exec.isLive(params?.id ?? "") ? "tightening" : "verb"),
+    handle: (office, call) => office.exec.wait(call.params, ownerOf(office, call)),
+  },
+  "exec.end": {
+    role: "readonly",
+    token: "suffices",
+    limit: "tightening",
+    handle: (office, call) => office.exec.end(call.params, ownerOf(office, call), call.person().name),
+  },
   "key.show": { role: "readonly", auditor: true, limit: "verb", handle: (office) => office.head() },
   "log.prune": { role: "admin", limit: "verb", handle: pruneLog },
   "audit.head": { role: "admin", auditor: true, limit: "verb", handle: (office) => office.audit.head() },
@@ -464,7 +492,7 @@ async function dispatchVerb<V extends Verb>(
   }
   if (!params.success) throw new Refusal("request-invalid", issues(params.error));
   askPolicy(office, row, { params: data, token, verb, peer });
-  if (token && verb !== "check") office.tokens.consume(token.id, verb); // an answer counts in its own record
+  if (token && !COUNTED_ELSEWHERE.has(verb)) office.tokens.consume(token.id, verb); // an answer counts in its own record
   const person = () => personOf(office, peer, token);
   return row.handle(office, {
     params: data,
@@ -476,6 +504,9 @@ async function dispatchVerb<V extends Verb>(
     maker: { uid: connection.peer.uid, tokenId: token?.id ?? "" },
   });
 }
+
+/** Verbs that are decided by policy: an answer counts as a use of the token in its own record. Waiting for it does not. */
+const COUNTED_ELSEWHERE: ReadonlySet<string> = new Set(["check", "exec.run", "exec.wait", "exec.end"]);
 
 /** Whether what is asked for opens something that policy is asked about. */
 function isGoverned<V extends Verb>(
@@ -847,6 +878,27 @@ function unknownApproval(id: string): never {
 function deciderOf(tokens: Tokens, { uid, name, terminal }: Person, { tokenId }: Maker): Decider {
   const names = tokens.namesOf({ uid, tokenId });
   return { uid, name, terminal, tokenId, names, tree: tokens.rootOf(tokenId)?.id ?? "" };
+}
+
+/** For whom a command is to run: without a token for his user, and nobody else. */
+function askerOf(
+  { tokens }: Office,
+  { peer, token, maker }: Pick<Call<"exec.run">, "peer" | "token" | "maker">,
+): Asker {
+  return {
+    caller: { ...peer, token: token?.id ?? null },
+    principal: token?.principal ?? { type: "User", id: String(peer.uid) },
+    owner: { uid: peer.uid, tree: tokens.rootOf(maker.tokenId)?.id ?? "" },
+  };
+}
+
+/** Whose runs he may see and end: his own, of his tree of tokens; an admin all. */
+function ownerOf(
+  { tokens }: Office,
+  { rights, maker }: Pick<Call<"exec.end">, "rights" | "maker">,
+): RunOwner | "admin" {
+  if (mayAct(rights, { role: "admin" })) return "admin";
+  return { uid: maker.uid, tree: tokens.rootOf(maker.tokenId)?.id ?? "" };
 }
 
 /** Decides on the state of this instant, and answers when the decision is on disk. What cannot be recorded is denied. */

@@ -23,6 +23,7 @@ export type StatusParts = {
   readonly isolation: () => Claim;
   readonly policy: () => PoliciesState;
   readonly vault: () => Pick<Control, "state" | "detail">;
+  readonly exec: () => Pick<Control, "state" | "detail">;
   readonly clock: Clock;
   readonly switches: SwitchSettings;
   /** Why the network is only observed; empty when it is enforced. */
@@ -135,6 +136,7 @@ function controls(parts: StatusParts, checkedAt: string): readonly Claim[] {
     watched("clock", sensor("clock"), checkedAt),
     { name: "policy", ...policyClaim(parts.policy()), checkedAt },
     { name: "vault", ...parts.vault(), checkedAt },
+    { name: "exec", ...parts.exec(), checkedAt },
   ];
 }
 

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { BoundaryError } from "./core/errors.ts";
 import {
   type Control,
@@ -6,14 +7,15 @@ import {
   type VaultReply,
   type VaultStatus,
 } from "./protocol/messages.ts";
-import type { Entry } from "./vault/catalog.ts";
+import { type Entry, keyOf } from "./vault/catalog.ts";
 import type { PeerFacts } from "./vault/document.ts";
 import { checkText, type MessageVerdict } from "./vault/message.ts";
 import { readKeyText } from "./vault/psk.ts";
 import { renderSwanctl, type SharedKey } from "./vault/swanctl.ts";
+import { createWatchlist, type Watchlist } from "./vault/watchlist.ts";
 import { createLocks } from "./vault-locks.ts";
 import { createSecrets, type SecretWish } from "./vault-secrets.ts";
-import { createShelf, type VaultParts } from "./vault-shelf.ts";
+import { createShelf, labelOf, type VaultParts } from "./vault-shelf.ts";
 
 /** The sealed secrets of this host. docs/SECRETS.md says what it holds against whom, and what it does not. */
 export type Vault = ReturnType<typeof createVault>;
@@ -91,6 +93,40 @@ export function createVault(parts: VaultParts) {
     });
   }
 
+  /**
+   * A secret for as long as `work` takes: for the stdin of a guarded command, which the caller has decided and records. It is
+   * wiped then; `known` still finds it in what that command puts out, also when the workspace is locked.
+   */
+  function withSecret<T>(name: string, which: string, work: (secret: Handed) => Promise<T>): Promise<T> {
+    return shelf.inTurn(async () => {
+      const workspace = shelf.find(name);
+      const { locks: before } = workspace;
+      shelf.opened(workspace);
+      const entry = workspace.entries.get(keyOf("secret", which));
+      if (entry === undefined || entry.state === "revoked")
+        throw new BoundaryError("secret-unknown", `${name} has no secret ${which}`);
+      return secrets.withPlain(workspace, before, entry, (plain) => {
+        const own = createWatchlist(randomBytes(32));
+        own.add(labelOf(workspace, entry), plain);
+        const isOpen = () =>
+          workspace.locks === before && workspace.entries.get(keyOf("secret", which)) === entry;
+        return work({ plain, version: entry.version, known: own, isOpen });
+      });
+    });
+  }
+
+  /** What looks for the secrets of the workspaces that are open at the moment of the look. */
+  function known(): Pick<Watchlist, "locate" | "spansLines"> {
+    const open = () => shelf.all().flatMap(({ opened }) => (opened === null ? [] : [opened.watch]));
+    return {
+      locate: (bytes) => {
+        const all = open().map((watch) => watch.locate(bytes));
+        return all.some((one) => one === null) ? null : all.flatMap((one) => one ?? []);
+      },
+      spansLines: () => open().some((watch) => watch.spansLines()),
+    };
+  }
+
   /** Whether a text may go to a prompt or a message. What could not be looked at in full may not. */
   function checkMessage(text: string): MessageVerdict {
     const broken = shelf.broken();
@@ -120,9 +156,21 @@ export function createVault(parts: VaultParts) {
     list: secrets.list,
     addPeer,
     exportPeers,
+    withSecret,
+    known,
     checkMessage,
   };
 }
+
+/** A secret on its way into a command. */
+type Handed = {
+  /** Overwritten when the work is done. */
+  readonly plain: Buffer;
+  readonly version: number;
+  readonly known: Pick<Watchlist, "locate" | "spansLines">;
+  /** Whether it may be handed over still: nobody has locked its workspace or changed it. */
+  readonly isOpen: () => boolean;
+};
 
 /** What the status says of the vault. */
 export function vaultClaim({

@@ -1,11 +1,15 @@
 import { group } from "../command.ts";
 import { check } from "../exec/check.ts";
+import { run } from "../exec/run.ts";
 
-/** `boundaryctl exec …`: commands, judged. */
+/** `boundaryctl exec …`: commands, judged and run. */
 export const command = group({
   usage: "exec",
-  describe: "Judge commands before they run",
-  examples: [["boundaryctl exec check --profile developer -- git status", "without a daemon"]],
-  children: [check],
+  describe: "Judge commands, and run them under guard",
+  examples: [
+    ["boundaryctl exec check --profile developer -- git status", "judged, without a daemon"],
+    ["boundaryctl exec run --profile developer -- npm test", "run in the worker's sandbox"],
+  ],
+  children: [check, run],
   alone: null,
 });

@@ -84,9 +84,14 @@ async function answer(common: Common, { deadline, noPrompt, tokenFile, asUser }:
     if (bytes === null) return deny("stdin did not end in time");
     const client = agentClient(common, { deadlineMs: left(), tokenFile, asUser });
     try {
-      return await decide(bytes, (question) => client.check(question, { deadlineMs: left() }), {
-        prompt: !noPrompt,
-      });
+      return await decide(
+        bytes,
+        {
+          check: (question) => client.check(question, { deadlineMs: left() }),
+          judge: (line) => client.call("exec.check", line, { deadlineMs: left() }),
+        },
+        { prompt: !noPrompt },
+      );
     } finally {
       client.close();
     }

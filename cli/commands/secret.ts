@@ -1,6 +1,7 @@
 import type { SecretList, SecretReply } from "../../daemon/protocol/messages.ts";
 import { askAndShow } from "../ask.ts";
 import { type CliCommand, define, group } from "../command.ts";
+import { inject } from "../exec/inject.ts";
 import { plain, renderTable } from "../output.ts";
 import { keepStdin, readSecretInput } from "../secret-input.ts";
 import { NAME, WORKSPACE } from "../vault-arguments.ts";
@@ -100,16 +101,17 @@ const revoke = define({
     ),
 });
 
-/** `boundaryctl secret put|list|rotate|revoke`. No command shows a secret: it is given to a worker's stdin alone. */
+/** `boundaryctl secret put|list|rotate|revoke|inject`. No command shows a secret: it is given to a guarded command's stdin alone. */
 export const command = group({
   usage: "secret",
-  describe: "Seal, list, change and revoke secrets",
+  describe: "Seal, list, change, revoke and inject secrets",
   examples: [["boundaryctl secret put deploy-token < token.txt", "seal one"]],
   children: [
     giving("put", "Seal a new secret"),
     list,
     giving("rotate", "Give a secret a new value; the old one is erased"),
     revoke,
+    inject,
   ],
   alone: null,
 });

@@ -1,5 +1,6 @@
 import { realpathSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { programLookup } from "../../daemon/adapters/exec-programs.ts";
 import { renderProblems } from "../../daemon/core/config-parse.ts";
 import { BoundaryError } from "../../daemon/core/errors.ts";
 import { MODES } from "../../daemon/core/mode.ts";
@@ -10,7 +11,6 @@ import { define } from "../command.ts";
 import { type ExitCode, usageError } from "../exit.ts";
 import { type Paint, painter, plain, printJson, printLines } from "../output.ts";
 import { readSmallFile } from "../read-file.ts";
-import { programLookup } from "./programs.ts";
 
 const MAX_PROFILES_BYTES = 1_048_576;
 /** A person has to be asked: neither yes nor no. */

@@ -1,4 +1,5 @@
 import type { Answer, Question } from "../../client/client.ts";
+import type { ExecCheckReply } from "../../daemon/protocol/exec.ts";
 import { plain } from "../output.ts";
 import { mapToolCall } from "./mapping.ts";
 import { readToolCall } from "./tool-call.ts";
@@ -20,17 +21,36 @@ export type HookRules = {
 const MAX_REASON = 2_000;
 const MAX_PART = 500;
 
-/** The whole way from the bytes on stdin to the output. Never rejects as long as `ask` does not. */
-export async function decide(
-  bytes: Uint8Array,
-  ask: (question: Question) => Promise<Answer>,
-  rules: HookRules,
-): Promise<HookOutput> {
+/** What the daemon is asked. */
+export type Asking = {
+  check(question: Question): Promise<Answer>;
+  /** Judges a line by the profile that is configured for hooks; rejects where it could not be asked. */
+  judge(line: { readonly line: string; readonly cwd: string }): Promise<ExecCheckReply>;
+};
+
+/** The whole way from the bytes on stdin to the output. Rejects where the daemon could not judge a line. */
+export async function decide(bytes: Uint8Array, asking: Asking, rules: HookRules): Promise<HookOutput> {
   const read = readToolCall(bytes);
   if (!read.ok) return deny(read.why);
   const mapped = mapToolCall(read.call);
   if (!mapped.ok) return deny(mapped.why);
-  return outputOf(await ask(mapped.question), rules);
+  const judged = mapped.line === undefined ? null : await asking.judge(mapped.line);
+  const verdict = judged?.configured === true ? judged : null;
+  // "allow" and "ask" alone go on: whatever else comes is a denial
+  if (verdict !== null && verdict.verdict !== "allow" && verdict.verdict !== "ask")
+    return output("deny", ["denied (exec-denied)", ...wordsOf(verdict)]);
+  // the profile can only refuse: what policy says of a shell counts as it did
+  const said = outputOf(await asking.check(mapped.question), rules);
+  if (verdict?.verdict !== "ask" || said.hookSpecificOutput.permissionDecision !== "allow") return said;
+  return output(rules.prompt ? "ask" : "deny", ["a person has to allow it", ...wordsOf(verdict)]);
+}
+
+function wordsOf({ rule, why, profile, mode, correlationId }: ExecCheckReply): readonly string[] {
+  return [
+    `by ${rule}: ${why}`,
+    `profile ${profile}, mode ${mode}`,
+    ...(correlationId === "" ? [] : [`record ${correlationId}`]),
+  ];
 }
 
 /** A denial of our own. */

@@ -5,7 +5,12 @@ import { own, type ToolCall } from "./tool-call.ts";
 
 /** A tool call as a question to the daemon, or why it cannot be one: then it is denied without being asked. */
 export type Mapped =
-  | { readonly ok: true; readonly question: Question }
+  | {
+      readonly ok: true;
+      readonly question: Question;
+      /** A line for a shell whose grammar is read: judged by a profile as well, where one is configured. */
+      readonly line?: { readonly line: string; readonly cwd: string };
+    }
   | { readonly ok: false; readonly why: string };
 
 type Row = (call: ToolCall) => Mapped;
@@ -80,10 +85,13 @@ function inside({ tool }: ToolCall): Mapped {
 }
 
 function command(shell: string, field: string): Row {
-  return ({ tool, input }) => {
+  return ({ tool, input, cwd }) => {
     const line = own(input, field);
     if (typeof line !== "string" || line === "") return no(`${tool} without a ${field}`);
-    return ask("command.run", "command", shell, { command: line, ...ANYWHERE });
+    const mapped = ask("command.run", "command", shell, { command: line, ...ANYWHERE });
+    // "/" is in no workspace: without a directory nothing is allowed by a profile
+    const isRead = mapped.ok && shell === "bash";
+    return isRead ? { ...mapped, line: { line, cwd: cwd === "" ? "/" : cwd } } : mapped;
   };
 }
 

@@ -71,6 +71,9 @@ export const RECORD_KINDS = [
   "secret.rotated",
   "secret.revoked",
   "secret.exported",
+  /** A guarded command: before the worker is told, and when it has ended. docs/EXEC.md. */
+  "exec.started",
+  "exec.ended",
   "vault.unlocked",
   /** A passphrase was wrong, or not there. */
   "vault.refused",

@@ -1,4 +1,4 @@
-import { ACTIONS, type Evaluator, type Governor, type SearchQuery } from "../core/access.ts";
+import { ACTIONS, type Governor, type SearchQuery } from "../core/access.ts";
 import type { Daemon } from "../daemon.ts";
 import { createEvaluator, type DecideParts, limited } from "../decide.ts";
 import { createSearch, searchDoor } from "../decide-search.ts";
@@ -20,7 +20,7 @@ export function openDecisions(
     readonly policies: Policies;
   },
 ): {
-  readonly evaluator: Evaluator;
+  readonly evaluator: ReturnType<typeof createEvaluator>;
   readonly governor: Governor;
   readonly service: DecisionService;
 } {

@@ -12,9 +12,10 @@ import { readSwitches, type SwitchSettings } from "../core/switches.ts";
 import type { Tripwire } from "../core/tripwire.ts";
 import type { UsbRule } from "../core/usb-rule.ts";
 import { parseUsbRules } from "../core/usb-rule-parse.ts";
-import { parseExecProfiles } from "../exec/profile.ts";
+import type { ExecProfiles } from "../exec/profile.ts";
 import type { Options } from "../options.ts";
 import { PARAMS } from "../protocol/messages.ts";
+import { readProfiles, readShippedProfiles } from "./exec.ts";
 import { opLog } from "./journal.ts";
 
 export type Setup = {
@@ -24,6 +25,8 @@ export type Setup = {
   /** Of the configuration; the permanent ones come before them. */
   readonly usbRules: readonly UsbRule[];
   readonly switches: SwitchSettings;
+  /** null: nobody needs them, since no workspace is configured. The shipped ones take some 200 ms to read. */
+  readonly execProfiles: ExecProfiles | null;
   readonly digest: string;
 };
 
@@ -88,8 +91,8 @@ export function readSetup(options: Options): Setup {
     config.value.usb.rulesFile ?? fileURLToPath(new URL("../../policies/usb.rules", import.meta.url));
   const usbText = readText(usbFile);
   const usbRules = readUsbRules(usbFile, usbText);
-  const execText = readExecProfiles(config.value.exec.profilesFile);
-  const texts = [text, tripwiresText, usbText, ...(execText === null ? [] : [execText])];
+  const exec = readExec(config.value.exec);
+  const texts = [text, tripwiresText, usbText, ...(exec.text === null ? [] : [exec.text])];
   const digest = createHash("sha256").update(texts.join("\0")).digest("hex");
   return {
     options,
@@ -97,17 +100,24 @@ export function readSetup(options: Options): Setup {
     tripwires: tripwires.value,
     usbRules,
     switches: switches.value,
+    execProfiles: exec.profiles,
     digest,
   };
 }
 
-/** The text of the configured profiles: nothing is judged by them here yet, but a start with a fault in them is none. */
-function readExecProfiles(file: string | undefined): string | null {
-  if (file === undefined) return null;
-  const text = readText(file);
-  const parsed = parseExecProfiles(text);
-  if (!parsed.ok) throw new BoundaryError("config-invalid", renderProblems(file, parsed.problems));
-  return text;
+/** The configured profiles: a start with a fault in them is none, nor is one with a hook by a profile that is not there. */
+function readExec({ profilesFile, hookProfile, workspaces }: Config["exec"]): {
+  readonly text: string | null;
+  readonly profiles: ExecProfiles | null;
+} {
+  const text = profilesFile === undefined ? null : readText(profilesFile);
+  // not when they are first asked for: the loop would stand still for as long as it takes
+  const isNeeded = text !== null || hookProfile !== undefined || workspaces.length > 0;
+  const read = text === null ? readShippedProfiles : () => readProfiles(profilesFile ?? "", text);
+  const profiles = isNeeded ? read() : null;
+  if (hookProfile !== undefined && profiles?.has(hookProfile) !== true)
+    throw new BoundaryError("config-invalid", `exec.hookProfile: there is no profile "${hookProfile}"`);
+  return { text, profiles };
 }
 
 function readUsbRules(file: string, text: string): readonly UsbRule[] {

@@ -112,7 +112,15 @@ export type Evaluation = {
 
 /** The one way to an answer, for both sockets. Never rejects: what goes wrong is a denial. */
 export type Evaluator = {
-  evaluate(caller: Caller, request: AccessRequest): Promise<Evaluation>;
+  evaluate(caller: Caller, request: AccessRequest, terms?: Terms): Promise<Evaluation>;
+};
+
+/** What somebody of the daemon's own asks a question with, beside what policy says. */
+export type Terms = {
+  /** A person has to approve it, whatever policy says: the rules that say so. */
+  readonly person?: readonly string[];
+  /** The id of an approval that was used up a moment ago for something that this is a part of. */
+  readonly approval?: string;
 };
 
 /** Whether policy lets a verb be done: beside role and scope, never instead of them. */

@@ -54,6 +54,8 @@ const NetEntrySchema = z.union(
 const Port = z.number().int().min(1).max(65_535);
 /** Hosts, as daemon/egress/allowlist.ts reads them. */
 const HostList = z.array(z.string().min(1).max(300)).max(1024);
+/** As the worker says what it has (ports.ts, Sandbox). */
+export const SANDBOX_PARTS = ["namespaces", "seccomp", "cgroup", "readOnlyRoot"] as const;
 const UsbIds = /^[0-9a-f]{4}:(?:[0-9a-f]{4}|\*)$/;
 const ModeName = z.enum(MODES);
 const Ms = (least: number, most: number, usual: number) =>
@@ -420,6 +422,22 @@ export const ConfigSchema = z.strictObject({
     .strictObject({
       /** A file of exec profiles; without it the shipped one (policies/exec.yaml) is meant. */
       profilesFile: AbsolutePath.optional(),
+      /** Directories that are workspaces, or that workspaces are in. None: no command runs. */
+      workspaces: z
+        .array(AbsolutePath.refine((path) => path !== "/", "name a directory, not the whole host"))
+        .max(64)
+        .default([]),
+      /** The profile by which `boundaryctl hook` has an agent's commands judged. Without it, only by policy. */
+      hookProfile: Name.optional(),
+      /** What the worker's sandbox has to have, or nothing runs. */
+      require: z
+        .array(z.enum(SANDBOX_PARTS))
+        .max(SANDBOX_PARTS.length)
+        .default(["namespaces", "seccomp", "readOnlyRoot"]),
+      /** What one command may use. */
+      memoryBytes: z.number().int().min(16_777_216).max(1_099_511_627_776).default(536_870_912),
+      processes: z.number().int().min(1).max(32_768).default(256),
+      cpus: z.number().int().min(1).max(1_024).default(1),
     })
     .prefault({}),
   /** Where guarded commands may connect to. docs/EGRESS.md. Without any list: nowhere. */

@@ -40,13 +40,31 @@ export function redactValue<T>(value: T): T {
 const MAX_ROUNDS = 8;
 const MAX_ENCODED_DEPTH = 2;
 const MARKER = "[redacted:";
-function marker(kind: string): string {
+/** What stands in a secret's place. */
+export function marker(kind: string): string {
   return `${MARKER}${kind}]`;
 }
 
 /** Whether something was replaced in a text, or in the JSON of a value; or it holds the words that say so by itself. */
 export function holdsRedaction(text: string): boolean {
   return text.includes(MARKER);
+}
+
+/**
+ * Where in a text secrets are, in order and apart from each other: for who replaces them himself. What `redactText` finds
+ * in one round.
+ */
+export function findSecretSpans(text: string): readonly Found[] {
+  if (!mayHoldSecret(text)) return [];
+  const plain = toPlainText(text);
+  const spans: Found[] = [];
+  let at = 0;
+  for (const { start, end, kind } of merge(findAll(plain.text, 0))) {
+    const from = Math.max(at, plain.starts[start] ?? text.length);
+    at = Math.max(at, plain.ends[end - 1] ?? text.length);
+    if (at > from) spans.push({ start: from, end: at, kind });
+  }
+  return spans;
 }
 
 function redactOnce(text: string): string {
@@ -87,7 +105,7 @@ const BASE64_RUN = new RegExp(`[A-Za-z0-9+/_\\-\\n\\v]{${ENCODED_LEAST},}={0,2}`
 const HEX_RUN = new RegExp(`[0-9A-Fa-f\\n\\v]{${ENCODED_LEAST},}`, "g");
 
 /** Runs that hide a secret in base64 or hex, wherever in the run it begins. */
-function findEncoded(text: string, depth: number): readonly Found[] {
+export function findEncoded(text: string, depth = 0): readonly Found[] {
   if (depth >= MAX_ENCODED_DEPTH) return [];
   const hides = (run: string, encoding: "base64" | "hex", offsets: readonly number[]) => {
     const dense = run.replace(/[\n\v]/g, "");
@@ -104,7 +122,7 @@ function isSecretBytes(bytes: Buffer, depth: number): boolean {
   const text = bytes.toString("latin1");
   const readable = /^[\t\n\r -~]+$/.test(text);
   if (!readable) return findShapes(text).length > 0 || findPrivateKeys(text).length > 0;
-  return findAll(text, depth).length > 0;
+  return mayHoldSecret(text) && findAll(text, depth).length > 0;
 }
 
 function spanOf(hit: RegExpExecArray): Found {

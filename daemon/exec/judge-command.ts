@@ -4,7 +4,15 @@ import { type Carried, type Input, UNKNOWN } from "./carried.ts";
 import { faultOfArgument, faultOfName } from "./characters.ts";
 import { judgeName } from "./environment.ts";
 import { judgeRedirect } from "./judge-redirect.ts";
-import { isFull, type Judging, type Layer, type ProgramFile, strictestOf, tell } from "./judging.ts";
+import {
+  isFull,
+  type Judging,
+  type Layer,
+  type ProgramFile,
+  type Reach,
+  strictestOf,
+  tell,
+} from "./judging.ts";
 import { isBelow, isWritable, resolvePath } from "./kinds.ts";
 import type { Answer, ListedProgram } from "./profile.ts";
 import { fits, type Rule } from "./rule.ts";
@@ -230,11 +238,13 @@ function judgeByRules(
     return;
   }
   const strictest = usable.find(({ verdict }) => verdict === "ask") ?? usable[0];
+  const reach = reaching?.reach ?? (usable.some((rule) => rule.reach === "file") ? "file" : "none");
   say(
     strictest?.verdict ?? "deny",
     id(strictest),
     `a rule of the profile ${judging.profile.name}`,
     file.real,
+    reach,
   );
 }
 
@@ -282,8 +292,9 @@ function tellSecrets(found: readonly SecretFound[], judging: Judging, depth: num
     });
 }
 
-type Say = (verdict: Answer, rule: string, reason: string, path?: string) => void;
+type Say = (verdict: Answer, rule: string, reason: string, path?: string, reach?: Reach) => void;
 
 function sayerOf(judging: Judging, layer: Pick<Layer, "depth" | "what" | "text">): Say {
-  return (verdict, rule, reason, path = "") => tell(judging, { ...layer, verdict, rule, reason, path });
+  return (verdict, rule, reason, path = "", reach = "none") =>
+    tell(judging, { ...layer, verdict, rule, reason, path, reach });
 }

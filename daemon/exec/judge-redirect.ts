@@ -10,7 +10,7 @@ const SINKS: ReadonlySet<string> = new Set(["/dev/null", "/dev/stdout", "/dev/st
 export function judgeRedirect(redirect: Redirect, judging: Judging, depth: number): void {
   const { descriptor, operator, target } = redirect;
   const [verdict, reason] = answer(redirect, judging);
-  const layer: Omit<Layer, "path"> = {
+  const layer: Omit<Layer, "path" | "reach"> = {
     depth,
     what: "redirect",
     text: `${descriptor ?? ""}${operator} ${operator.startsWith("<<") ? "…" : (target.text ?? "…")}`.slice(

@@ -26,7 +26,10 @@ export type Layer = {
   /** Of the profile ("git/read"), or one of ours ("unlisted", "expansion"). */
   readonly rule: string;
   readonly reason: string;
+  /** What a program reaches by the rule that fits; "none" where no rule says so. */
+  readonly reach: Reach;
 };
+export type Reach = "none" | "file" | "network";
 
 /** What a judgement is made with, and where its layers go. */
 export type Judging = {
@@ -45,7 +48,10 @@ export function isFull({ layers }: Judging): boolean {
 }
 
 /** Writes a layer down; a command with too many is refused rather than followed. */
-export function tell(judging: Judging, layer: Omit<Layer, "path"> & { readonly path?: string }): void {
+export function tell(
+  judging: Judging,
+  layer: Omit<Layer, "path" | "reach"> & { readonly path?: string; readonly reach?: Reach },
+): void {
   const { layers } = judging;
   if (layers.length > MAX_LAYERS) return;
   const full = layers.length === MAX_LAYERS;
@@ -53,6 +59,7 @@ export function tell(judging: Judging, layer: Omit<Layer, "path"> & { readonly p
     ...layer,
     text: redactText(layer.text),
     path: redactText(layer.path ?? ""),
+    reach: layer.reach ?? "none",
     reason: redactText(layer.reason),
   };
   layers.push(

@@ -2,7 +2,7 @@ import type { Mode } from "../core/mode.ts";
 import { posture } from "../core/posture.ts";
 import { judgeName } from "./environment.ts";
 import { judgeArgv, judgeLine } from "./judge-command.ts";
-import { type Judging, type Layer, type ProgramFile, strictestOf } from "./judging.ts";
+import { type Judging, type Layer, type ProgramFile, type Reach, strictestOf } from "./judging.ts";
 import { isBelow } from "./kinds.ts";
 import type { Answer, Profile } from "./profile.ts";
 
@@ -30,6 +30,8 @@ export type Judgement = {
   /** Of the strictest layer, the first of them. */
   readonly rule: string;
   readonly reason: string;
+  /** The widest of the rules that fit. */
+  readonly reach: Reach;
   /** Everything that was judged, outermost first. */
   readonly layers: readonly Layer[];
 };
@@ -65,6 +67,7 @@ function ceilings(order: Order, facts: Facts): readonly Layer[] {
     verdict: "deny",
     rule,
     reason,
+    reach: "none",
   });
   const { exec } = posture(facts.mode);
   if (exec === "no" || exec === "running-ended") return [refuse("mode", `${facts.mode}: no commands run`)];
@@ -80,6 +83,8 @@ function ceilings(order: Order, facts: Facts): readonly Layer[] {
   });
 }
 
+const WIDEST_FIRST: readonly Reach[] = ["network", "file", "none"];
+
 function isPlainAbsolute(path: string): boolean {
   return path.startsWith("/") && !/\/\/|\/\.{1,2}(?:\/|$)|[^/]\/$|\p{Cc}/u.test(path);
 }
@@ -87,5 +92,11 @@ function isPlainAbsolute(path: string): boolean {
 function conclude(layers: readonly Layer[]): Judgement {
   const verdict = layers.length === 0 ? "deny" : strictestOf(layers.map((layer) => layer.verdict));
   const first = layers.find((layer) => layer.verdict === verdict);
-  return { verdict, rule: first?.rule ?? "empty", reason: first?.reason ?? "there is no command", layers };
+  return {
+    verdict,
+    rule: first?.rule ?? "empty",
+    reason: first?.reason ?? "there is no command",
+    reach: WIDEST_FIRST.find((reach) => layers.some((layer) => layer.reach === reach)) ?? "none",
+    layers,
+  };
 }

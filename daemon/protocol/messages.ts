@@ -10,6 +10,7 @@ import { CEREMONY_PURPOSES } from "../core/state.ts";
 import type { SensorHealth } from "../ports.ts";
 import { MAX_SECRET_BYTES, NAME, type PeerFacts, PeerSchema } from "../vault/document.ts";
 import { Id, PropertiesSchema, Type } from "./access-schema.ts";
+import { EXEC_PARAMS } from "./exec.ts";
 import { LEASE_PARAMS, TOKEN_PARAMS } from "./grants.ts";
 
 /**
@@ -203,6 +204,7 @@ export const PARAMS = {
   "peer.export": z.strictObject({ workspace: Workspace }),
   ...TOKEN_PARAMS,
   ...LEASE_PARAMS,
+  ...EXEC_PARAMS,
   /** What waits for a person, was approved and not used, or was denied lately. */
   "approvals.list": None,
   "approvals.show": z.strictObject({ id: ApprovalId }),

@@ -14,6 +14,13 @@ export type Watchlist = {
   remove(label: string): void;
   /** Labels of what is in the bytes. null: so much had to be confirmed that it was given up, and nothing is known. */
   find(bytes: Uint8Array): ReadonlySet<string> | null;
+  /**
+   * Where in the bytes it is, in no order; null as above. Of a long secret all that it would cover is told, also where only a
+   * piece of it stands.
+   */
+  locate(bytes: Uint8Array): readonly Located[] | null;
+  /** Whether a secret in it goes over more than one line: then a line alone says nothing of it. */
+  spansLines(): boolean;
   /** Overwrites its key; nothing is found from then on. */
   forget(): void;
 };
@@ -27,7 +34,18 @@ const SHORTEST_WORD = 4;
 const MAX_CONFIRMED = 1_024;
 const LEAST_DISTINCT = 8;
 
-type Piece = { readonly label: string; readonly length: number; readonly mac: string };
+export type Located = { readonly label: string; readonly start: number; readonly end: number };
+
+/** `before` and `after`: how much of the form that it is a piece of stands on either side of it. */
+type Piece = {
+  readonly label: string;
+  readonly length: number;
+  readonly mac: string;
+  readonly before: number;
+  readonly after: number;
+};
+/** Takes what was confirmed at a place; `wants` says whether that is asked for at all. */
+type Finds = { wants(piece: Piece): boolean; take(piece: Piece, at: number): void };
 /** By rolling hash; a word's is that of the whole word. */
 type Table = Map<number, Piece[]>;
 
@@ -40,6 +58,8 @@ export function createWatchlist(key: Buffer): Watchlist {
     ...WIDTHS.map((width): [number, Table] => [width, new Map()]),
   ]);
   const leaving = new Map(WIDTHS.map((width) => [width, power(multiplier, width)]));
+  /** Those that go over more than one line. */
+  const multiline = new Set<string>();
   let forgotten = false;
 
   function hashOf(bytes: Uint8Array, start: number, end: number): number {
@@ -53,10 +73,10 @@ export function createWatchlist(key: Buffer): Watchlist {
     return hmac(key, "piece", bytes).toString("latin1");
   }
 
-  function put(width: number, label: string, piece: Uint8Array): void {
+  function put(width: number, label: string, piece: Uint8Array, before = 0, after = 0): void {
     const table = tables.get(width);
     const hash = hashOf(piece, 0, width === 0 ? piece.length : width);
-    const entry = { label, length: piece.length, mac: macOf(piece) };
+    const entry = { label, length: piece.length, mac: macOf(piece), before, after };
     const others = table?.get(hash) ?? [];
     if (!others.some((each) => each.label === label && each.mac === entry.mac))
       table?.set(hash, [...others, entry]);
@@ -71,7 +91,8 @@ export function createWatchlist(key: Buffer): Watchlist {
     const blocks = Math.min(MAX_BLOCKS, Math.floor(form.length / 32));
     for (let block = 0; block < blocks; block++) {
       const piece = form.subarray(32 * block, 32 * (block + 1));
-      if (new Set(piece).size >= LEAST_DISTINCT) put(32, label, piece);
+      if (new Set(piece).size >= LEAST_DISTINCT)
+        put(32, label, piece, 32 * block, form.length - 32 * (block + 1));
     }
   }
 
@@ -80,29 +101,24 @@ export function createWatchlist(key: Buffer): Watchlist {
     bytes: Uint8Array,
     at: number,
     pieces: readonly Piece[],
-    found: Set<string>,
+    finds: Finds,
     left: number,
   ): number {
     const macs = new Map<number, string>();
     for (const piece of pieces) {
-      if (found.has(piece.label) || at + piece.length > bytes.length) continue;
+      if (!finds.wants(piece) || at + piece.length > bytes.length) continue;
       let mac = macs.get(piece.length);
       if (mac === undefined) {
         if (left-- <= 0) return left;
         mac = macOf(bytes.subarray(at, at + piece.length));
         macs.set(piece.length, mac);
       }
-      if (mac === piece.mac) found.add(piece.label);
+      if (mac === piece.mac) finds.take(piece, at);
     }
     return left;
   }
 
-  function roll(
-    bytes: Uint8Array,
-    width: (typeof WIDTHS)[number],
-    found: Set<string>,
-    budget: number,
-  ): number {
+  function roll(bytes: Uint8Array, width: (typeof WIDTHS)[number], finds: Finds, budget: number): number {
     const table = tables.get(width);
     if (table === undefined || table.size === 0 || bytes.length < width) return budget;
     const out = leaving.get(width) ?? 0;
@@ -110,14 +126,14 @@ export function createWatchlist(key: Buffer): Watchlist {
     let value = hashOf(bytes, 0, width);
     for (let at = 0; ; at++) {
       const pieces = table.get(value);
-      if (pieces !== undefined) left = confirm(bytes, at, pieces, found, left);
+      if (pieces !== undefined) left = confirm(bytes, at, pieces, finds, left);
       if (left < 0 || at + width >= bytes.length) return left;
       const next = (Math.imul(value, multiplier) + (spread[bytes[at + width] ?? 0] ?? 0)) | 0;
       value = (next - Math.imul(spread[bytes[at] ?? 0] ?? 0, out)) | 0;
     }
   }
 
-  function words(bytes: Uint8Array, found: Set<string>, budget: number): number {
+  function words(bytes: Uint8Array, finds: Finds, budget: number): number {
     const table = tables.get(0);
     if (table === undefined || table.size === 0) return budget;
     let left = budget;
@@ -128,14 +144,22 @@ export function createWatchlist(key: Buffer): Watchlist {
       const pieces =
         length >= SHORTEST_WORD && length < WIDTHS[0] ? table.get(hashOf(bytes, start, at)) : undefined;
       const whole = pieces?.filter((piece) => piece.length === length) ?? [];
-      if (whole.length > 0) left = confirm(bytes, start, whole, found, left);
+      if (whole.length > 0) left = confirm(bytes, start, whole, finds, left);
       start = at + 1;
     }
     return left;
   }
 
+  /** Whether all of it was looked at. */
+  function search(bytes: Uint8Array, finds: Finds): boolean {
+    let left = words(bytes, finds, MAX_CONFIRMED);
+    for (const width of WIDTHS) if (left >= 0) left = roll(bytes, width, finds, left);
+    return left >= 0;
+  }
+
   return {
     add(label, secret) {
+      if (secret.some((byte) => byte === 0x0a || byte === 0x0d)) multiline.add(label);
       const forms = formsOf(secret);
       for (const form of forms) {
         addForm(label, form);
@@ -143,6 +167,7 @@ export function createWatchlist(key: Buffer): Watchlist {
       }
     },
     remove(label) {
+      multiline.delete(label);
       for (const table of tables.values()) {
         for (const [hash, pieces] of table) {
           const others = pieces.filter((piece) => piece.label !== label);
@@ -154,10 +179,27 @@ export function createWatchlist(key: Buffer): Watchlist {
     find(bytes) {
       if (forgotten) return null;
       const found = new Set<string>();
-      let left = words(bytes, found, MAX_CONFIRMED);
-      for (const width of WIDTHS) if (left >= 0) left = roll(bytes, width, found, left);
-      return left < 0 ? null : found;
+      const isWhole = search(bytes, {
+        wants: ({ label }) => !found.has(label),
+        take: ({ label }) => void found.add(label),
+      });
+      return isWhole ? found : null;
     },
+    locate(bytes) {
+      if (forgotten) return null;
+      const found: Located[] = [];
+      const isWhole = search(bytes, {
+        wants: () => true,
+        take: ({ label, length, before, after }, at) =>
+          void found.push({
+            label,
+            start: Math.max(0, at - before),
+            end: Math.min(bytes.length, at + length + after),
+          }),
+      });
+      return isWhole ? found : null;
+    },
+    spansLines: () => multiline.size > 0,
     forget() {
       forgotten = true;
       key.fill(0);

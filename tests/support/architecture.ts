@@ -83,6 +83,7 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/protocol/", only: "types", why: "a verdict is told in words of the protocol" },
       { what: "zod", why: "a profile is unknown until parsed" },
       { what: "node:path", only: ["posix"], why: "pure functions on text" },
+      { what: "node:buffer", only: ["isUtf8"], why: "a pure function on bytes" },
     ],
   },
   {
@@ -166,6 +167,7 @@ export const TABLE: readonly Row[] = [
     may: [
       { what: "daemon/core/", only: "types", why: "ports speak in the core's values" },
       { what: "daemon/audit/record.ts", only: "types", why: "ports speak in records" },
+      { what: "daemon/exec/", only: "types", why: "what is ordered, and what a program's file is" },
     ],
   },
   {
@@ -191,6 +193,7 @@ export const TABLE: readonly Row[] = [
       { what: "daemon/audit/", why: "records" },
       { what: "daemon/protocol/", why: "answers" },
       { what: "daemon/vault/", why: "seals" },
+      { what: "daemon/exec/", why: "judges commands" },
       { what: "daemon/ports.ts", why: "acts, through ports alone" },
       { what: "zod", only: "types", why: "the schemas live in protocol" },
       {
@@ -294,6 +297,18 @@ export const TABLE: readonly Row[] = [
         why: "what a KEK source reads is held, used and dropped in one way",
       },
       { what: "daemon/vault/psk.ts", only: ["readKeyText"], why: "a key in text is read one way" },
+      { what: "daemon/exec/", only: "types", why: "what is ordered, and what a program's file is" },
+      {
+        what: "daemon/exec/run-order.ts",
+        only: ["renderOrder", "signOrder"],
+        why: "an order is signed one way",
+      },
+      {
+        what: "daemon/exec/worker-frames.ts",
+        why: "what is said to the worker is written and read in one place",
+      },
+      { what: "daemon/adapters/peer.ts", why: "who listens is asked of the kernel in one place" },
+      { what: "daemon/adapters/exec-programs.ts", why: "a program is looked up in one place" },
       { what: "daemon/adapters/run.ts", why: "programs start in one place" },
       { what: "daemon/adapters/secret-file.ts", why: "secrets are kept and erased in one place" },
       { what: "daemon/adapters/own-directory.ts", why: "a directory is made durable in one place" },
@@ -362,6 +377,7 @@ export const TABLE: readonly Row[] = [
         why: "policy text is read in a throw-away process, here too",
       },
       { what: "daemon/adapters/policy-directory.ts", why: "a policy directory is read in one place" },
+      { what: "daemon/adapters/exec-programs.ts", why: "programs are looked up as the daemon does" },
       { what: "yargs", why: "arguments" },
       { what: "tweetnacl", why: "a second opinion on signatures, where its 20 ms each are nothing" },
       { what: "zod", only: "types", why: "the schemas live in protocol" },

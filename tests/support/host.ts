@@ -48,6 +48,11 @@ export class FakeStore implements LogStore {
     if (this.behaviour === "fails-after") throw new Error("EIO");
   }
 
+  /** Writes that wait to be released. */
+  holding(): number {
+    return this.held.length;
+  }
+
   release(): void {
     this.behaviour = "works";
     for (const resolve of this.held.splice(0)) resolve();
@@ -115,6 +120,8 @@ type HostOptions = {
   /** What an earlier run's log said of limits and approvals. */
   readonly before?: Pick<Fold, "limits" | "approvals">;
   readonly clock?: FakeClock;
+  /** Told of every mode that comes to be wanted. */
+  readonly modeIs?: (mode: Mode) => void;
 };
 
 type DaemonParts = Parameters<typeof createDaemon>[0];
@@ -267,6 +274,7 @@ export async function startHost(options: HostOptions = {}) {
       keyDamage: () => null,
       logRoom: () => disk.freeBytes,
       enforcer,
+      modeIs: (mode) => options.modeIs?.(mode),
       exists: (flow) => flows.some((each) => sameFlow(each, flow)),
       heldAs: (hold) => void holds.push(hold),
       usb: options.usb ?? NO_USB,

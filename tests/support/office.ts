@@ -1,4 +1,5 @@
 import { resolveRoles } from "../../daemon/core/accounts.ts";
+import type { Exec } from "../../daemon/exec-run.ts";
 import { createFeed } from "../../daemon/feed.ts";
 import type { Connection } from "../../daemon/ports.ts";
 import { answer, type Office, type Reply } from "../../daemon/requests.ts";
@@ -29,6 +30,19 @@ const NO_VAULT: Vault = createVault({
   opLog: { info: never, warn: never, error: never },
 });
 NO_VAULT.begin();
+
+/** Nothing runs. */
+const NO_EXEC: Exec = {
+  check: never,
+  run: never,
+  wait: never,
+  end: never,
+  isLive: () => false,
+  modeIs: never,
+  tick: never,
+  stop: never,
+  status: never,
+};
 
 function never(): never {
   throw new Error("not asked");
@@ -79,6 +93,7 @@ export function officeOf(host: Host, { terminal = null, over = {} }: OfficeOptio
     usb: usbHost().people,
     ...host.grants,
     vault: NO_VAULT,
+    exec: NO_EXEC,
     opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
     ...over,
   };

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { programLookup } from "../../../cli/exec/programs.ts";
+import { programLookup } from "../../../daemon/adapters/exec-programs.ts";
 import { parseExecProfiles } from "../../../daemon/exec/profile.ts";
 import { boundaryctl } from "../../support/boundaryctl.ts";
 

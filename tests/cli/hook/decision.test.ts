@@ -1,9 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { decide, type HookOutput, outputOf } from "../../../cli/hook/decision.ts";
+import { type Asking, decide, type HookOutput, outputOf } from "../../../cli/hook/decision.ts";
 import { MAX_INPUT_BYTES, readToolCall } from "../../../cli/hook/tool-call.ts";
 import { denial } from "../../../client/answer.ts";
 import type { Answer, Question } from "../../../client/client.ts";
+import { NOT_CONFIGURED } from "../../../daemon/exec-replies.ts";
+import type { ExecCheckReply } from "../../../daemon/protocol/exec.ts";
 
 const ALLOW: Answer = {
   ...denial("internal", ""),
@@ -27,6 +29,15 @@ const CALL = {
 };
 const bytes = (value: unknown) => Buffer.from(typeof value === "string" ? value : JSON.stringify(value));
 const PROMPT = { prompt: true };
+/** No profile is configured for hooks. */
+const unjudged = async () => NOT_CONFIGURED;
+const asking = (
+  check: (question: Question) => Promise<Answer>,
+  judge: Asking["judge"] = unjudged,
+): Asking => ({
+  check,
+  judge,
+});
 const SAYS = ({ hookSpecificOutput: { permissionDecision } }: HookOutput) => permissionDecision;
 const WHY = ({ hookSpecificOutput: { permissionDecisionReason } }: HookOutput) => permissionDecisionReason;
 
@@ -37,7 +48,7 @@ describe("the output", () => {
       asked.push(question);
       return ALLOW;
     };
-    const output = await decide(bytes(CALL), ask, PROMPT);
+    const output = await decide(bytes(CALL), asking(ask), PROMPT);
     expect(output).toEqual({
       hookSpecificOutput: {
         hookEventName: "PreToolUse",
@@ -130,7 +141,7 @@ describe("what is not a tool call is denied, and nobody is asked", () => {
     ["a cwd that is no text", bytes({ ...CALL, cwd: 7 })],
     ["an endless input", Buffer.alloc(MAX_INPUT_BYTES + 1, 0x20)],
   ])("%s", async (_what, input) => {
-    const output = await decide(input, never, PROMPT);
+    const output = await decide(input, asking(never), PROMPT);
     expect(SAYS(output)).toBe("deny");
     expect(WHY(output)).toMatch(/^boundary: denied; nothing was asked: ./);
   });
@@ -187,10 +198,10 @@ describe("any stdin ends in a valid answer", () => {
         let said: Answer | null = null;
         const output = await decide(
           input,
-          async () => {
+          asking(async () => {
             said = answer;
             return answer;
-          },
+          }),
           { prompt },
         );
         const { hookEventName, permissionDecision, permissionDecisionReason } = output.hookSpecificOutput;
@@ -204,6 +215,80 @@ describe("any stdin ends in a valid answer", () => {
       }),
       { numRuns: 3_000 },
     );
+  });
+});
+
+describe("a shell's line, where a profile is configured", () => {
+  const judged = (verdict: string): ExecCheckReply => ({
+    ...NOT_CONFIGURED,
+    configured: true,
+    verdict: verdict as "allow",
+    rule: "git/push",
+    why: "a rule of the profile developer",
+    profile: "developer",
+    mode: "OPEN",
+    correlationId: "41",
+  });
+  const both = (verdict: string, answer: Answer, rules = PROMPT) =>
+    decide(
+      bytes(CALL),
+      asking(
+        async () => answer,
+        async () => judged(verdict),
+      ),
+      rules,
+    );
+
+  test("is refused by the profile whatever policy would say, and then policy is not asked", async () => {
+    const output = await decide(
+      bytes(CALL),
+      asking(
+        () => Promise.reject(new Error("not asked")),
+        async () => judged("deny"),
+      ),
+      PROMPT,
+    );
+    expect(SAYS(output)).toBe("deny");
+    expect(WHY(output)).toContain("denied (exec-denied); by git/push");
+    expect(WHY(output)).toContain("record 41");
+  });
+
+  test("is allowed where both allow it; the profile's ask is never an allow", async () => {
+    expect(SAYS(await both("allow", ALLOW))).toBe("allow");
+    expect(SAYS(await both("allow", DENY))).toBe("deny");
+    expect(SAYS(await both("ask", DENY))).toBe("deny");
+    expect(SAYS(await both("ask", ALLOW))).toBe("ask");
+    expect(SAYS(await both("ask", ALLOW, { prompt: false }))).toBe("deny");
+    // what nobody knows is no yes
+    expect(SAYS(await both("perhaps", ALLOW))).toBe("deny");
+  });
+
+  test("is judged in the directory that the agent is in; what is no line of a shell is not", async () => {
+    const seen: object[] = [];
+    const judge: Asking["judge"] = async (line) => {
+      seen.push(line);
+      return judged("allow");
+    };
+    await decide(
+      bytes(CALL),
+      asking(async () => ALLOW, judge),
+      PROMPT,
+    );
+    await decide(
+      bytes({ ...CALL, cwd: undefined }),
+      asking(async () => ALLOW, judge),
+      PROMPT,
+    );
+    const read = { ...CALL, tool_name: "Read", tool_input: { file_path: "/etc/hosts" } };
+    await decide(
+      bytes(read),
+      asking(async () => ALLOW, judge),
+      PROMPT,
+    );
+    expect(seen).toEqual([
+      { line: "ls", cwd: "/home/ann" },
+      { line: "ls", cwd: "/" },
+    ]);
   });
 });
 

@@ -58,6 +58,41 @@ describe("boundaryctl hook", () => {
     ]);
   });
 
+  test("has a line judged by the daemon first, and denies where that fails", async () => {
+    const call = JSON.stringify({ ...JSON.parse(CALL), tool_name: "Bash", tool_input: { command: "ls" } });
+    const judged = (over: object): Behaviour => ({
+      data: {
+        configured: true,
+        verdict: "allow",
+        rule: "ls/list",
+        why: "w",
+        profile: "p",
+        mode: "OPEN",
+        correlationId: "",
+        ...over,
+      },
+    });
+    const answers: readonly (readonly [Behaviour, string])[] = [
+      [judged({}), "allow"],
+      [judged({ verdict: "deny" }), "deny"],
+      [judged({ configured: false, verdict: "deny" }), "allow"],
+      ["close", "deny"],
+      ["silent", "deny"],
+      [{ data: { verdict: "allow" } }, "deny"],
+    ];
+    for (const [behaviour, expected] of answers) {
+      const fake = await fakeDaemon({ check: ALLOW, "exec.check": behaviour });
+      fakes.push(fake);
+      const ran = await boundaryctl(
+        ["hook", OURS, "--deadline", "1s", "--runtime-dir", fake.runtimeDir],
+        {},
+        call,
+      );
+      expect(decisionOf(ran)).toBe(expected);
+      expect(fake.requests[0]).toMatchObject({ verb: "exec.check", params: { line: "ls", cwd: "/" } });
+    }
+  });
+
   test("asks where a person may be asked, and not with --no-prompt", async () => {
     expect(decisionOf(await hook(ASK))).toBe("ask");
     expect(decisionOf(await hook(ASK, ["--no-prompt"]))).toBe("deny");

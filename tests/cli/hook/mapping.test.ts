@@ -80,7 +80,9 @@ describe("each tool comes to its action and resource", () => {
     ["__proto__", {}, "tool.run", resource("tool", "__proto__", { reach: "unknown" })],
     ["constructor", {}, "tool.run", resource("tool", "constructor", { reach: "unknown" })],
   ])("%s %j", (tool, input, name, about) => {
-    expect(map(tool, input)).toEqual({ ok: true, question: { action: { name }, resource: about } });
+    // a line for bash is judged by a profile, too
+    const line = ["Bash", "Monitor"].includes(tool) ? { line: { line: input["command"], cwd: CWD } } : {};
+    expect(map(tool, input)).toEqual({ ok: true, question: { action: { name }, resource: about }, ...line });
   });
 });
 

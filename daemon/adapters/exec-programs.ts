@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { accessSync, closeSync, constants, openSync, readSync, realpathSync, statSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { resolve } from "node:path";
-import type { ProgramFile } from "../../daemon/exec/judging.ts";
-import type { Profile } from "../../daemon/exec/profile.ts";
+import type { ProgramFile } from "../exec/judging.ts";
+import type { Profile } from "../exec/profile.ts";
 
 /**
  * Looks programs up as whoever runs a command will: by the profile's searchPath, never by ours. A file is hashed only
@@ -45,4 +46,21 @@ function digestOf(path: string): string {
     closeSync(fd);
   }
   return hash.digest("hex");
+}
+
+/** SHA-256 of a program's file, hex, without holding anybody up; null when it cannot be read. */
+export async function programDigest(path: string): Promise<string | null> {
+  const hash = createHash("sha256");
+  const part = Buffer.alloc(1 << 18);
+  try {
+    await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    if (!(await file.stat()).isFile()) return null;
+    for (;;) {
+      const { bytesRead } = await file.read(part);
+      if (bytesRead === 0) return hash.digest("hex");
+      hash.update(part.subarray(0, bytesRead));
+    }
+  } catch {
+    return null;
+  }
 }
