@@ -455,6 +455,7 @@ test("an old KEK that cannot be erased locks the workspace, which the new one op
   const files = new Map<string, Buffer>();
   const stubborn: KekSource = {
     kind: "stubborn",
+    asks: false,
     obstacle: () => "",
     create: async (id) => {
       files.set(id, randomBytes(32));
