@@ -248,6 +248,7 @@ export function createLocks(parts: VaultParts, shelf: Shelf) {
     return {
       fault: shelf.broken(),
       leftover: shelf.leftover(),
+      asks: parts.sources.filter(({ asks }) => asks).map(({ kind }) => kind),
       workspaces: shelf.all().slice(0, MAX_SHOWN).map(replyOf),
       more: Math.max(0, shelf.all().length - MAX_SHOWN),
     };

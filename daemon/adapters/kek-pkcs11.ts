@@ -174,7 +174,10 @@ export function pkcs11Kek(place: Pkcs11Place | null, load = loadPkcs11, deadline
     const now = countOf(await tokenInfo(module, slot.id).catch(() => null));
     if (!isFromFile) throw new BoundaryError("vault-passphrase-wrong", `logging in with this PIN${now}`);
     refusedPrint = print;
-    throw new BoundaryError("kek-unavailable", `logging in with the PIN of vault.pkcs11.pinFile: it is wrong${now}`);
+    throw new BoundaryError(
+      "kek-unavailable",
+      `logging in with the PIN of vault.pkcs11.pinFile: it is wrong${now}`,
+    );
   }
 
   /** All sessions of a process are logged in by the first: the token would take any PIN for right. */
@@ -355,7 +358,10 @@ function readPin(path: string): Buffer {
     bytes.fill(0);
     return pin;
   }
-  throw new BoundaryError("kek-unavailable", `${doing}: ${bytes === null ? "it is not there" : "it is empty"}`);
+  throw new BoundaryError(
+    "kek-unavailable",
+    `${doing}: ${bytes === null ? "it is not there" : "it is empty"}`,
+  );
 }
 
 function requireUsable({ info }: Slot, serial: string | null): void {
@@ -423,7 +429,10 @@ async function requireWorking(module: Pkcs11Module, live: Live): Promise<void> {
   const at = { session, key, iv, aad: boundTo(id) };
   const back = await decrypt(module, at, await encrypt(module, at, probe));
   if (Buffer.isBuffer(back) && same(back, probe)) return;
-  throw new BoundaryError("kek-unavailable", `trying the KEK ${id}: the token does not give back what it wrapped`);
+  throw new BoundaryError(
+    "kek-unavailable",
+    `trying the KEK ${id}: the token does not give back what it wrapped`,
+  );
 }
 
 /** Authenticated with each wrapped key: under another id it does not open. */

@@ -19,6 +19,8 @@ export const CKA = {
   DECRYPT: 0x105,
   WRAP: 0x106,
   UNWRAP: 0x107,
+  SIGN: 0x108,
+  VERIFY: 0x10a,
   DERIVE: 0x10c,
   VALUE_LEN: 0x161,
   EXTRACTABLE: 0x162,
@@ -84,7 +86,7 @@ export function initializeArguments(): Buffer {
 /** An array of CK_ATTRIBUTE. A number is a CK_ULONG. */
 export function template(attributes: readonly (readonly [number, AttributeValue])[]): Packed {
   const bytes = Buffer.alloc(attributes.length * 24);
-  const holds = attributes.map(([, value]) => valueOf(value));
+  const holds = attributes.map(([, value]) => bytesOf(value));
   attributes.forEach(([type], index) => {
     const held = holds[index] ?? Buffer.alloc(0);
     bytes.writeBigUInt64LE(BigInt(type), index * 24);
@@ -94,7 +96,7 @@ export function template(attributes: readonly (readonly [number, AttributeValue]
   return { bytes, holds };
 }
 
-function valueOf(value: AttributeValue): Buffer {
+function bytesOf(value: AttributeValue): Buffer {
   if (typeof value === "number") return ulong(BigInt(value));
   return typeof value === "boolean" ? Buffer.from([value ? 1 : 0]) : value;
 }

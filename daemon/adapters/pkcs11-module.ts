@@ -35,6 +35,9 @@ const TYPES = { u: "ulong", b: "uint8_t", p: "void *" } as const;
 /** CK_VERSION, and what aligns the pointers after it. */
 const LIST_HEAD_BYTES = 8n;
 
+/** koffi unloads a library that is not held any more, whatever pointers into it there are. */
+const held: unknown[] = [];
+
 export type FunctionName = keyof typeof FUNCTIONS;
 type Native = ReturnType<ReturnType<typeof koffi.load>["func"]>;
 type Argument = bigint | number | Buffer | Packed | null;
@@ -76,6 +79,7 @@ export function loadPkcs11(path: string): Pkcs11Module {
   if (fault !== "") throw new Error(fault);
   if (!hasLargeStacks()) throw new Error("koffi was used before its stacks were made large enough");
   const library = koffi.load(fs.realpathSync(path));
+  held.push(library);
   const getFunctionList = library.func("unsigned long C_GetFunctionList(void *list)");
   const pointer = Buffer.alloc(8);
   const answer: unknown = getFunctionList(pointer);

@@ -128,6 +128,8 @@ export async function generateKey(
     [CKA.DECRYPT, true],
     [CKA.WRAP, false],
     [CKA.UNWRAP, false],
+    [CKA.SIGN, false],
+    [CKA.VERIFY, false],
     [CKA.DERIVE, false],
     [CKA.LABEL, Buffer.from(label)],
     [CKA.ID, Buffer.from(id)],

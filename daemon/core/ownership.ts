@@ -28,7 +28,9 @@ export function sharedFault(look: Look, kind: "directory" | "file", ourUid: numb
   if (look.kind !== kind) return `is a ${look.kind}, not a ${kind}`;
   if (look.uid !== 0 && look.uid !== ourUid) return `belongs to uid ${look.uid}, not to root or to us`;
   if (kind === "directory" && (look.mode & 0o1000) !== 0) return null;
-  return (look.mode & 0o022) === 0 ? null : `has mode 0${(look.mode & 0o777).toString(8)}: others can write to it`;
+  return (look.mode & 0o022) === 0
+    ? null
+    : `has mode 0${(look.mode & 0o777).toString(8)}: others can write to it`;
 }
 
 function ownerFault(look: Look, ourUid: number, forbidden: number): string | null {

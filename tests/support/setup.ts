@@ -37,6 +37,8 @@ const NEEDS: readonly Need[] = [
   { what: "rsyslogd", debianPackage: "rsyslog", purposes: ["test"] },
   { what: "rsyslog/lmnsd_gtls.so", debianPackage: "rsyslog-gnutls", purposes: ["test"] },
   { what: "openssl", debianPackage: "openssl", purposes: ["test"] },
+  { what: "softhsm2-util", debianPackage: "softhsm2", purposes: ["test"] },
+  { what: "pkcs11-tool", debianPackage: "opensc", purposes: ["test"] },
   { what: "qemu-system-x86_64", debianPackage: "qemu-system-x86", purposes: ["vm"] },
   { what: "qemu-img", debianPackage: "qemu-utils", purposes: ["vm"] },
   { what: "debootstrap", debianPackage: "debootstrap", purposes: ["vm"] },
