@@ -1,11 +1,13 @@
 import { spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isOnHost } from "./setup.ts";
 
 export const TOKEN = "boundary test";
-export const PIN = "48151623";
+/** Not in any file but the token's, and there not as it is. */
+export const PIN = randomBytes(8).toString("hex");
 const SO_PIN = "officer42";
 const DIRECTORIES = ["/usr/lib", "/lib", "/usr/lib64", "/usr/local/lib"];
 
