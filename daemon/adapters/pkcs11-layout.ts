@@ -160,7 +160,8 @@ export function parseTokenInfo(bytes: Buffer): TokenInfo {
   const has = (flag: bigint) => (flags & flag) !== 0n;
   return {
     label: text(0, 32),
-    serial: text(80, 16),
+    // it goes into messages
+    serial: text(80, 16).replace(/[^ -~]/g, "?"),
     loginRequired: has(0x4n),
     initialized: has(0x400n),
     pinInitialized: has(0x8n),

@@ -95,17 +95,17 @@ export function loadPkcs11(path: string): Pkcs11Module {
     call: (name, ...args) =>
       new Promise((resolve, reject) => {
         const kept: Argument[] = [...args];
-        functions[name].async(...args.map(plain), (error: unknown, answer: unknown) => {
+        functions[name].async(...args.map(plain), (error: unknown, said: unknown) => {
           kept.length = 0; // until here what the pointers point to was held
           if (error) reject(error instanceof Error ? error : new Error(String(error)));
-          else resolve(Number(answer));
+          else resolve(Number(said));
         });
       }),
     callNow(name, ...args) {
       const kept: Argument[] = [...args];
-      const answer: unknown = functions[name](...args.map(plain));
+      const said: unknown = functions[name](...args.map(plain));
       kept.length = 0;
-      return Number(answer);
+      return Number(said);
     },
   };
 }
@@ -113,7 +113,7 @@ export function loadPkcs11(path: string): Pkcs11Module {
 function bind(list: bigint, index: number, signature: string, name: string): Native {
   const address: unknown = koffi.decode(list + LIST_HEAD_BYTES + BigInt(index * 8), "uint64_t");
   if (!address) throw new Error(`the module has no ${name}`);
-  const types = [...signature].map((letter) => TYPES[letter as keyof typeof TYPES]);
+  const types = Array.from(signature).map((letter) => TYPES[letter as keyof typeof TYPES]);
   return koffi.decode(BigInt(address as number | bigint), koffi.proto(null, "ulong", types)) as Native;
 }
 

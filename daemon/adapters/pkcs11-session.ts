@@ -1,4 +1,3 @@
-import { timingSafeEqual } from "node:crypto";
 import { BoundaryError } from "../core/errors.ts";
 import {
   aesGcm,
@@ -33,7 +32,7 @@ const KEY_BYTES = 32;
 export type Slot = { readonly id: bigint; readonly info: TokenInfo };
 
 /** What the token said is no more than a code; it goes into the message by its name. */
-export function refused(doing: string, answer: number): BoundaryError {
+function refused(doing: string, answer: number): BoundaryError {
   return new BoundaryError("kek-unavailable", `${doing}: the token says ${nameOf(answer)}`);
 }
 
@@ -107,6 +106,24 @@ export async function logIn(module: Pkcs11Module, session: bigint, pin: Buffer):
   const wrong: readonly number[] = [CKR.PIN_INCORRECT, CKR.PIN_INVALID, CKR.PIN_LEN_RANGE];
   if (wrong.includes(answer)) return "wrong";
   throw refused("logging in to the token", answer);
+}
+
+/** Whoever was logged in before. What it answers says nothing that a login would not. */
+export async function logOut(module: Pkcs11Module, session: bigint): Promise<void> {
+  await module.call("C_Logout", session);
+}
+
+export async function closeSession(module: Pkcs11Module, session: bigint): Promise<void> {
+  await module.call("C_CloseSession", session);
+}
+
+/**
+ * Synchronous. `isLast`: nobody else is logged in by us, and nobody is after that; the end of its last session logs a
+ * process out in any case. A token that was pulled knows no such session, and about another answer nothing can be done.
+ */
+export function closeNow(module: Pkcs11Module, session: bigint, isLast: boolean): void {
+  if (isLast) module.callNow("C_Logout", session);
+  module.callNow("C_CloseSession", session);
 }
 
 /** Makes an AES-256 key that the token does not give away. Its id is the KEK's. */
@@ -231,8 +248,3 @@ const ALTERED: readonly number[] = [
   CKR.ENCRYPTED_DATA_LEN_RANGE,
   CKR.AEAD_DECRYPT_FAILED,
 ];
-
-/** Two buffers of one length. */
-export function same(a: Buffer, b: Buffer): boolean {
-  return a.length === b.length && timingSafeEqual(a, b);
-}

@@ -21,6 +21,7 @@ EXPORT long shim_delay_ms = 0;
 EXPORT long shim_stack_bytes = 0;
 EXPORT long shim_encrypt_answer = 0;
 EXPORT long shim_decrypt_answer = 0;
+EXPORT long shim_decrypt_after = 0;
 EXPORT long shim_extractable = 0;
 EXPORT long shim_destroyed = 0;
 
@@ -70,6 +71,10 @@ static ulong_t encrypt(ulong_t session, void *data, ulong_t length, void *out, u
 static ulong_t decrypt(ulong_t session, void *data, ulong_t length, void *out, ulong_t *room) {
   ulong_t answer =
       ((ulong_t (*)(ulong_t, void *, ulong_t, void *, ulong_t *))real->functions[34])(session, data, length, out, room);
+  if (shim_decrypt_after > 0) {
+    shim_decrypt_after--;
+    return answer;
+  }
   return shim_decrypt_answer ? (ulong_t)shim_decrypt_answer : answer;
 }
 

@@ -10,6 +10,7 @@ type Dial =
   | "stack_bytes"
   | "encrypt_answer"
   | "decrypt_answer"
+  | "decrypt_after"
   | "extractable"
   | "destroyed";
 
@@ -20,6 +21,7 @@ const USUAL: Readonly<Record<Dial, number>> = {
   stack_bytes: 0,
   encrypt_answer: 0,
   decrypt_answer: 0,
+  decrypt_after: 0,
   extractable: 0,
   destroyed: 0,
 };

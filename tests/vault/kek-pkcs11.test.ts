@@ -15,6 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { collectGarbage } from "../../daemon/adapters/garbage.ts";
 import { type Pkcs11Place, pkcs11Kek } from "../../daemon/adapters/kek-pkcs11.ts";
 import { template } from "../../daemon/adapters/pkcs11-layout.ts";
 import { loadPkcs11, moduleFault } from "../../daemon/adapters/pkcs11-module.ts";
@@ -36,7 +37,7 @@ const pin = (text = PIN) => Buffer.from(text);
 let token: ReturnType<typeof softHsm>;
 const opened: { drop(): void }[] = [];
 const source = (more: Partial<Pkcs11Place> = {}, deadlineMs?: number) =>
-  pkcs11Kek({ module: MODULE, tokenLabel: TOKEN, ...more }, undefined, deadlineMs);
+  pkcs11Kek({ module: MODULE, tokenLabel: TOKEN, ...more }, deadlineMs);
 const kept = <T extends { provider: { drop(): void } }>(made: T): T => {
   opened.push(made.provider);
   return made;
@@ -475,6 +476,24 @@ describe.skipIf(MODULE === "" || !isOnHost("cc"))("a token that misbehaves (need
     expect(await provider.unwrap(wrapped)).toEqual(DEK);
   });
 
+  test("that is pulled while it is unlocked leaves it locked, and nothing damaged", async () => {
+    const one = vaultHost({ sources: [shimmed()] });
+    await one.make("a", "pkcs11", PIN);
+    for (const name of ["x", "y"]) await one.put("a", name, SECRET);
+    await one.vault.lock("a", "ana");
+    // the key of the fingerprints opens, and after that nothing
+    const unlocking = one.unlock("a", PIN);
+    shim.set("decrypt_after", 1);
+    shim.set("decrypt_answer", 0x32);
+    await expect(unlocking).rejects.toThrow(/CKR_DEVICE_REMOVED/);
+    shim.reset();
+    expect(one.vault.status().workspaces).toMatchObject([{ state: "locked", secrets: 2, damaged: 0 }]);
+    await one.unlock("a", PIN);
+    expect([one.knows("a", "x", SECRET), one.knows("a", "y", SECRET)]).toEqual([true, true]);
+    one.vault.stop();
+    one.remove();
+  });
+
   test("that cannot wrap makes no workspace, and leaves no key", async () => {
     const one = vaultHost({ sources: [shimmed()] });
     shim.set("encrypt_answer", 0x70);
@@ -488,6 +507,14 @@ describe.skipIf(MODULE === "" || !isOnHost("cc"))("a token that misbehaves (need
     shim.set("stack_bytes", 700_000);
     expect(await provider.unwrap(await provider.wrap(DEK))).toEqual(DEK);
   });
+});
+
+test.skipIf(MODULE === "")("a module stays where it is when memory is collected", async () => {
+  const module = loadPkcs11(MODULE);
+  for (let round = 0; round < 3; round++) {
+    expect(await collectGarbage()).toBe("done");
+    expect([0, 0x190]).toContain(await module.call("C_Finalize", null)); // CKR_CRYPTOKI_NOT_INITIALIZED
+  }
 });
 
 describe("a module", () => {
