@@ -17,7 +17,7 @@ import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { collectGarbage } from "../../daemon/adapters/garbage.ts";
 import { type Pkcs11Place, pkcs11Kek } from "../../daemon/adapters/kek-pkcs11.ts";
-import { template } from "../../daemon/adapters/pkcs11-layout.ts";
+import { parseTokenInfo, TOKEN_INFO_BYTES, template } from "../../daemon/adapters/pkcs11-layout.ts";
 import { loadPkcs11, moduleFault } from "../../daemon/adapters/pkcs11-module.ts";
 import { findKeys, findToken, openSession } from "../../daemon/adapters/pkcs11-session.ts";
 import { buildPkcs11Shim } from "../support/pkcs11-shim.ts";
@@ -515,6 +515,15 @@ test.skipIf(MODULE === "")("a module stays where it is when memory is collected"
     expect(await collectGarbage()).toBe("done");
     expect([0, 0x190]).toContain(await module.call("C_Finalize", null)); // CKR_CRYPTOKI_NOT_INITIALIZED
   }
+});
+
+test("whatever a token says of itself can be read", () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ minLength: TOKEN_INFO_BYTES, maxLength: TOKEN_INFO_BYTES }), (bytes) => {
+      const { label, serial } = parseTokenInfo(Buffer.from(bytes));
+      expect([label.length <= 32, /^[ -~]{0,16}$/.test(serial)]).toEqual([true, true]);
+    }),
+  );
 });
 
 describe("a module", () => {
