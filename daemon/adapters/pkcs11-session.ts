@@ -28,6 +28,8 @@ const CKU_USER = 1;
 const SESSION_FLAGS = 6;
 const MAX_SLOTS = 256;
 const KEY_BYTES = 32;
+/** A module that wants room for whole blocks would leave the operation open, and the session of no use. */
+const SPARE_BYTES = 16;
 
 export type Slot = { readonly id: bigint; readonly info: TokenInfo };
 
@@ -211,10 +213,11 @@ export async function encrypt(
 ): Promise<Buffer> {
   const doing = "wrapping a key on the token";
   await done(module, doing, "C_EncryptInit", session, aesGcm(iv, aad), key);
-  const out = Buffer.alloc(plain.length + GCM_TAG_BYTES);
+  const sealedLength = plain.length + GCM_TAG_BYTES;
+  const out = Buffer.alloc(sealedLength + SPARE_BYTES);
   const length = ulong(BigInt(out.length));
   await done(module, doing, "C_Encrypt", session, plain, plain.length, out, length);
-  if (length.readBigUInt64LE() === BigInt(out.length)) return out;
+  if (length.readBigUInt64LE() === BigInt(sealedLength)) return out.subarray(0, sealedLength);
   throw new BoundaryError("kek-unavailable", `${doing}: what came back has a wrong length`);
 }
 
@@ -226,7 +229,7 @@ export async function decrypt(
 ): Promise<Buffer | "altered" | "unclear"> {
   const doing = "unwrapping a key on the token";
   await done(module, doing, "C_DecryptInit", session, aesGcm(iv, aad), key);
-  const out = Buffer.alloc(sealed.length);
+  const out = Buffer.alloc(sealed.length + SPARE_BYTES);
   const length = ulong(BigInt(out.length));
   const answer = await module.call("C_Decrypt", session, sealed, sealed.length, out, length);
   const plainLength = sealed.length - GCM_TAG_BYTES;
