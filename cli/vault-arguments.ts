@@ -12,5 +12,5 @@ export const WORKSPACE = {
   describe: "The workspace it is in",
 } as const;
 
-export const KEK_KINDS = ["passphrase", "file", "systemd-creds"] as const;
+export const KEK_KINDS = ["passphrase", "file", "systemd-creds", "pkcs11"] as const;
 export const MAX_PASSPHRASE_BYTES = 1_024;

@@ -208,14 +208,16 @@ export interface KekProvider {
 export interface KekSource {
   /** As the keyring names it. */
   readonly kind: string;
+  /** Whether a person has to give something: a passphrase, or the PIN of a token. */
+  readonly asks: boolean;
   /** Why it cannot be used on this host; "" when it can. */
   obstacle(): string;
-  /** Makes a KEK, durable when it resolves. */
+  /** Makes a KEK, durable when it resolves. The caller wipes the passphrase. */
   create(id: string, passphrase: Buffer | null): Promise<{ provider: KekProvider; spec: string }>;
   /** Rejects with "vault-passphrase-wrong", or "kek-unavailable". Another `spec` than the one given takes its place. */
   open(id: string, spec: string, passphrase: Buffer | null): Promise<{ provider: KekProvider; spec: string }>;
-  /** Nothing is wrapped under this one any more. */
-  retire(id: string): void;
+  /** Nothing is wrapped under this one any more. Its provider is dropped after that, where there is one. */
+  retire(id: string): Promise<void>;
 }
 
 /** One file of a workspace: its bytes, or why they were not read. */

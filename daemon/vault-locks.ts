@@ -78,13 +78,16 @@ export function createLocks(parts: VaultParts, shelf: Shelf) {
       install(workspace, opened, locks);
       return replyOf(workspace);
     } catch (error) {
-      keys?.kek.drop();
-      keys?.fingerprintKey.fill(0);
       if (error instanceof BoundaryError && error.code === "vault-passphrase-wrong")
         void shelf.record({ kind: "vault.refused", data: { workspace: name, by, why: error.code } });
-      if (create !== null && workspace.keyring === null) {
-        shelf.remove(name);
-        if (keys) shelf.sourceOf(keys.keyring.kek.kind).retire(keys.kek.id);
+      try {
+        if (create !== null && workspace.keyring === null) {
+          shelf.remove(name);
+          if (keys) await shelf.sourceOf(keys.keyring.kek.kind).retire(keys.kek.id);
+        }
+      } finally {
+        keys?.kek.drop();
+        keys?.fingerprintKey.fill(0);
       }
       throw error;
     }
@@ -136,7 +139,14 @@ export function createLocks(parts: VaultParts, shelf: Shelf) {
     const id = newKekId();
     const { provider: kek, spec } = await source.create(id, passphrase);
     const fingerprintKey = randomBytes(FINGERPRINT_KEY_BYTES);
-    const wrapped = (await kek.wrap(fingerprintKey)).toString("base64");
+    let wrapped: string;
+    try {
+      wrapped = (await kek.wrap(fingerprintKey)).toString("base64");
+    } catch (error) {
+      fingerprintKey.fill(0);
+      await source.retire(id).finally(() => kek.drop());
+      throw error;
+    }
     const keyring: Keyring = {
       v: 1,
       workspace,
@@ -216,11 +226,14 @@ export function createLocks(parts: VaultParts, shelf: Shelf) {
       // locked meanwhile, the key of the fingerprints may have been overwritten before it was wrapped: it was checked after
       shelf.saveKeyring(workspace, { ...keyring, kek: { id, kind: source.kind, spec }, fingerprintKey });
       for (const { entry, sealed } of done) shelf.rewrite(workspace, entry, keepWrap(sealed, id));
-      shelf.sourceOf(keyring.kek.kind).retire(keyring.kek.id);
+      await shelf.sourceOf(keyring.kek.kind).retire(keyring.kek.id);
     } catch (error) {
-      to.drop();
-      if (workspace.keyring?.kek.id === id) void shelf.lock(workspace, "the new KEK is half in place");
-      else source.retire(id);
+      try {
+        if (workspace.keyring?.kek.id === id) void shelf.lock(workspace, "the new KEK is half in place");
+        else await source.retire(id);
+      } finally {
+        to.drop();
+      }
       throw error;
     }
     if (workspace.locks !== locks || workspace.opened === null) to.drop();
@@ -235,6 +248,7 @@ export function createLocks(parts: VaultParts, shelf: Shelf) {
     return {
       fault: shelf.broken(),
       leftover: shelf.leftover(),
+      asks: parts.sources.filter(({ asks }) => asks).map(({ kind }) => kind),
       workspaces: shelf.all().slice(0, MAX_SHOWN).map(replyOf),
       more: Math.max(0, shelf.all().length - MAX_SHOWN),
     };

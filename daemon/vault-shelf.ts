@@ -219,7 +219,7 @@ export function createShelf(parts: VaultParts) {
 
   /**
    * Opens every secret once, and wipes it: what is damaged is known then, and what is not can be looked for in messages.
-   * What an interrupted change of the KEK left is taken away.
+   * What an interrupted change of the KEK left is taken away. Rejects as the provider does where the KEK is not to be had.
    */
   async function takeIn(workspace: Workspace, kek: KekProvider, fingerprintKey: Buffer): Promise<Watchlist> {
     const watch = createWatchlist(hmac(fingerprintKey, "watchlist", Buffer.alloc(0)));
@@ -236,6 +236,10 @@ export function createShelf(parts: VaultParts) {
         if (sealed.wraps.length > 1) rewrite(workspace, entry, keepWrap(sealed, kek.id));
         if (entry.state === "damaged") healed(workspace, entry, sealed);
       } catch (error) {
+        if (error instanceof BoundaryError && error.code === "kek-unavailable") {
+          watch.forget(); // whoever has the key does not answer: that says nothing of the secret
+          throw error;
+        }
         if (workspace.entries.get(keyOf(entry.kind, entry.name))?.state !== "damaged")
           isDamaged(workspace, entry, renderErrorChain(error));
       }

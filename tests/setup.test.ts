@@ -18,7 +18,7 @@ describe("what a run needs of the host", () => {
       "python3-cryptography",
       "systemd",
     ];
-    forTests.push("rsyslog", "rsyslog-gnutls", "openssl", "bubblewrap");
+    forTests.push("rsyslog", "rsyslog-gnutls", "openssl", "bubblewrap", "softhsm2", "opensc");
     expect(packagesOf(missingFor("demo", () => false))).toEqual(all);
     expect(packagesOf(missingFor("test", () => false))).toEqual([...all, ...forTests]);
   });

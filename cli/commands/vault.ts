@@ -12,7 +12,7 @@ const DEADLINE_MS = 60_000;
 
 const unlock = define({
   usage: "unlock [workspace]",
-  describe: "Unlock a workspace for a time; a passphrase is typed unseen, or comes by stdin",
+  describe: "Unlock a workspace for a time; a passphrase or PIN is typed unseen, or comes by stdin",
   examples: [
     ["boundaryctl vault unlock build --for 10m", "for ten minutes"],
     ["boundaryctl vault unlock build --create --kek file", "make it"],
@@ -30,9 +30,9 @@ const unlock = define({
   run: async (args) => {
     keepStdin(args);
     if (args.kek !== undefined && !args.create) throw usageError("--kek is for --create; see `vault rewrap`");
-    const kind = args.create ? (args.kek ?? "passphrase") : await kindOf(args, args.workspace);
-    if (typeof kind === "number") return kind;
-    const passphrase = kind === "passphrase" ? await askPassphrase(args.create) : {};
+    const kind = args.create ? (args.kek ?? "passphrase") : null;
+    const passphrase = await given(args, { workspace: args.workspace, kind, isNew: args.create });
+    if (typeof passphrase === "number") return passphrase;
     const create = args.create ? { create: args.kek ?? ("passphrase" as const) } : {};
     const forMs = args.for === undefined ? {} : { forMs: parseDuration(args.for) };
     const params = { workspace: args.workspace, ...passphrase, ...create, ...forMs };
@@ -44,17 +44,39 @@ const unlock = define({
   },
 });
 
-/** What keeps a workspace's key; an exit code when the daemon refused to say. */
-async function kindOf(common: Common, workspace: string): Promise<string | ExitCode> {
+/**
+ * What a person has to give for a key of this kind (null: the workspace's own): a passphrase, the PIN of a token, or
+ * nothing. An exit code when the daemon refused to say which.
+ */
+async function given(
+  common: Common,
+  key: { readonly workspace: string; readonly kind: string | null; readonly isNew: boolean },
+): Promise<{ readonly passphrase?: string } | ExitCode> {
+  if (key.kind === "passphrase") return askPassphrase(key.isNew);
   const found = dataOr(common, await withDaemon(common, (client) => client.call("vault.status", {})));
   if ("code" in found) return found.code;
-  return found.data.workspaces.find((each) => each.workspace === workspace)?.kind ?? "";
+  const { workspaces, asks } = found.data;
+  const kind = key.kind ?? workspaces.find(({ workspace }) => workspace === key.workspace)?.kind ?? "";
+  if (!asks.includes(kind)) return {};
+  return kind === "pkcs11" ? askPin() : askPassphrase(key.isNew);
 }
 
 async function askPassphrase(isNew: boolean): Promise<{ readonly passphrase: string }> {
-  const bytes = isNew
-    ? await readNewPassphrase("new passphrase (not shown): ", MAX_PASSPHRASE_BYTES)
-    : await readSecretInput("passphrase (not shown): ", { mostBytes: MAX_PASSPHRASE_BYTES });
+  return inBase64(
+    isNew
+      ? await readNewPassphrase("new passphrase (not shown): ", MAX_PASSPHRASE_BYTES)
+      : await readSecretInput("passphrase (not shown): ", { mostBytes: MAX_PASSPHRASE_BYTES }),
+  );
+}
+
+/** Once, also for a new key: the token has its PIN already. */
+async function askPin(): Promise<{ readonly passphrase: string }> {
+  return inBase64(
+    await readSecretInput("PIN of the token (not shown): ", { mostBytes: MAX_PASSPHRASE_BYTES }),
+  );
+}
+
+function inBase64(bytes: Buffer): { readonly passphrase: string } {
   const passphrase = bytes.toString("base64");
   bytes.fill(0);
   return { passphrase };
@@ -128,9 +150,9 @@ const rewrap = define({
       }),
   run: async (args) => {
     keepStdin(args);
-    const kind = args.kek ?? (await kindOf(args, args.workspace));
-    if (typeof kind === "number") return kind;
-    const passphrase = kind === "passphrase" ? await askPassphrase(true) : {};
+    const { workspace, kek = null } = args;
+    const passphrase = await given(args, { workspace, kind: kek, isNew: true });
+    if (typeof passphrase === "number") return passphrase;
     const params = { workspace: args.workspace, ...passphrase, ...(args.kek ? { kind: args.kek } : {}) };
     return askAndShow(
       args,

@@ -20,6 +20,7 @@ export function fileKek(directory: string): KekSource {
 
   return {
     kind: "file",
+    asks: false,
     obstacle: () => "",
     async create(id) {
       const key = randomBytes(KEK_BYTES);
@@ -38,7 +39,7 @@ export function fileKek(directory: string): KekSource {
     async open(id, spec) {
       return { provider: localKek(id, read(directory, nameOf(id))), spec };
     },
-    retire(id) {
+    async retire(id) {
       try {
         eraseSecret(directory, nameOf(id));
       } catch (cause) {

@@ -19,6 +19,7 @@ type Run = typeof runForBytes;
 export function systemdKek(run: Run = runForBytes): KekSource {
   return {
     kind: "systemd-creds",
+    asks: false,
     obstacle: () => (findProgram(PROGRAM) === null ? `${PROGRAM} is not installed` : ""),
     async create(id) {
       const key = randomBytes(KEK_BYTES);
@@ -46,7 +47,7 @@ export function systemdKek(run: Run = runForBytes): KekSource {
       key.fill(0);
       throw new BoundaryError("kek-unavailable", `unsealing the key ${id}: it has a wrong length`);
     },
-    retire: () => undefined, // it was in the keyring alone
+    retire: async () => undefined, // it was in the keyring alone
   };
 }
 

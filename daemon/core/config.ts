@@ -56,6 +56,12 @@ const Port = z.number().int().min(1).max(65_535);
 const HostList = z.array(z.string().min(1).max(300)).max(1024);
 /** As the worker says what it has (ports.ts, Sandbox). */
 export const SANDBOX_PARTS = ["namespaces", "seccomp", "cgroup", "readOnlyRoot"] as const;
+/** What a token pads with blanks: so none at its end. */
+const TokenText = (most: number) =>
+  z
+    .string()
+    .max(most)
+    .regex(/^[!-~](?:[ -~]*[!-~])?$/, "use printable ASCII, without a blank at either end");
 const UsbIds = /^[0-9a-f]{4}:(?:[0-9a-f]{4}|\*)$/;
 const ModeName = z.enum(MODES);
 const Ms = (least: number, most: number, usual: number) =>
@@ -364,6 +370,18 @@ export const ConfigSchema = z.strictObject({
       autoLockMs: Ms(1_000, 86_400_000, 900_000),
       /** Where keys of the kind "file" are: 0700, better not on the disk of the vault. Without it, in the state directory. */
       keyDirectory: AbsolutePath.optional(),
+      /** A token for keys of the kind "pkcs11". */
+      pkcs11: z
+        .strictObject({
+          /** The PKCS#11 library: root's or ours, it and the directories above it writable by nobody else. */
+          module: AbsolutePath,
+          tokenLabel: TokenText(32),
+          /** What stands before a KEK's id in the label of its key. */
+          keyLabel: TokenText(64).optional(),
+          /** The PIN (0600, the daemon's own file). Without it a person gives it at each unlock. */
+          pinFile: AbsolutePath.optional(),
+        })
+        .optional(),
     })
     .prefault({}),
   tokens: z

@@ -447,7 +447,12 @@ export const ERRORS = {
     "lasting",
     "the mode keeps secrets sealed, and nobody can open them in this mode",
   ),
-  "vault-passphrase-wrong": about("auth", "warning", "lasting", "type the passphrase of this workspace"),
+  "vault-passphrase-wrong": about(
+    "auth",
+    "warning",
+    "lasting",
+    "type the passphrase of this workspace, or the PIN of its token",
+  ),
   "vault-unsafe": about(
     "filesystem",
     "critical",

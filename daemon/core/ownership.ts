@@ -20,6 +20,19 @@ export function fileFault(look: Look, ourUid: number, kind: "secret" | "plain"):
   return ownerFault(look, ourUid, kind === "secret" ? 0o077 : 0o022);
 }
 
+/**
+ * Why somebody else could have put there what we are about to run, or null: it has to be root's or ours, and writable by
+ * nobody else. In a directory with the sticky bit nobody takes away what is another's.
+ */
+export function sharedFault(look: Look, kind: "directory" | "file", ourUid: number): string | null {
+  if (look.kind !== kind) return `is a ${look.kind}, not a ${kind}`;
+  if (look.uid !== 0 && look.uid !== ourUid) return `belongs to uid ${look.uid}, not to root or to us`;
+  if (kind === "directory" && (look.mode & 0o1000) !== 0) return null;
+  return (look.mode & 0o022) === 0
+    ? null
+    : `has mode 0${(look.mode & 0o777).toString(8)}: others can write to it`;
+}
+
 function ownerFault(look: Look, ourUid: number, forbidden: number): string | null {
   if (look.uid !== ourUid) return `belongs to uid ${look.uid}, not to us (${ourUid})`;
   const excess = look.mode & forbidden;

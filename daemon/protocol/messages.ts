@@ -110,7 +110,7 @@ const Passphrase = z
   .regex(/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/, "give it in base64");
 /** A text to be looked at: longer ones are not, and that is a no. Bytes of UTF-8. */
 export const MAX_MESSAGE_BYTES = 49_152;
-const KekKind = z.enum(["passphrase", "file", "systemd-creds"]);
+const KekKind = z.enum(["passphrase", "file", "systemd-creds", "pkcs11"]);
 const ApprovalId = z.string().min(1).max(64);
 
 /** What every verb takes. The verb table in requests.ts adds role and handler. */
@@ -531,6 +531,8 @@ export type VaultStatus = {
   readonly fault: string;
   /** Why an exported configuration, with keys in clear, could not be erased; "" when none is left. */
   readonly leftover: string;
+  /** The kinds of KEKs for which a person gives something: a passphrase, or the PIN of a token. */
+  readonly asks: readonly string[];
   readonly workspaces: readonly VaultReply[];
   readonly more: number;
 };

@@ -46,6 +46,7 @@ export function passphraseKek(cost: Argon2Cost): KekSource {
 
   return {
     kind: "passphrase",
+    asks: true,
     obstacle: () => "",
     async create(id, passphrase) {
       const given = need(passphrase);
@@ -63,7 +64,7 @@ export function passphraseKek(cost: Argon2Cost): KekSource {
       const spec2 = isCheaper(spec, cost) ? await specFor(kek, given) : text;
       return { provider: localKek(id, kek), spec: spec2 };
     },
-    retire: () => undefined, // it was in the keyring alone
+    retire: async () => undefined, // it was in the keyring alone
   };
 }
 

@@ -34,6 +34,30 @@ describe("lists of the network", () => {
   });
 });
 
+describe("a token for the vault", () => {
+  const problemsOf = (yaml: string) =>
+    problems(`vault: { pkcs11: { ${yaml} } }`).map(({ problem }) => problem);
+
+  test("needs its module and label, and nothing else", () => {
+    expect(problemsOf("module: /usr/lib/m.so, tokenLabel: my token")).toEqual([]);
+    expect(
+      problemsOf("module: /m.so, tokenLabel: t, keyLabel: host-7, pinFile: /etc/boundary-daemon/pin"),
+    ).toEqual([]);
+  });
+
+  test.each([
+    ["module: m.so, tokenLabel: t", /absolute path/],
+    ["module: /m.so", /tokenLabel|expected string/i],
+    ['module: /m.so, tokenLabel: ""', /printable ASCII/],
+    ['module: /m.so, tokenLabel: "t "', /blank/],
+    [`module: /m.so, tokenLabel: ${"t".repeat(33)}`, /32/],
+    ['module: /m.so, tokenLabel: t, pin: "1234"', /unknown key/],
+    ["module: /m.so, tokenLabel: t, pinFile: pin", /absolute path/],
+  ])("is refused as { %s }", (yaml, why) => {
+    expect(problemsOf(yaml).join("; ")).toMatch(why);
+  });
+});
+
 describe("parseConfig", () => {
   test("an empty file is the default configuration", () => {
     const parsed = parseConfig("");

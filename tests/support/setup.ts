@@ -46,6 +46,8 @@ const NEEDS: readonly Need[] = [
   { what: "openssl", debianPackage: "openssl", purposes: ["test"] },
   { what: "bwrap", debianPackage: "bubblewrap", purposes: ["test", "bench"] },
   { what: "go", debianPackage: "golang-go", purposes: ["test"], optional: true },
+  { what: "softhsm2-util", debianPackage: "softhsm2", purposes: ["test"] },
+  { what: "pkcs11-tool", debianPackage: "opensc", purposes: ["test"] },
   { what: "qemu-system-x86_64", debianPackage: "qemu-system-x86", purposes: ["vm"] },
   { what: "qemu-img", debianPackage: "qemu-utils", purposes: ["vm"] },
   { what: "debootstrap", debianPackage: "debootstrap", purposes: ["vm"] },

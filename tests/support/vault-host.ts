@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openExportFile } from "../../daemon/adapters/export-file.ts";
@@ -25,6 +25,15 @@ export const PEER: PeerFacts = {
   remoteSubnets: [],
 };
 
+/** What keeps a workspace's key where a test names nothing. `ids`: of the keys that are there. */
+type Keeper = { readonly source: KekSource; readonly ids: () => readonly string[] };
+let keeper: Keeper | null = null;
+
+/** From here on, instead of a file. It may ask nobody for anything. */
+export function keepKeysWith(other: Keeper): void {
+  keeper = other;
+}
+
 type Options = {
   readonly home?: string;
   readonly cost?: Argon2Cost;
@@ -50,7 +59,9 @@ export function vaultHost(options: Options = {}) {
     return { seq: records.length - 1, durable };
   };
   const keyDirectory = join(home, "keys");
-  const sources = [passphraseKek(options.cost ?? CHEAP), fileKek(keyDirectory), ...(options.sources ?? [])];
+  const usual = keeper ?? { source: fileKek(keyDirectory), ids: () => fileIds(keyDirectory) };
+  const others = keeper === null ? [] : [fileKek(keyDirectory)];
+  const sources = [passphraseKek(options.cost ?? CHEAP), usual.source, ...others, ...(options.sources ?? [])];
   function readDocument<T>(workspace: string, file: string, parse: (bytes: Uint8Array) => Read<T>): T {
     const read = parse(readFileSync(join(home, "vault", workspace, file)));
     if (!read.ok) throw new Error(read.why);
@@ -75,6 +86,9 @@ export function vaultHost(options: Options = {}) {
     home,
     directory: (workspace: string) => join(home, "vault", workspace),
     keyDirectory,
+    /** The kind of `make`'s keys, and the ids of those that are there. */
+    kind: usual.source.kind,
+    keyIds: usual.ids,
     exportPath: exported.path,
     records,
     kinds: () => records.map(({ kind }) => kind),
@@ -88,7 +102,7 @@ export function vaultHost(options: Options = {}) {
     /** Another daemon on the same files. */
     restart: () => vaultHost({ ...options, home }),
     remove: () => rmSync(home, { recursive: true, force: true }),
-    make: (workspace: string, kind = "file", passphrase: string | null = null) =>
+    make: (workspace: string, kind = usual.source.kind, passphrase: string | null = null) =>
       vault.unlock({ workspace, passphrase: bytes(passphrase), create: kind, forMs: null, by: "ana" }),
     unlock: (workspace: string, passphrase: string | null = null) =>
       vault.unlock({ workspace, passphrase: bytes(passphrase), create: null, forMs: null, by: "ana" }),
@@ -115,6 +129,10 @@ export function vaultHost(options: Options = {}) {
       return (await unseal(readDocument(workspace, file, parseSealed), provider)).toString();
     },
   };
+}
+
+function fileIds(directory: string): readonly string[] {
+  return existsSync(directory) ? readdirSync(directory).map((name) => name.replace(/\.key$/, "")) : [];
 }
 
 function bytes(text: string | null): Buffer | null {

@@ -4,7 +4,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { boundaryctl, startBoundaryctl } from "../support/boundaryctl.ts";
-import { createHome, type DaemonHome, type DaemonProcess, startDaemon } from "../support/daemon-process.ts";
+import { createHome, startDaemon } from "../support/daemon-process.ts";
+import { ofProcess, places, sentinel, where } from "../support/sentinel.ts";
 
 /** The real daemon and the real tool, with secrets planted: where may they be found? */
 const TIMEOUT_MS = 120_000; // some twenty runs of the tool, on a host that may be busy
@@ -13,14 +14,6 @@ const cleanUps: (() => unknown)[] = [];
 afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
 });
-
-/** A secret that is not known by its form, and every form it might be found in. */
-function sentinel() {
-  const text = `zq ${randomBytes(12).toString("hex")} qz`;
-  const bytes = Buffer.from(text);
-  const base64 = bytes.toString("base64").slice(0, -4);
-  return { text, forms: [text, bytes.toString("hex"), base64, text.slice(3, -3)] };
-}
 
 async function begin(env: Readonly<Record<string, string>> = {}) {
   const home = createHome({ initialMode: "RESTRICTED" });
@@ -41,38 +34,6 @@ async function begin(env: Readonly<Record<string, string>> = {}) {
     ctl: (...args: readonly string[]) => tell(boundaryctl([...args, ...at])),
     give: (input: string, ...args: readonly string[]) => tell(boundaryctl([...args, ...at], {}, input)),
   };
-}
-
-/** Everything that is kept, said or shown to others: files, journal, command lines, environments. */
-function places(
-  home: DaemonHome,
-  daemon: DaemonProcess,
-  said: readonly string[],
-): ReadonlyMap<string, string> {
-  const files = readdirSync(home.path, { recursive: true, withFileTypes: true })
-    .filter((each) => each.isFile())
-    .map((each) => join(each.parentPath, each.name));
-  const found = new Map(files.map((path) => [path, readFileSync(path, "latin1")]));
-  found.set("the daemon's journal", daemon.lines.join("\n"));
-  found.set("the tool's output", said.join("\n"));
-  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
-    // of the processes of this host, those that may know a secret; the test's own has it
-    if (pid === String(process.pid)) continue;
-    for (const part of ["cmdline", "environ"]) found.set(`/proc/${pid}/${part}`, ofProcess(pid, part));
-  }
-  return found;
-}
-
-function ofProcess(pid: string, part: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/${part}`, "latin1");
-  } catch {
-    return ""; // gone meanwhile, or not ours to read
-  }
-}
-
-function where(all: ReadonlyMap<string, string>, forms: readonly string[]): readonly string[] {
-  return [...all].filter(([, text]) => forms.some((form) => text.includes(form))).map(([place]) => place);
 }
 
 test("planted secrets are in no file, journal, process list, or reply, and a dropped configuration is gone", {

@@ -37,7 +37,7 @@ describe("a KEK in a file", () => {
     expect([spec, statSync(path).mode & 0o777, statSync(path).size]).toEqual(["", 0o600, 32]);
     const { provider: again } = await source.open(ID, spec, null);
     expect(await again.unwrap(wrapped)).toEqual(DEK);
-    source.retire(ID);
+    await source.retire(ID);
     expect(readdirSync(join(home, "keys"))).toEqual([]);
     await expect(source.open(ID, spec, null)).rejects.toMatchObject(unavailable);
   });
