@@ -210,7 +210,8 @@ const SHAPES: readonly Shape[] = [
   {
     kind: "password-hash",
     prefixes: ["$2a$", "$2b$", "$2y$", "$5$", "$6$", "$y$", "$argon2"],
-    body: "!-~",
+    // crypt(5): salts, hashes and parameters ("rounds=5000", "m=65536,t=3,p=4")
+    body: "A-Za-z0-9./$=,+\\-",
     least: 16,
   },
 ];

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { renderCanonical } from "../../daemon/audit/canonical.ts";
 import { withoutSecrets } from "../../daemon/audit/redaction.ts";
 import { MODES } from "../../daemon/core/mode.ts";
+import { redactText } from "../../daemon/core/redact.ts";
 import { answerRequest } from "../../daemon/policy/answer.ts";
 import { decisionFacts, readDecisionFacts } from "../../daemon/policy/decision-facts.ts";
 import { explain } from "../../daemon/policy/explain.ts";
@@ -63,6 +64,9 @@ describe("what a record keeps of a decision", () => {
     fc.assert(
       fc.property(asked, ({ request, roles, now }) => {
         const who = { type: request.subject.type, id: request.subject.id, roles };
+        const { action, resource, context } = request;
+        const plain = JSON.stringify({ action, resource, context });
+        fc.pre(redactText(plain) === plain); // what looks like a secret ("pwd") is the next test's
         const facts = decisionFacts("00", JSON.parse(JSON.stringify(request)), who, now, ANSWER);
         // canonical JSON of a record takes strings and safe integers alone
         const kept: unknown = JSON.parse(renderCanonical(facts));
