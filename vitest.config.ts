@@ -8,5 +8,7 @@ export default defineConfig({
     testTimeout: 20_000,
     hookTimeout: 30_000,
     maxWorkers: 2,
+    // a busy machine is slow, and no test is about how quick it is
+    expect: { poll: { timeout: 10_000 } },
   },
 });
