@@ -15,6 +15,8 @@ const NODE_FLAGS = [
   "--optimize-for-size",
 ];
 const READY_MS = 20_000;
+/** What Node makes of our TypeScript, kept from start to start: half of what a start costs here. */
+const COMPILE_CACHE = fileURLToPath(new URL("../../node_modules/.cache/daemon-tests", import.meta.url));
 
 /** Directories of one daemon: what it keeps between its starts, and its socket. */
 export type DaemonHome = {
@@ -154,7 +156,7 @@ function spawnDaemon(
   ];
   const child = spawn(program, rest, {
     stdio: ["ignore", "ignore", "pipe"],
-    env: { PATH: process.env["PATH"] ?? "", HOME: home.path, ...env },
+    env: { PATH: process.env["PATH"] ?? "", HOME: home.path, NODE_COMPILE_CACHE: COMPILE_CACHE, ...env },
   });
   running.add(child);
   return child;

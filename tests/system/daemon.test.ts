@@ -319,8 +319,8 @@ describe("while it runs", () => {
     await start(at);
     const watcher = await connect(at);
     const kinds: string[] = [];
-    // what a start does beside the loop comes before or after
-    const beside = ["audit.began", "selftest.done", "policy.loaded"];
+    // what a start does beside the loop comes before or after, and what other tests do to the host
+    const beside = ["audit.began", "selftest.done", "policy.loaded", "tripwire.noted"];
     watcher.onEvent(({ kind }) => beside.includes(kind) || kinds.push(kind));
     await watcher.call("events.subscribe", {});
     await (await connect(at)).call("mode.set", { mode: "AIRGAP", reason: "test" });
