@@ -18,6 +18,31 @@ export async function withDaemon<T>(common: Common, work: (client: Client) => Pr
   }
 }
 
+/** Before these policy is asked, which a daemon that has just started has to read first: a second, or many on a slow host. */
+const ASKED_OF_POLICY: ReadonlySet<Verb> = new Set<Verb>([
+  "mode.set",
+  "mode.confirm",
+  "token.mint",
+  "token.narrow",
+  "lease.request",
+  "lease.approve",
+  "approvals.approve",
+  "usb.allow",
+  "usb.challenge",
+  "secret.put",
+  "secret.rotate",
+  "vault.unlock",
+  "vault.rewrap",
+  "peer.add",
+  "peer.export",
+]);
+const POLICY_MS = 60_000;
+
+/** How long an answer to a verb is waited for; undefined: as long as the client says. */
+export function patienceFor(verb: Verb): number | undefined {
+  return ASKED_OF_POLICY.has(verb) ? POLICY_MS : undefined;
+}
+
 /** Asks one verb and shows the answer. `exitCode` says what an answer is worth; 0 without it. */
 export async function askAndShow<V extends Verb>(
   common: Common,
@@ -27,9 +52,8 @@ export async function askAndShow<V extends Verb>(
     readonly exitCode?: (data: Replies[V]) => ExitCode;
   },
 ): Promise<ExitCode> {
-  const outcome = await withDaemon(common, (client) =>
-    client.call(question.verb, question.params, question.deadlineMs),
-  );
+  const { verb, params, deadlineMs = patienceFor(verb) } = question;
+  const outcome = await withDaemon(common, (client) => client.call(verb, params, deadlineMs));
   if (!outcome.ok) return showRefusal(common, outcome.problem);
   if (common.json) printJson(outcome.data);
   else printLines(renderReply(question.verb, () => show.render(outcome.data)));

@@ -1,5 +1,5 @@
 import type { ApprovalList, ApprovalView } from "../../daemon/protocol/messages.ts";
-import { askAndShow, dataOr, showRefusal, withDaemon } from "../ask.ts";
+import { askAndShow, dataOr, patienceFor, showRefusal, withDaemon } from "../ask.ts";
 import { define, defineBare, group } from "../command.ts";
 import { usageError } from "../exit.ts";
 import { plain, printJson, printLines, renderTable } from "../output.ts";
@@ -70,7 +70,8 @@ const approve = define({
           return 1;
         }
       }
-      const outcome = await client.call("approvals.approve", { id: asked.data.id });
+      const { id } = asked.data;
+      const outcome = await client.call("approvals.approve", { id }, patienceFor("approvals.approve"));
       if (!outcome.ok) return showRefusal(args, outcome.problem);
       if (args.json) printJson(outcome.data);
       else printLines([`approved   ${plain(outcome.data.id)}, once, until ${plain(outcome.data.until)}`]);

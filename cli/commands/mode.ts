@@ -1,7 +1,7 @@
 import type { Client, Params } from "../../client/control.ts";
 import { isStricter, MODES, parseMode } from "../../daemon/core/mode.ts";
 import type { ModeReply } from "../../daemon/protocol/messages.ts";
-import { askAndShow, dataOr, withDaemon } from "../ask.ts";
+import { askAndShow, dataOr, patienceFor, withDaemon } from "../ask.ts";
 import { type Common, define, defineBare, group } from "../command.ts";
 import { parseDuration } from "../duration.ts";
 import { type ExitCode, usageError } from "../exit.ts";
@@ -94,7 +94,9 @@ async function setMode(
 ): Promise<ExitCode> {
   const { confirmForMs } = change;
   if (confirmForMs !== undefined && !common.json && isInteractive()) await foretell(client, look);
-  const found = dataOr(common, await client.call("mode.set", change));
+  // what can only tighten waits for no policy, and whoever asks for it is not to wait for a daemon that hangs
+  const patience = change.mode === "LOCKDOWN" ? undefined : patienceFor("mode.set");
+  const found = dataOr(common, await client.call("mode.set", change, patience));
   if ("code" in found) return found.code;
   const reply = found.data;
   if (common.json) printJson(reply);

@@ -16,6 +16,8 @@ const FLAGS = [
   "--max-semi-space-size=16",
   "--stack-size=3900",
   "--single-threaded",
+  // it lives for one reading: optimised code would cost a third more and never pay
+  "--liftoff-only",
   "--permission",
   "--allow-fs-read=*",
 ];

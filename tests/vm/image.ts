@@ -34,6 +34,7 @@ const PACKAGES = [
   "udev",
   "dbus",
   "nftables",
+  "bubblewrap",
   "libnftables1",
   "iproute2",
   "iputils-ping",

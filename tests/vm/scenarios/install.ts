@@ -1,8 +1,10 @@
-import { OPERATOR } from "../guest.ts";
+import { OPERATOR, until } from "../guest.ts";
 import { quoted, type Stage } from "../stage.ts";
 
 /** CAP_LINUX_IMMUTABLE (9) and CAP_NET_ADMIN (12). */
 const CAPABILITIES = "0000000000001200";
+/** A host of one's own does it in a second. */
+const POLICIES_MS = 180_000;
 /** What the units may score at most on a running systemd: docs/OPERATIONS.md has the offline scores. */
 const MAX_EXPOSURE = 2.5;
 
@@ -43,6 +45,9 @@ export async function install(stage: Stage): Promise<void> {
   await asked(stage);
   await stage.checkPaths("RESTRICTED", "all");
   await shipping(stage);
+  // what the guests that go on from here need not read again
+  const read = await until(async () => (await stage.records("policy.loaded")).length > 0, POLICIES_MS);
+  check("the policies are read", read, await stage.records("policy.refused"));
 }
 
 /** Rules for what is plugged in, and then enforcing. Leaves a daemon in RESTRICTED that enforces. */
