@@ -52,8 +52,8 @@ export type Parts = {
   readonly notifier: Notifier;
   /** Whether a connection of this host exists still. */
   readonly exists: (flow: Flow) => boolean;
-  /** Told of every mode that comes to be wanted, at once: after the kernel, before the record. */
-  readonly modeIs?: (mode: Mode) => void;
+  /** Each is told of every mode that comes to be wanted, at once: after the kernel, before the record. */
+  readonly hearers?: readonly ((mode: Mode) => void)[];
   /** Told whenever the hold has become another one. */
   readonly heldAs: (hold: Hold) => void;
   readonly opLog: OpLog;
@@ -155,7 +155,7 @@ export function createDaemon(
     if (state.keep !== keptBefore) keptLookMs = nowMs();
     const gone = result.enforce && goneFlow(result.enforce);
     const outcome = result.enforce && give(result.enforce, gone);
-    if (changes) parts.modeIs?.(state.wanted);
+    if (changes) tellHearers(state.wanted);
     tellLeftOut();
     const told =
       result.repeat && input?.kind === "trip" && !repeats.first(input.tripwire, repeatKey(input), nowMs())
@@ -211,6 +211,17 @@ export function createDaemon(
   function settle(request: number, outcome: Outcome): void {
     waiting.get(request)?.(outcome);
     waiting.delete(request);
+  }
+
+  /** One that fails keeps neither the next one nor the record from coming. */
+  function tellHearers(mode: Mode): void {
+    for (const hear of parts.hearers ?? []) {
+      try {
+        hear(mode);
+      } catch (error) {
+        opLog.error({ mode, err: renderErrorChain(error) }, "a part of the daemon did not take up the mode");
+      }
+    }
   }
 
   /** Appends; a failure comes as the receipt's rejection, never as an exception in the middle of a step. */

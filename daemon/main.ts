@@ -373,10 +373,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       clerks: [limits, denials, approvals, isolation, { tick: () => exec.tick(), stop: () => exec.stop() }],
       notifier,
       exists: (flow) => SOCKETS.flows().some((each) => sameFlow(each, flow)),
-      modeIs: (mode) => {
-        vault.modeIs(mode);
-        exec.modeIs(mode);
-      },
+      hearers: [(mode) => vault.modeIs(mode), (mode) => exec.modeIs(mode)],
       heldAs: (held) => {
         heldAs(setup, host, held);
         isolation.holdIs(held);

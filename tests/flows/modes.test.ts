@@ -31,6 +31,23 @@ describe("a tightening", () => {
   });
 });
 
+test("a part that fails to take up a mode keeps neither the others nor the record from coming", async () => {
+  const heard: string[] = [];
+  const broken = () => {
+    throw new Error("a token that does not answer");
+  };
+  const host = await startHost({ mode: "OPEN", hearers: [broken, (mode) => void heard.push(mode)] });
+  await (await host.set("LOCKDOWN")).durable;
+  await settled();
+  expect([heard, host.firewall.mode, host.kinds().slice(-2)]).toEqual([
+    ["LOCKDOWN"],
+    "LOCKDOWN",
+    ["mode.changed", "mode.applied"],
+  ]);
+  expect(host.told).toContain("a part of the daemon did not take up the mode");
+  await host.checkInvariants();
+});
+
 describe("a kernel that refuses to close the links", () => {
   test("has AIRGAP observed, not enforced, and RESTRICTED enforced", async () => {
     const host = await startHost({ mode: "OPEN" });

@@ -64,7 +64,7 @@ export async function execService(options: Options = {}) {
   const host = await startHost({
     mode: options.mode ?? "OPEN",
     ...(options.policies ? { policies: options.policies } : {}),
-    modeIs: (mode) => holder.exec?.modeIs(mode),
+    hearers: [(mode) => holder.exec?.modeIs(mode)],
     config: {
       roles: ROLES_CONFIG,
       ceremony: { requireTerminal: false },

@@ -121,7 +121,7 @@ type HostOptions = {
   readonly before?: Pick<Fold, "limits" | "approvals">;
   readonly clock?: FakeClock;
   /** Told of every mode that comes to be wanted. */
-  readonly modeIs?: (mode: Mode) => void;
+  readonly hearers?: readonly ((mode: Mode) => void)[];
 };
 
 type DaemonParts = Parameters<typeof createDaemon>[0];
@@ -274,7 +274,7 @@ export async function startHost(options: HostOptions = {}) {
       keyDamage: () => null,
       logRoom: () => disk.freeBytes,
       enforcer,
-      modeIs: (mode) => options.modeIs?.(mode),
+      hearers: options.hearers ?? [],
       exists: (flow) => flows.some((each) => sameFlow(each, flow)),
       heldAs: (hold) => void holds.push(hold),
       usb: options.usb ?? NO_USB,
