@@ -68,7 +68,7 @@ const PEER = {
   localSubnets: ["10.0.0.0/24"],
   remoteSubnets: ["10.1.0.0/24"],
 };
-const STICK = { id: "0781:5581", port: "1-2", hash: "h", interfaces: ["08:06:50"] };
+const STICK = { id: "0781:5581", port: "1-2", hash: "h", storage: true };
 
 /** What these verbs come to has its own tests; here it is whether they are come to at all. */
 const DONE: Partial<Office> = {
