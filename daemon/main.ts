@@ -544,6 +544,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
     evaluator,
     governor,
     policies,
+    tightened: { count: 0 },
     usbOutlook: usbPeople.outlook,
     prune: oneAtATime((keptDays: number, by: number) =>
       prune(prunePlaceOf(options.logDir), beforeStop, opened.ring.genesis, {

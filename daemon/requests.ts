@@ -102,6 +102,8 @@ export type Office = {
   readonly evaluator: Evaluator;
   readonly governor: Governor;
   readonly policies: Pick<Policies, "load" | "settled" | "state">;
+  /** How many verbs have tightened something: what waited for policies meanwhile is not done behind them. */
+  readonly tightened: { count: number };
   readonly opLog: OpLog;
 };
 
@@ -456,8 +458,9 @@ async function dispatchVerb<V extends Verb>(
   const params = PARAMS[verb].safeParse(raw);
   const data = params.data as z.output<(typeof PARAMS)[V]>;
   // before anything is looked at: what is found then has to be so when it is done. Only at a start: requests keep their order
-  if (params.success && office.policies.state().state === "loading" && isGoverned(office, row, data))
-    await office.policies.settled();
+  const waits =
+    params.success && office.policies.state().state === "loading" && isGoverned(office, row, data);
+  const lapsed = waits ? await firstPolicies(office, connection) : "";
   const shown = text === undefined ? null : shownToken(office, peer, text);
   const token = shown?.ok ? shown.token : null;
   const held: Rights = token
@@ -470,7 +473,8 @@ async function dispatchVerb<V extends Verb>(
   const usual = limit === "decision" ? "decision" : "verb";
   const kind =
     typeof limit === "function" ? () => limit(office, { params: data, rights: held }) : () => limit;
-  takeLimit(office, peer, token, { verb, kind: isHis && params.success ? kind() : usual });
+  const counted = isHis && params.success ? kind() : usual;
+  takeLimit(office, peer, token, { verb, kind: counted });
   if (shown?.ok === false) {
     refuse(office, peer, null, { verb, code: shown.code });
     throw new Refusal(
@@ -491,6 +495,11 @@ async function dispatchVerb<V extends Verb>(
     throw new Refusal(beyond.code, `${beyond.why}; it works ${beyond.wouldAllow}`);
   }
   if (!params.success) throw new Refusal("request-invalid", issues(params.error));
+  if (counted === "tightening") office.tightened.count++;
+  if (lapsed !== "") {
+    recordRefusal(office, peer, verb, "loosening-lapsed");
+    throw new Refusal("loosening-lapsed", lapsed);
+  }
   askPolicy(office, row, { params: data, token, verb, peer });
   if (token && !COUNTED_ELSEWHERE.has(verb)) office.tokens.consume(token.id, verb); // an answer counts in its own record
   const person = () => personOf(office, peer, token);
@@ -515,6 +524,22 @@ function isGoverned<V extends Verb>(
   params: Call<V>["params"],
 ): boolean {
   return policy !== undefined && (typeof person !== "function" || person(office, params));
+}
+
+/** Waits for the first policies. Why what waited lapses ("" when it does not): what tightens does not wait, and has to stand. */
+async function firstPolicies(
+  { policies, daemon, tightened }: Office,
+  connection: Connection,
+): Promise<string> {
+  const [{ epoch }, { count }] = [daemon.state(), tightened];
+  let isGone = false;
+  connection.onClose(() => {
+    isGone = true;
+  });
+  await policies.settled();
+  if (isGone) return "who asked for it is gone";
+  if (daemon.state().epoch === epoch && tightened.count === count) return "";
+  return "something was tightened while it waited for the policies to be read";
 }
 
 /** In the turn in which the verb is done, so on the state that it is done in. */

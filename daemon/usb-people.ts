@@ -44,8 +44,8 @@ export type UsbWish = {
 /** What people ask and say of USB. What is refused is a BoundaryError with its code. */
 export type UsbPeople = {
   list(): UsbList;
-  /** Throws BoundaryError("usb-unknown"), as all do that take a device. */
-  show(device: string): UsbFacts;
+  /** Throws BoundaryError("usb-unknown"), as all do that take a device. `storage`: as the modes' ceilings see it. */
+  show(device: string): UsbFacts & { readonly storage: boolean };
   explain(device: string): UsbExplanationReply;
   propose(options: { readonly ports: boolean; readonly hashes: boolean }): UsbPolicyReply;
   /** Resolves when it is recorded, and done as far as it can be at once. */
@@ -237,7 +237,10 @@ export function createUsbPeople(parts: UsbPeopleParts): UsbPeople {
 
   return {
     list,
-    show: (device) => find(device).look.facts,
+    show: (device) => {
+      const one = find(device);
+      return { ...one.look.facts, storage: subjectOf(one).interfaces.some(isStorage) };
+    },
     explain,
     propose,
     say,

@@ -2,9 +2,9 @@ import type { VerbAction, VerbQuestion } from "./core/access.ts";
 import type { Mode } from "./core/mode.ts";
 import { renderPrincipal } from "./core/principal.ts";
 import type { Token } from "./core/token.ts";
-import type { UsbFacts } from "./core/usb-facts.ts";
 import type { ApprovalView } from "./protocol/messages.ts";
 import { askedOf, type MintWish, type NarrowWish } from "./tokens.ts";
+import type { UsbPeople } from "./usb-people.ts";
 
 /** What policy is asked before a verb, in the words of `policies/schema.cedarschema`. docs/POLICY.md, "Verbs". */
 
@@ -36,14 +36,11 @@ export function approving({ id, principal }: Pick<ApprovalView, "id" | "principa
 /** A device by what it says it is: its vendor and product. Which port it is at, the kernel says. */
 export function admitting(
   action: "usb.allow" | "usb.challenge",
-  { id, port, hash, interfaces }: Pick<UsbFacts, "id" | "port" | "hash" | "interfaces">,
+  { id, port, hash, storage }: ReturnType<UsbPeople["show"]>,
   permanent: boolean,
 ): VerbQuestion {
-  const storage = interfaces.some((each) => each.startsWith(STORAGE_CLASS));
   return { action, type: "usb", id, properties: { port, hash, storage, permanent } };
 }
-
-const STORAGE_CLASS = "08:";
 
 type VaultAction = Extract<
   VerbAction,

@@ -4,6 +4,7 @@ import { MODES } from "../../daemon/core/mode.ts";
 import { isStorage } from "../../daemon/core/usb-policy.ts";
 import { MAX_FRAME_BYTES } from "../../daemon/protocol/messages.ts";
 import { isController, subjectOf } from "../../daemon/usb-held.ts";
+import { admitting } from "../../daemon/verb-questions.ts";
 import {
   CAMERA,
   COMPOSITE,
@@ -18,6 +19,15 @@ import {
 } from "../support/fake-usb.ts";
 import { FakeClock, settled, startHost, trip } from "../support/host.ts";
 import { digestOf, FakeRulesStore, on, plugged, usbHost, wish } from "../support/usb-host.ts";
+
+test("policy hears of storage what the modes hold for it: cameras too", async () => {
+  const { people, enter } = usbHost({ usb: plugged(STICK, CAMERA, KEYBOARD, SERIAL) });
+  await enter("RESTRICTED");
+  const told = [STICK, CAMERA, KEYBOARD, SERIAL].map(
+    ({ port }) => admitting("usb.allow", people.show(port), false).properties["storage"],
+  );
+  expect(told).toEqual([true, true, false, false]);
+});
 
 describe("a start", () => {
   test("closes the controllers, takes away what is refused at once, and says all of it", async () => {

@@ -9,7 +9,7 @@ import type { PolicySet } from "../../daemon/policy/policy-set.ts";
 import type { Registry } from "../../daemon/policy/registry.ts";
 import type { LeaseReply, NewToken } from "../../daemon/protocol/grants.ts";
 import type { Office } from "../../daemon/requests.ts";
-import { settled, startHost } from "../support/host.ts";
+import { settled, startHost, trip } from "../support/host.ts";
 import { codeOf, dataOf, officeOf, READY, ROLES_CONFIG, UIDS } from "../support/office.ts";
 import { loadGood, registry, shippedFiles } from "../support/policies.ts";
 
@@ -68,7 +68,7 @@ const PEER = {
   localSubnets: ["10.0.0.0/24"],
   remoteSubnets: ["10.1.0.0/24"],
 };
-const STICK = { id: "0781:5581", port: "1-2", hash: "h", interfaces: ["08:06:50"] };
+const STICK = { id: "0781:5581", port: "1-2", hash: "h", storage: true };
 
 /** What these verbs come to has its own tests; here it is whether they are come to at all. */
 const DONE: Partial<Office> = {
@@ -403,22 +403,116 @@ describe("what policy is asked before a verb", () => {
   });
 });
 
-const LOADING = { ...READY, state: "loading" } as const;
+describe("while the first policies are read, a loosening waits, and a tightening does not", () => {
+  async function loading(mode: Mode = "TRUSTED") {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const now = { loading: true };
+    const host = await startHost({
+      mode,
+      config: CONFIG,
+      policies: policiesOf(() => PERMIT, promise),
+      tripwires: [trip("link", "network.link", { action: { kind: "trip", to: "AIRGAP" } })],
+    });
+    const policies = {
+      load: () => Promise.reject(new Error("not asked")),
+      settled: () => promise,
+      state: () => (now.loading ? { ...READY, state: "loading" as const } : READY),
+    };
+    const office = officeOf(host, { terminal: "pts/0", over: { ...DONE, policies } });
+    const ready = () => {
+      now.loading = false;
+      resolve();
+    };
+    const set = (to: Mode) => office.ask(OPERATOR, "mode.set", { mode: to, reason: "x" });
+    return { host, ...office, ready, set };
+  }
 
-test("a loosening waits for the first policies, and is judged on what is then; a tightening does not wait", async () => {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const host = await startHost({ mode: "TRUSTED", config: CONFIG });
-  const policies = {
-    load: () => Promise.reject(new Error("not asked")),
-    settled: () => promise,
-    state: () => LOADING,
-  };
-  const { ask } = officeOf(host, { over: { policies } });
-  const loosening = ask(OPERATOR, "mode.set", { mode: "RESTRICTED", reason: "x" });
-  expect(codeOf(await ask(OPERATOR, "mode.set", { mode: "LOCKDOWN", reason: "x" }))).toBe("");
-  resolve();
-  expect(codeOf(await loosening)).toBe("ceremony-required");
-  expect(host.daemon.state().wanted).toBe("LOCKDOWN");
+  test("it is judged on what is then", async () => {
+    const { host, set, ready } = await loading();
+    const loosening = set("RESTRICTED");
+    await settled();
+    expect(host.kinds()).not.toContain("decision");
+    ready();
+    expect(codeOf(await loosening)).toBe("");
+    expect(host.daemon.state().wanted).toBe("RESTRICTED");
+  });
+
+  test.each<Mode>(["AIRGAP", "LOCKDOWN"])("it lapses when somebody sets %s meanwhile", async (to) => {
+    const { host, set, ready } = await loading();
+    const loosening = set("OPEN");
+    expect(codeOf(await set(to))).toBe("");
+    ready();
+    expect(codeOf(await loosening)).toBe("loosening-lapsed");
+    expect(host.daemon.state().wanted).toBe(to);
+    expect(host.kinds()).not.toContain("decision");
+    await host.checkInvariants();
+  });
+
+  test("it lapses by a trip, also one that asks for no more than there is", async () => {
+    const { host, set, ready } = await loading("AIRGAP");
+    const loosening = set("OPEN");
+    const { epoch } = host.daemon.state();
+    host.signal("network.link", { interface: "eth0", change: "up" });
+    await settled();
+    expect(host.daemon.state()).toMatchObject({ wanted: "AIRGAP", epoch: epoch + 1 });
+    ready();
+    expect(codeOf(await loosening)).toBe("loosening-lapsed");
+    expect(host.daemon.state().wanted).toBe("AIRGAP");
+  });
+
+  test.each([
+    ["vault.unlock", "vault.lock", {}, {}],
+    ["usb.allow", "usb.block", { device: "1-2" }, { device: "1-2" }],
+    ["mode.set", "mode.set", { mode: "OPEN", reason: "x" }, { mode: "TRUSTED", reason: "calls it off" }],
+  ])("%s that waits is not done behind a later %s", async (waits, tightens, wish, said) => {
+    const { over, connectionOf, ready, host } = await loading();
+    const connection = connectionOf(OPERATOR);
+    const loosening = over(connection, waits, wish);
+    expect(codeOf(await over(connection, tightens, said))).toBe("");
+    ready();
+    expect(codeOf(await loosening)).toBe("loosening-lapsed");
+    expect(host.daemon.state().wanted).toBe("TRUSTED");
+  });
+
+  test("who may not tighten lets nothing lapse", async () => {
+    const { ask, set, ready } = await loading();
+    const loosening = set("OPEN");
+    expect(codeOf(await ask(UIDS.readonly, "vault.lock"))).toBe("role-required");
+    ready();
+    expect(codeOf(await loosening)).toBe("");
+  });
+
+  test("it lapses when who asked is gone", async () => {
+    const { over, connectionOf, ready, host } = await loading();
+    const closed: (() => void)[] = [];
+    const connection = { ...connectionOf(OPERATOR), onClose: (then: () => void) => void closed.push(then) };
+    const loosening = over(connection, "mode.set", { mode: "OPEN", reason: "x" });
+    for (const then of closed) then();
+    ready();
+    expect(codeOf(await loosening)).toBe("loosening-lapsed");
+    expect(host.daemon.state().wanted).toBe("TRUSTED");
+  });
+
+  test("nothing that tightens or repairs waits: each is done in the turn in which it comes, or on its way", async () => {
+    const { over, connectionOf, host, ask } = await loading("OPEN");
+    const first = dataOf<NewToken>(await ask(0, "token.bootstrap")).token.id;
+    const connection = connectionOf(UIDS.admin);
+    const rows: readonly Row[] = [
+      { verb: "usb.block", params: { device: "1-2" } },
+      { verb: "vault.lock", params: {} },
+      { verb: "secret.revoke", params: { name: "db" } },
+      { verb: "isolation.apply", params: {} },
+      { verb: "enforcement.enforce", params: { reason: "x" } },
+      { verb: "token.revoke", params: { id: first } },
+      { verb: "mode.set", params: { mode: "AIRGAP", reason: "x", confirmForMs: 60_000 } },
+      { verb: "mode.set", params: { mode: "LOCKDOWN", reason: "x" } },
+      { verb: "ceremony.begin", params: { reason: "x" } },
+    ];
+    for (const { verb, params } of rows)
+      expect([verb, codeOf(await over(connection, verb, params))]).toEqual([verb, ""]);
+    expect(host.daemon.state().wanted).toBe("LOCKDOWN");
+    expect(host.grants.tokens.show(first).state).toBe("revoked");
+  });
 });
 
 test("once they are there, requests of one connection are done in the order in which they came", async () => {

@@ -70,6 +70,7 @@ export function officeOf(host: Host, { terminal = null, over = {} }: OfficeOptio
     evaluator: host.evaluator,
     governor: host.governor,
     policies: { load: never, settled: () => Promise.resolve(), state: () => READY },
+    tightened: { count: 0 },
     baseline: host.baseline,
     feed,
     config: host.config,
