@@ -8,7 +8,7 @@ import { BoundaryError, type ErrorCode } from "./core/errors.ts";
 import type { Mode } from "./core/mode.ts";
 import { redactText } from "./core/redact.ts";
 import type { Daemon } from "./daemon.ts";
-import { changedSince, type createEvaluator, momentOf } from "./decide.ts";
+import { changedSince, type createEvaluator, type Moment, momentOf } from "./decide.ts";
 import type { Denials } from "./denials.ts";
 import type { ProgramFile } from "./exec/judging.ts";
 import type { Known } from "./exec/output-redactor.ts";
@@ -247,7 +247,9 @@ export function createExec(parts: ExecParts): Exec {
     if (stopped) throw new BoundaryError("stopping", "starting a command");
     const profile = profileOf(params.profile);
     const wish = await readWish(params, host, settings.workspaces);
-    const mode = privilegeMode(daemon.state());
+    // what comes after is found on this: files, people and the vault take their time
+    const then = moment();
+    const mode = privilegeMode(then.situation);
     const lookUp = remembered(host.programs(profile));
     const judgement = judge(
       {
@@ -298,7 +300,7 @@ export function createExec(parts: ExecParts): Exec {
         [],
         plainDigest,
       );
-    return decided({ wish, profile, program, judgement, verdict, mode }, asker, release);
+    return decided({ wish, profile, program, judgement, verdict, mode, then }, asker, release);
   }
 
   /** Why nothing can be run now; null when it can. */
@@ -317,11 +319,13 @@ export function createExec(parts: ExecParts): Exec {
     readonly judgement: Judgement;
     readonly verdict: ExecVerdict;
     readonly mode: Mode;
+    /** When it was judged: nothing is ordered once that has changed. */
+    readonly then: Moment;
   };
 
   /** The one way to a decision (decide.ts), with what the profile leaves to a person; then it is begun. */
   async function decided(judged: Judged, asker: Asker, release: () => void): Promise<ExecRunReply> {
-    const { wish, program, verdict } = judged;
+    const { wish, program, verdict, then } = judged;
     const { caller } = asker;
     const digest = digestOf(wish, program);
     const about = commandRequest(wish, asker.principal, {
@@ -335,7 +339,6 @@ export function createExec(parts: ExecParts): Exec {
       ...(verdict.verdict === "ask" ? [`profile ${verdict.rule}`] : []),
       ...(outlook === "person" ? ["secret.read"] : []),
     ];
-    const then = moment();
     // what nobody will get is not asked for: the refusal is the secret's
     if (reading !== null && outlook === "deny") {
       const no = await evaluator.evaluate(caller, reading);
@@ -372,7 +375,7 @@ export function createExec(parts: ExecParts): Exec {
 
   /** The record first; when it is on disk and nothing has changed, the order. */
   async function begin(
-    { wish, profile, program, judgement, verdict, mode }: Judged,
+    { wish, profile, program, judgement, verdict, mode, then }: Judged,
     asker: Asker,
     { evaluation, digest }: { readonly evaluation: Evaluation; readonly digest: string },
     { stdin, secret }: Input,
@@ -380,7 +383,6 @@ export function createExec(parts: ExecParts): Exec {
   ): Promise<{ readonly came: Promise<ExecRunReply> }> {
     const id = randomBytes(16).toString("hex");
     const { uid, pid, token } = asker.caller;
-    const then = moment();
     let way: Awaited<ReturnType<EgressDoor["open"]>> | null = null;
     runs.add({
       id,

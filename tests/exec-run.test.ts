@@ -344,6 +344,38 @@ describe("what is not run", () => {
     },
   );
 
+  test("nothing, when a mode came while files were looked at: what was judged was judged before", async () => {
+    const waiting: (() => void)[] = [];
+    const on = await service({
+      policies: answering(() => "allow"),
+      host: {
+        read: async () => {
+          if (waiting.length === 0) await new Promise<void>((resolve) => void waiting.push(resolve));
+          return { kind: "none" };
+        },
+      },
+    });
+    const asked = on.run(operator, ["tool", "run", "a.txt"]);
+    await until(() => waiting.length > 0);
+    await on.host.set("RESTRICTED");
+    waiting[0]?.();
+    expect(await asked).toMatchObject({ decision: false, code: "answer-lapsed" });
+    expect(on.worker.runs).toEqual([]);
+  });
+
+  test("nothing, when a mode came while the vault was busy: no record of a start, and no order", async () => {
+    const waiting: (() => void)[] = [];
+    const on = await service({ policies: answering(() => "allow"), beforeSecret: waiting });
+    await on.vault.make("build");
+    await on.vault.put("build", "deploy", SEALED);
+    const asked = on.run(operator, ["tool", "run"], { secret: { workspace: "build", name: "deploy" } });
+    await until(() => waiting.length > 0);
+    await on.host.set("RESTRICTED");
+    waiting[0]?.();
+    expect(await asked).toMatchObject({ decision: false, code: "answer-lapsed" });
+    expect(on.worker.runs).toEqual([]);
+  });
+
   test("what the worker refuses, or starts without its sandbox", async () => {
     const on = await service({ onRun: (run) => run.refused("exec-spawn", "no such file") });
     expect(await on.run(operator, ["tool", "run"])).toMatchObject({

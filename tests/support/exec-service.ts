@@ -26,6 +26,8 @@ type Options = {
   readonly egress?: EgressDoor;
   readonly exec?: object;
   readonly host?: Partial<ExecHost>;
+  /** What lets a secret leave the vault, one for each that is on its way. */
+  readonly beforeSecret?: (() => void)[];
 };
 
 const profiles = (bin: string): string => `version: 1
@@ -87,7 +89,14 @@ export async function execService(options: Options = {}) {
     daemon: host.daemon,
     trustedInterfaces: [],
     denials: host.denials,
-    vault: vault.vault,
+    vault: {
+      known: vault.vault.known,
+      withSecret: async (workspace, name, work) => {
+        const { beforeSecret } = options;
+        if (beforeSecret) await new Promise<void>((resolve) => void beforeSecret.push(resolve));
+        return vault.vault.withSecret(workspace, name, work);
+      },
+    },
     clock: host.clock,
     opLog,
   };
