@@ -86,7 +86,10 @@ export async function listenEgress(order: EgressOrder, at: EgressPlace): Promise
   server.on("request", (request, response) => {
     const { socket } = request;
     const client = clients.get(socket);
-    if (client === undefined || client.taken) return; // it is being refused
+    if (client === undefined || client.taken) {
+      socket.pause(); // it is being refused: each request read for nothing is kept until the answers before it are told
+      return;
+    }
     client.pending += 1;
     response.once("close", () => {
       client.pending -= 1;
@@ -121,11 +124,15 @@ export async function listenEgress(order: EgressOrder, at: EgressPlace): Promise
   });
 
   async function end(): Promise<void> {
-    place.withdraw();
-    over.abort();
+    over.abort(); // from here on nobody is admitted, and nothing is connected to
     for (const socket of [...clients.keys(), ...reached]) socket.destroy();
     server.closeAllConnections();
-    await new Promise<void>((resolve) => server.close(() => resolve()));
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    try {
+      place.withdraw();
+    } finally {
+      await closed;
+    }
   }
 
   await listenAt(server, place);

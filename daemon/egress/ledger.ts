@@ -41,6 +41,7 @@ export type Ledger = {
 export type LedgerParts = {
   readonly run: string;
   readonly totalBytes: number | null;
+  /** May throw, when the daemon is stopping. */
   readonly append: (entry: Entry) => { readonly seq: number; readonly durable: Promise<unknown> };
   /** Milliseconds of a clock that only goes forward. */
   readonly nowMs: () => number;
@@ -65,6 +66,17 @@ export function createLedger({ run, totalBytes, append, nowMs }: LedgerParts): L
   const places = new Map<string, Place>();
   const refusals = createCoalescer(Number.POSITIVE_INFINITY);
   let [live, total, bytes, ended] = [0, 0, 0, false];
+
+  /** For what stands without its record too: what was refused, or has ended. Its number; -1: there is none. */
+  function tell(entry: Entry): number {
+    try {
+      const { seq, durable } = append(entry);
+      durable.catch(() => undefined);
+      return seq;
+    } catch {
+      return -1;
+    }
+  }
 
   function placeFor(opening: Opening): Place {
     const { asked, addresses, serverName, decision } = opening;
@@ -126,9 +138,7 @@ export function createLedger({ run, totalBytes, append, nowMs }: LedgerParts): L
         why: redactText(why).slice(0, MAX_WHY),
       };
       refusals.take({ caller: run, key: JSON.stringify(data) }, nowMs(), () => {
-        const { seq, durable } = append({ kind: "egress.refused", data });
-        durable.catch(() => undefined); // a refusal stands without its record
-        return seq;
+        return tell({ kind: "egress.refused", data });
       });
     },
     live: () => live,
@@ -136,11 +146,10 @@ export function createLedger({ run, totalBytes, append, nowMs }: LedgerParts): L
     end(why) {
       if (ended) return;
       ended = true;
-      const last = (entry: Entry): void => void append(entry).durable.catch(() => undefined);
       for (const { seq, count } of refusals.drainAll())
-        last({ kind: "egress.repeated", data: { run, count, ...(seq === -1 ? {} : { first: seq }) } });
+        tell({ kind: "egress.repeated", data: { run, count, ...(seq === -1 ? {} : { first: seq }) } });
       for (const { seq, sinceMs, asked, connections, sent, received, failed } of places.values())
-        last({
+        tell({
           kind: "egress.closed",
           data: {
             run,

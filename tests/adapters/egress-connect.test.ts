@@ -283,6 +283,26 @@ describe("the end of the network", () => {
     expect(((await once(late, "error"))[0] as NodeJS.ErrnoException).code).toBe("ENOENT");
   });
 
+  test("does not wait for its socket to be gone, and says where that cannot be", async () => {
+    const { host, there } = await setup();
+    const running = await opened(host);
+    const closed = once(running, "close");
+    const directory = dirname(host.path);
+    const here = `${directory}.aside`;
+    renameSync(directory, here);
+    writeFileSync(directory, "in its place");
+    await expect(host.egress.end("mode.changed")).rejects.toMatchObject({ code: "ENOTDIR" });
+    await closed;
+    await expect.poll(() => there.sockets.size).toBe(0);
+    expect(host.records.at(-1)).toMatchObject({ kind: "egress.closed", data: { why: "mode.changed" } });
+    rmSync(directory);
+    const late = await rawHttp(join(here, basename(host.path))).catch(() => null);
+    expect(late).toBe(null);
+    rmSync(here, { recursive: true });
+    stops.pop();
+    stops.push(() => there.stop());
+  });
+
   test("while it is being connected to: the connection is not made, or is ended", async () => {
     const { host, there } = await setup();
     const { socket } = await tunnelTo(host.path, TARGET);

@@ -420,6 +420,21 @@ describe("a client, or a host, that means harm", () => {
     expect(host.dialled.length).toBeLessThanOrEqual(3);
   });
 
+  test("nor a way to fill the memory: what comes behind a refusal is not read", async () => {
+    const silent = await originOf(createServer(() => undefined));
+    stops.push(silent.stop);
+    const host = await proxy({ portAt: () => silent.port, limits: { connections: 2 } });
+    const client = await rawHttp(host.path);
+    const behind = `${GET}\r\n`;
+    client.send(`${behind}GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\n`);
+    await expect.poll(() => host.kinds()).toContain("egress.refused egress-denied");
+    client.send(behind.repeat(40_000));
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    expect(client.socket.writableLength).toBeGreaterThan(1_000_000);
+    expect(host.dialled).toHaveLength(1);
+    client.socket.destroy();
+  });
+
   test("when the run has had its bytes nothing more passes", async () => {
     const there = await origin((_incoming, response) => response.end("a".repeat(100_000)));
     const host = await proxy({ portAt: () => there.port, limits: { totalBytes: 50_000 } });

@@ -250,6 +250,27 @@ describe("the records of a run", () => {
     expect(counted + before).toBe(400);
   });
 
+  test("a refusal, and an end, stand where the record is not even taken", async () => {
+    let isStopping = false;
+    const durable = () => {
+      if (isStopping) throw new Error("the daemon is stopping");
+      return Promise.resolve();
+    };
+    const host = setup({ durable });
+    for (const name of ["www.example.com:443", "a.example.com:443"]) {
+      const opened = await openOf(host, { serverName: name.slice(0, -4), encrypted: false }, asked(name));
+      expect(opened.ok).toBe(true);
+    }
+    isStopping = true;
+    expect(host.gate.refuse(null, "http-invalid", "no")).toMatchObject({ ok: false, code: "http-invalid" });
+    expect(await openOf(host, null, asked("b.example.com:80", "http"))).toMatchObject({
+      code: "log-unavailable",
+    });
+    expect(await host.gate.judge(asked("example.org:443"))).toMatchObject({ code: "egress-denied" });
+    host.ledger.end("over");
+    expect(host.records.filter(({ kind }) => kind === "egress.closed")).toHaveLength(2);
+  });
+
   test("nothing passes any more when the run has had its bytes, or is over", async () => {
     const host = setup({ totalBytes: 100 });
     const opened = await openOf(host);
