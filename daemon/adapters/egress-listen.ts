@@ -27,7 +27,12 @@ type Client = {
   pending: number;
   /** It is a tunnel, or was refused something: no request that comes behind is read. */
   taken: boolean;
+  /** Requests that came behind, and were not looked at. */
+  behind: number;
 };
+
+/** More than a client sends that has not yet seen the refusal. */
+const MAX_BEHIND = 16;
 
 /** Behind our own limit, of which an answer can say more. */
 const NODE_HEADER_BYTES = 2 * MAX_HEADER_BYTES;
@@ -73,7 +78,7 @@ export async function listenEgress(order: EgressOrder, at: EgressPlace): Promise
       socket.destroySoon();
       return;
     }
-    clients.set(socket, { pending: 0, taken: false });
+    clients.set(socket, { pending: 0, taken: false, behind: 0 });
     socket.once("close", () => clients.delete(socket));
   }
 
@@ -87,7 +92,8 @@ export async function listenEgress(order: EgressOrder, at: EgressPlace): Promise
     const { socket } = request;
     const client = clients.get(socket);
     if (client === undefined || client.taken) {
-      socket.pause(); // it is being refused: each request read for nothing is kept until the answers before it are told
+      // it is being refused: what is read for nothing is kept until the answers before it are told
+      if (client === undefined || ++client.behind > MAX_BEHIND) socket.destroy();
       return;
     }
     client.pending += 1;
