@@ -67,18 +67,8 @@ END
 # what is made rather than copied
 made='/usr/bin/boundaryctl /usr/sbin/boundary-daemon /usr/share/bash-completion/completions/boundaryctl'
 
-# The packages that run: what the lock file does not call a development dependency, and is here.
-packages() {
-  "$here/node_modules/.bin/node" -e '
-    const { readFileSync, existsSync } = require("node:fs");
-    const all = JSON.parse(readFileSync("package-lock.json", "utf8")).packages;
-    for (const [path, { dev, devOptional }] of Object.entries(all))
-      if (/^node_modules\/(@[^/]+\/)?[^/]+$/.test(path) && !dev && !devOptional && existsSync(path)) console.log(path);
-  '
-}
-
 look() {
-  [ -f "$here/dist/daemon/main.js" ] || fail 3 "not built: run npm ci && npm run build in $here first"
+  [ -f "$here/dist/packages" ] || fail 3 "not built: run npm ci && npm run build in $here first"
   [ -x "$here/node_modules/.bin/node" ] || fail 3 "no node_modules: run npm ci in $here first"
   [ "$here" != "$root$lib" ] || fail 3 "$here is the installed tree: run this from the project"
   [ -n "$root" ] && return 0
@@ -103,12 +93,13 @@ stage() {
   cp -R "$here/dist" "$here/package.json" "$new/"
   for file in lockdown.nft lockdown-arp.nft usb-permissions config.yaml; do cp "$here/systemd/$file" "$new/systemd/"; done
   chmod 0755 "$new/systemd/usb-permissions"
-  (cd "$here" && packages) | while read -r path; do
+  # All other packages are within dist's own files
+  while read -r path; do
     mkdir -p "$new/$(dirname "$path")"
     cp -R "$here/$path" "$new/$path"
     # Node's headers, a third of all that is installed: nothing is compiled here
     case $path in node_modules/node-linux-*) rm -rf "$new/$path/include" ;; esac
-  done
+  done <"$here/dist/packages"
   node=$(readlink "$here/node_modules/.bin/node")
   [ -x "$new/node_modules/.bin/$node" ] || fail 1 "no node among the packages: $node"
   ln -s "$node" "$new/node_modules/.bin/node"
@@ -193,7 +184,7 @@ install_all() {
   look
   if [ "$dry" = yes ]; then
     say "would install $here at $root$lib, with these packages:"
-    (cd "$here" && packages) | sed 's/^/  /'
+    sed 's/^/  /' "$here/dist/packages"
     files | while read -r _ target mode; do say "would install $root$target ($mode)"; done
     for target in $made; do say "would make $root$target"; done
     say "would make the user boundary, its directories, and /etc/boundary-daemon/config.yaml if there is none"

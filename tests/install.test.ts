@@ -191,16 +191,8 @@ function mode(path: string): string {
 /** What is built, with a Node that runs only the two things that install.sh has it run. */
 function makeTree(): void {
   const node = `node_modules/node-linux-${process.arch}`;
-  const packages = {
-    "": {},
-    "node_modules/runs": {},
-    "node_modules/@scope/runs": {},
-    [node]: { optional: true },
-    "node_modules/develops": { dev: true },
-    "node_modules/not-here": { optional: true },
-  };
   put("package.json", "{}");
-  put("package-lock.json", JSON.stringify({ packages }));
+  put("dist/packages", `${["node_modules/runs", "node_modules/@scope/runs", node].join("\n")}\n`);
   put("dist/daemon/main.js", "");
   put("dist/daemon/old.js", "");
   put("dist/cli/main.js", 'process.stdout.write("completion\\n");');

@@ -32,7 +32,7 @@ export type Setup = {
 
 /**
  * What a change of would change us: a difference here is `self.changed`. Not the packages in node_modules: thousands
- * of files, which would make a start wait for their hashes. SECURITY.md says so.
+ * of files, which would make a start wait for their hashes. A build has most of them within its own. SECURITY.md says so.
  */
 export function ownFiles({ options, config }: Setup): readonly SelfPath[] {
   const root = fileURLToPath(new URL("../..", import.meta.url));

@@ -24,14 +24,8 @@ beforeAll(() => {
   copyFileSync(join(ROOT, "package.json"), join(ours, "package.json"));
   symlinkSync(join(ROOT, "node_modules/zod"), join(place, "node_modules/zod"));
   symlinkSync(join(ROOT, "node_modules/@types"), join(place, "node_modules/@types"));
-  const built = run(
-    join(BIN, "tsc"),
-    "-p",
-    join(ROOT, "tsconfig.build.json"),
-    "--outDir",
-    join(ours, "dist"),
-  );
-  if (built.status !== 0) throw new Error(built.stdout);
+  const built = run(process.execPath, join(ROOT, "tests/support/build.ts"), "--out", join(ours, "dist"));
+  if (built.status !== 0) throw new Error(built.stderr);
 }, 120_000);
 afterAll(() => rmSync(place, { recursive: true, force: true }));
 

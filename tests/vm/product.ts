@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 const PROJECT = join(import.meta.dirname, "../..");
@@ -12,26 +12,15 @@ const IMAGE_BYTES = 320 * 1024 * 1024;
 export function makeProductDisk(directory: string): string {
   const tree = join(directory, "product");
   mkdirSync(join(tree, "node_modules/.bin"), { recursive: true });
-  run(join(PROJECT, "node_modules/.bin/tsc"), ["-p", "tsconfig.build.json", "--outDir", join(tree, "dist")]);
-  for (const name of ["policies", "package.json"]) copy(name, join(tree, "dist", name));
-  for (const name of ["package.json", "package-lock.json", "systemd", "docs/man"])
+  run("node", ["tests/support/build.ts", "--out", join(tree, "dist")]);
+  for (const name of ["package.json", "systemd", "docs/man"]) copy(name, join(tree, name));
+  for (const name of readFileSync(join(tree, "dist/packages"), "utf8").trimEnd().split("\n"))
     copy(name, join(tree, name));
-  for (const name of productionPackages()) copy(name, join(tree, name));
   symlinkSync(nodeLink(), join(tree, "node_modules/.bin/node"));
   const disk = join(directory, "product.img");
   run("mke2fs", ["-q", "-t", "ext4", "-d", tree, disk, `${IMAGE_BYTES / 1024}k`]);
   rmSync(tree, { recursive: true });
   return disk;
-}
-
-function productionPackages(): readonly string[] {
-  const lock = JSON.parse(readFileSync(join(PROJECT, "package-lock.json"), "utf8")) as {
-    packages: Record<string, { dev?: boolean; devOptional?: boolean }>;
-  };
-  return Object.entries(lock.packages)
-    .filter(([path, { dev, devOptional }]) => path !== "" && !dev && !devOptional)
-    .map(([path]) => path)
-    .filter((path) => existsSync(join(PROJECT, path)));
 }
 
 /** npm's own link, which names the package of this architecture. */

@@ -155,7 +155,7 @@ export async function upgrade(stage: Stage): Promise<void> {
     `mountpoint -q /mnt/product || mount -o ro /dev/vdb /mnt/product
      mkdir -p /mnt/new && mount -t tmpfs tmpfs /mnt/new && mkdir /mnt/new/upper /mnt/new/work /mnt/new/tree
      mount -t overlay overlay -o lowerdir=/mnt/product,upperdir=/mnt/new/upper,workdir=/mnt/new/work /mnt/new/tree
-     sed -i '1s|$|// changed|' /mnt/new/tree/dist/daemon/core/mode.js`,
+     echo '// changed' >>/mnt/new/tree/dist/daemon/main.js`,
   );
   const before = await mainPid(stage);
   const installed = await guest.run("sh /mnt/new/tree/systemd/install.sh", 500);
