@@ -40,6 +40,10 @@ const PACKAGES = [
   "iputils-ping",
   "usbutils",
   "kmod",
+  "procps",
+  "charon-systemd",
+  "libstrongswan-standard-plugins",
+  "strongswan-swanctl",
   "linux-image-amd64",
 ] as const;
 const DISK_BYTES = 3 * 1024 * 1024 * 1024;
@@ -85,6 +89,7 @@ const MASKED = [
   "fstrim.timer",
   "getty@tty1.service",
   "serial-getty@ttyS0.service",
+  "strongswan.service",
   "systemd-networkd-wait-online.service",
   "systemd-pstore.service",
 ] as const;

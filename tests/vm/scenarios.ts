@@ -1,9 +1,11 @@
 import { airgapOverReboot, changedLog, lockdownOverReboot, powerCut } from "./scenarios/boots.ts";
 import { brokenConfiguration, clock, crashLoop, hang, kill, stop, upgrade } from "./scenarios/crashes.ts";
 import { evidence } from "./scenarios/evidence.ts";
+import { guarded } from "./scenarios/guarded.ts";
 import { bootParameter, firstStart, release } from "./scenarios/hold.ts";
 import { keyboards } from "./scenarios/keyboards.ts";
 import { selftest } from "./scenarios/selftest.ts";
+import { tunnel } from "./scenarios/tunnel.ts";
 import { usb } from "./scenarios/usb.ts";
 import { usbModes } from "./scenarios/usb-modes.ts";
 import { usbStops } from "./scenarios/usb-stops.ts";
@@ -63,4 +65,7 @@ export const SCENARIOS: readonly Scenario[] = [
     title: "keyboards that are none; leaves LOCKDOWN",
     run: keyboards,
   },
+  { name: "guarded", guest: "guarded", title: "commands under guard, secrets", run: guarded },
+  { name: "tunnel", guest: "guarded", title: "strongSwan between two domains", run: tunnel },
+  { name: "guarded-evidence", guest: "guarded", title: "what is left behind", run: evidence },
 ];
