@@ -49,6 +49,7 @@ const SHARED = {
   fsmount: 432,
   fspick: 433,
   clone3: 435,
+  openat2: 437,
   pidfd_getfd: 438,
   process_madvise: 440,
   mount_setattr: 442,
@@ -56,6 +57,7 @@ const SHARED = {
   memfd_secret: 447,
   process_mrelease: 448,
   set_mempolicy_home_node: 450,
+  fchmodat2: 452,
   statmount: 457,
   listmount: 458,
   lsm_set_self_attr: 460,
@@ -70,12 +72,17 @@ const TABLES: Readonly<Record<Architecture, Table>> = {
     audit: 0xc000_003e,
     numbers: {
       ...SHARED,
+      open: 2,
       ioctl: 16,
       socket: 41,
       socketpair: 53,
       clone: 56,
+      creat: 85,
+      chmod: 90,
+      fchmod: 91,
       ptrace: 101,
       syslog: 103,
+      mknod: 133,
       uselib: 134,
       personality: 135,
       ustat: 136,
@@ -114,6 +121,9 @@ const TABLES: Readonly<Record<Architecture, Table>> = {
       request_key: 249,
       keyctl: 250,
       migrate_pages: 256,
+      openat: 257,
+      mknodat: 259,
+      fchmodat: 268,
       unshare: 272,
       move_pages: 279,
       perf_event_open: 298,
@@ -137,11 +147,15 @@ const TABLES: Readonly<Record<Architecture, Table>> = {
       ...SHARED,
       lookup_dcookie: 18,
       ioctl: 29,
+      mknodat: 33,
       umount2: 39,
       mount: 40,
       pivot_root: 41,
       nfsservctl: 42,
       chroot: 51,
+      fchmod: 52,
+      fchmodat: 53,
+      openat: 56,
       vhangup: 58,
       quotactl: 60,
       acct: 89,
@@ -189,7 +203,10 @@ const TABLES: Readonly<Record<Architecture, Table>> = {
 };
 
 /** Looked at by their arguments, or answered otherwise than with EPERM. */
-const JUDGED = ["clone", "clone3", "ioctl", "personality", "socket", "socketpair"] as const;
+const JUDGED = [
+  ...["clone", "clone3", "ioctl", "openat2", "personality", "socket", "socketpair"],
+  ...["chmod", "creat", "fchmod", "fchmodat", "fchmodat2", "mknod", "mknodat", "open", "openat"],
+];
 
 /** Every CLONE_NEW* that clone knows: mnt, cgroup, uts, ipc, user, pid, net. (Time can be asked of unshare and clone3 alone.) */
 const CLONE_NEW = 0x7e02_0000;
@@ -203,6 +220,12 @@ const SOCKET_TYPE_MASK = 0xf;
 const PROTOCOLS = [0, 1, 6, 17, 58];
 /** personality(2): the ordinary one, and the question which it is. */
 const PERSONALITIES = [0, 0xffff_ffff];
+/** S_ISUID and S_ISGID: what a command leaves in its workspace makes nobody who runs it the worker's user. */
+const SPECIAL = 0o6000;
+/** O_CREAT and __O_TMPFILE, without which open(2) does not look at its mode. */
+const CREATES = 0o20_000_100;
+/** Calls that take a mode, and which argument it is. */
+const MODES = { chmod: 1, creat: 1, fchmod: 1, fchmodat: 2, fchmodat2: 2, mknod: 1, mknodat: 2 } as const;
 /** The bit that makes a number one of the x32 ABI. */
 const X32_BIT = 0x4000_0000;
 
@@ -218,7 +241,9 @@ export function filterFor(architecture: Architecture): readonly Instruction[] {
     ...(architecture === "x64" ? atLeast(X32_BIT, EPERM) : []),
     ...atLeast(LAST_KNOWN + 1, ENOSYS),
     ...refused.flatMap(([, number]) => equal(number, EPERM)),
-    ...equal(SHARED.clone3, ENOSYS), // its flags are in memory, where a filter cannot look; clone is tried next
+    // their flags are in memory, where a filter cannot look; clone and openat are tried next
+    ...equal(SHARED.clone3, ENOSYS),
+    ...equal(SHARED.openat2, ENOSYS),
     ...judge(numbers["clone"], [[LOAD_WORD, 0, 0, argument(0)], ...anySet(CLONE_NEW, EPERM)]),
     ...judge(numbers["ioctl"], [
       [LOAD_WORD, 0, 0, argument(1)],
@@ -232,6 +257,9 @@ export function filterFor(architecture: Architecture): readonly Instruction[] {
       ...oneOf(2, PROTOCOLS, EPROTONOSUPPORT),
     ]),
     ...judge(numbers["socketpair"], oneOf(0, FAMILIES, EAFNOSUPPORT)),
+    ...Object.entries(MODES).flatMap(([name, index]) => judge(numbers[name], notSpecial(index))),
+    ...judge(numbers["open"], notMadeSpecial(1)),
+    ...judge(numbers["openat"], notMadeSpecial(2)),
     [RETURN, 0, 0, ALLOW],
   ];
 }
@@ -259,7 +287,7 @@ export function refusedNames(architecture: Architecture): readonly string[] {
 }
 
 function isJudged(name: string): boolean {
-  return (JUDGED as readonly string[]).includes(name);
+  return JUDGED.includes(name);
 }
 
 /** For one call: `body`, which ends with what was not refused. The number has to be loaded; it is after it, too. */
@@ -288,6 +316,16 @@ function anySet(mask: number, errno: number): readonly Instruction[] {
     [JUMP_ANY_SET, 0, 1, mask],
     [RETURN, 0, 0, ERRNO | errno],
   ];
+}
+
+function notSpecial(mode: number): readonly Instruction[] {
+  return [[LOAD_WORD, 0, 0, argument(mode)], ...anySet(SPECIAL, EPERM)];
+}
+
+/** The flags of open(2), and behind them its mode. */
+function notMadeSpecial(flags: number): readonly Instruction[] {
+  const mode = notSpecial(flags + 1);
+  return [[LOAD_WORD, 0, 0, argument(flags)], [JUMP_ANY_SET, 0, mode.length, CREATES], ...mode];
 }
 
 /** An argument is one of these values, or the call is refused. */

@@ -234,8 +234,38 @@ describe("the filter of system calls", () => {
       expect(new Set(refusedNames(architecture).map(number)).size).toBe(refusedNames(architecture).length);
     });
 
+    test("lets nobody make a program that runs as another user or group", () => {
+      const asked = (name: string, ...args: readonly number[]) =>
+        errno(judge(program, arch, number(name), args.map(BigInt)));
+      const places = { chmod: 1, creat: 1, fchmod: 1, fchmodat: 2, fchmodat2: 2, mknod: 1, mknodat: 2 };
+      let known = 0;
+      for (const [name, at] of Object.entries(places).filter(([name]) => number(name) >= 0)) {
+        known += 1;
+        const args = (mode: number) => [...Array<number>(at).fill(7), mode];
+        for (const mode of [0o4755, 0o2755, 0o6000, 0o107_755])
+          expect([name, asked(name, ...args(mode))]).toEqual([name, 1]);
+        for (const mode of [0o755, 0o1777, 0o100_644])
+          expect([name, asked(name, ...args(mode))]).toEqual([name, 0]);
+      }
+      expect(known).toBe(architecture === "x64" ? 7 : 4);
+      for (const [name, before] of [
+        ["open", [7]],
+        ["openat", [7, 7]],
+      ] as const) {
+        if (number(name) < 0) continue;
+        for (const flags of [0o101, 0o1101, 0o20_200_002]) {
+          expect([name, flags, asked(name, ...before, flags, 0o4755)]).toEqual([name, flags, 1]);
+          expect([name, flags, asked(name, ...before, flags, 0o644)]).toEqual([name, flags, 0]);
+        }
+        expect(asked(name, ...before, 0o2, 0o6777)).toBe(0); // no mode is looked at there
+      }
+      expect(asked("openat2")).toBe(38);
+    });
+
     test("lets the others through, up to the last that it knows", () => {
-      const named = new Set([...refusedNames(architecture), "clone3", "socket", "socketpair"].map(number));
+      const named = new Set(
+        [...refusedNames(architecture), "clone3", "openat2", "socket", "socketpair"].map(number),
+      );
       for (let call = 0; call < 470; call++)
         if (!named.has(call)) expect([call, judge(program, arch, call)]).toEqual([call, ALLOW]);
       for (const call of [470, 5_000, 0x3fff_ffff]) expect(errno(judge(program, arch, call))).toBe(38);
