@@ -1,10 +1,11 @@
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { SocketLimits } from "../core/config.ts";
 import type { HttpAnswer, HttpEndpoints, OpLog, Peer, SocketPlace } from "../ports.ts";
 import { createAdmission } from "../protocol/admission.ts";
 import { refusal } from "../protocol/authzen-reply.ts";
 import {
+  createServer,
   isLong,
   MAX_BODY_BYTES,
   MAX_HEADER_BYTES,

@@ -1,4 +1,3 @@
-import { createServer } from "node:http";
 import type { Socket } from "node:net";
 import type { EgressListener, EgressOrder } from "../egress/proxy.ts";
 import type { OpLog } from "../ports.ts";
@@ -7,7 +6,7 @@ import { serveConnect } from "./egress-connect.ts";
 import type { Dial } from "./egress-dial.ts";
 import type { Exchange } from "./egress-exchange.ts";
 import { serveRequest } from "./egress-forward.ts";
-import { MAX_HEADER_BYTES, renderAnswer } from "./http-message.ts";
+import { createServer, MAX_HEADER_BYTES, renderAnswer } from "./http-message.ts";
 import { listenAt } from "./listen-at.ts";
 import { descriptorOf } from "./socket-descriptor.ts";
 import { claimSocketPath } from "./socket-path.ts";

@@ -1,6 +1,9 @@
-import { type IncomingMessage, STATUS_CODES } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { HttpAnswer, HttpHead } from "../ports.ts";
 import { refusal } from "../protocol/authzen-reply.ts";
+
+/** node:http. Imported, it would bring undici along with its exports, which takes longer than all of the start's other modules of Node. */
+export const { createServer, STATUS_CODES } = process.getBuiltinModule("node:http");
 
 export const MAX_BODY_BYTES = 65_536;
 /** Of the request's target, and the names and values of its headers. */
