@@ -84,6 +84,13 @@ END
   const enabled = await guest.run(`systemctl enable ${WORKER} && systemctl start boundary-daemon`, 300);
   check("the daemon starts with profiles, a workspace and a registry", enabled.code === 0, enabled);
   await stage.daemonUp();
+  const read = await until(() => policiesRead(stage), 180_000, 2_000);
+  check("and reads the policies with it", read, await stage.records("policy.refused"));
+}
+
+async function policiesRead(stage: Stage): Promise<boolean> {
+  const row = (await stage.status()).controls.find(({ name }) => name === "policy");
+  return row !== undefined && /^\d+ policies/.test(row.detail);
 }
 
 async function unit(stage: Stage): Promise<void> {
