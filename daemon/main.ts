@@ -28,7 +28,7 @@ import { createNetworkSensor } from "./adapters/net-watch.ts";
 import { peerOf } from "./adapters/peer.ts";
 import { missingUsbPrivilege } from "./adapters/privilege.ts";
 import { createPeerFacts } from "./adapters/proc.ts";
-import { guardMemory } from "./adapters/process-guard.ts";
+import { guardDescriptors, guardMemory } from "./adapters/process-guard.ts";
 import { createRulesWatch } from "./adapters/rules-watch.ts";
 import { claimSocketPath, prepareRuntimeDir } from "./adapters/socket-path.ts";
 import { createNotifier } from "./adapters/systemd.ts";
@@ -163,6 +163,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const tripwires = [...setup.tripwires, ...probingTripwires(config.limits.probing), SELFTEST_TRIPWIRE];
   const { clock, enforcer } = host;
   for (const what of guardMemory()) opLog.warn({ what }, "a core dump could hold secrets");
+  for (const what of guardDescriptors()) opLog.warn({ what }, "our programs could inherit descriptors");
   const startedAtMs = clock.wallMs();
   process.umask(0o077);
   const roles = readRoles(config);

@@ -216,6 +216,7 @@ export const TABLE: readonly Row[] = [
     may: [
       { what: "daemon/core/", why: "error codes" },
       { what: "daemon/ports.ts", only: "types", why: "it implements a port" },
+      { what: "daemon/adapters/powerless.ts", why: "our helpers are started without our rights" },
       {
         what: "node:child_process",
         why: "our own program, once more: what WebAssembly does to V8 ends there",
@@ -250,11 +251,11 @@ export const TABLE: readonly Row[] = [
     may: [
       { what: "daemon/policy/", why: "policy files are read where they can do no harm" },
       { what: "daemon/ports.ts", only: "types", why: "the orders it takes" },
+      { what: "daemon/adapters/powerless.ts", why: "it has none of our rights, or it ends" },
       {
         what: "@cedar-policy/cedar-wasm/nodejs",
         why: "Cedar itself, in a process of its own alone: a policy can kill it",
       },
-      { what: "node:worker_threads", why: "it is a thread" },
     ],
   },
   {
