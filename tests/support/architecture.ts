@@ -225,6 +225,39 @@ export const TABLE: readonly Row[] = [
     ],
   },
   {
+    scope: "daemon/adapters/pkcs11-process.ts",
+    may: [
+      { what: "daemon/core/", why: "error codes" },
+      { what: "daemon/ports.ts", only: "types", why: "it implements a port" },
+      { what: "daemon/adapters/kek-pkcs11.ts", only: "types", why: "which token it is" },
+      {
+        what: "daemon/adapters/pkcs11-module.ts",
+        only: ["moduleFault"],
+        why: "a module that is not to be loaded",
+      },
+      { what: "daemon/adapters/pkcs11-wire.ts", why: "what is said to the process, in one place" },
+      { what: "daemon/adapters/powerless.ts", why: "our helpers are started without our rights" },
+      {
+        what: "node:child_process",
+        why: "our own program, once more: a token's module is somebody else's code, and may hang",
+      },
+      { what: "node:*", why: "adapters do the I/O" },
+    ],
+  },
+  {
+    scope: "daemon/adapters/pkcs11-child.ts",
+    may: [
+      { what: "daemon/core/", why: "error codes" },
+      { what: "daemon/ports.ts", only: "types", why: "a KEK is a port" },
+      { what: "daemon/adapters/kek-pkcs11.ts", why: "it runs in this process alone" },
+      { what: "daemon/adapters/koffi-stacks.ts", why: "koffi takes its settings once" },
+      { what: "daemon/adapters/pkcs11-wire.ts", why: "what is said to the process, in one place" },
+      { what: "daemon/adapters/powerless.ts", why: "it has none of our rights, or it ends" },
+      { what: "daemon/adapters/process-guard.ts", why: "what it holds in memory is in no core dump" },
+      { what: "node:*", why: "adapters do the I/O" },
+    ],
+  },
+  {
     scope: "daemon/adapters/garbage.ts",
     may: [
       {
