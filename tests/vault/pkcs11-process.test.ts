@@ -48,9 +48,6 @@ describe.skipIf(MODULE === "" || !isOnHost("cc"))(
 
     const source = (deadlines: { callMs?: number; dropMs?: number } = {}) =>
       pkcs11Process({ module: shim.path, tokenLabel: TOKEN }, deadlines);
-    /** Of this process, those with a module in them. */
-    const helpers = () =>
-      childrenOf(process.pid).filter((pid) => textOf(`/proc/${pid}/cmdline`).includes("pkcs11-child"));
     const keysOnToken = () => token.tool("--list-objects", "--type", "secrkey").match(/kek-[0-9a-f]+/g) ?? [];
 
     test("makes, opens and destroys keys, and takes the right PIN alone", async () => {
