@@ -1,5 +1,5 @@
 import { hash, randomBytes } from "node:crypto";
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -57,7 +57,7 @@ describe.skipIf(NO_SANDBOX !== "")("a run with a cgroup", { timeout: 20_000 }, (
     limits: { timeoutMs: 5_000, graceMs: 100, outputBytes: 1_000, memoryBytes: 67_108_864, pids: 4, cpus: 1 },
   });
 
-  async function runWith(group: Partial<RunCgroup>, make: () => void = () => {}) {
+  async function runWith(group: Partial<RunCgroup>, make: () => void = () => {}, late = false) {
     const told: string[] = [];
     let ending: Ending | null = null;
     const cgroups: Cgroups = {
@@ -75,6 +75,7 @@ describe.skipIf(NO_SANDBOX !== "")("a run with a cgroup", { timeout: 20_000 }, (
         ending = how;
       },
       refused: (code, why) => told.push(`${code}: ${why}`),
+      isLate: () => late,
     });
     await run.over;
     return { told, ending: ending as Ending | null };
@@ -121,6 +122,19 @@ describe.skipIf(NO_SANDBOX !== "")("a run with a cgroup", { timeout: 20_000 }, (
     expect(told).toEqual(["exec-spawn: no tree"]);
   });
 
+  test("for which it is too late when everything was looked at is refused, and nothing is made", async () => {
+    const open = () => readdirSync("/proc/self/fd").length;
+    await runWith({});
+    const before = open();
+    let made = 0;
+    const { told } = await runWith({}, () => made++, true);
+    expect([told, made]).toEqual([
+      ["exec-order: it was too late for it when its program had been looked at"],
+      0,
+    ]);
+    expect(open()).toBe(before);
+  });
+
   test("waits until its group is empty enough to be removed", async () => {
     let asked = 0;
     await runWith({ remove: () => ++asked === 3 });
@@ -140,6 +154,7 @@ describe.skipIf(NO_SANDBOX !== "")("a run with a cgroup", { timeout: 20_000 }, (
         output: () => {},
         ended: ({ exitCode, why }) => told.push(`ended ${exitCode} ${why}`),
         refused: (code, why) => told.push(`${code}: ${why}`),
+        isLate: () => false,
       },
     );
     await run.over;
