@@ -141,6 +141,18 @@ describe.skipIf(NO_SANDBOX !== "")("a run with a cgroup", { timeout: 20_000 }, (
     expect(asked).toBe(3);
   });
 
+  test("is over also where its group never goes", async () => {
+    let asked = 0;
+    const { told } = await runWith({
+      remove: () => {
+        asked++;
+        return false;
+      },
+    });
+    expect(told).toEqual(["started", "hello\n", "ended"]);
+    expect(asked).toBe(50);
+  });
+
   test("says what bwrap said where the sandbox cannot be made", async () => {
     const broken: Kit = { ...kit, filter: Buffer.from("no filter") };
     const told: string[] = [];
