@@ -49,6 +49,10 @@ export function buildPkcs11Shim(directory: string, around: string) {
       bytes.writeBigInt64LE(BigInt(value));
       writeSync(fd, bytes, 0, 8, at(dial));
     });
+  const reset = () => {
+    for (const [dial, value] of Object.entries(DIALS)) set(dial as Dial, value);
+  };
+  reset();
   return {
     path,
     set,
@@ -57,8 +61,6 @@ export function buildPkcs11Shim(directory: string, around: string) {
         readSync(fd, bytes, 0, 8, at(dial));
         return Number(bytes.readBigInt64LE());
       }),
-    reset(): void {
-      for (const [dial, value] of Object.entries(DIALS)) set(dial as Dial, value);
-    },
+    reset,
   };
 }
