@@ -41,7 +41,7 @@ describe.skipIf(MODULE === "" || !isOnHost("cc"))(
     afterEach(async () => {
       for (const parent of parents.splice(0)) parent.kill("SIGKILL");
       for (const pid of tokenProcesses()) process.kill(pid, "SIGKILL");
-      await vi.waitFor(() => expect(tokenProcesses()).toEqual([]));
+      await vi.waitUntil(() => tokenProcesses().length === 0);
       shim.reset();
       token.remove();
     });

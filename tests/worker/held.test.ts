@@ -1,5 +1,15 @@
 import { hash, randomBytes } from "node:crypto";
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -134,6 +144,62 @@ describe.skipIf(NO_SANDBOX !== "")("a run with a cgroup", { timeout: 20_000 }, (
     ]);
     expect(open()).toBe(before);
   });
+
+  test.each([
+    [
+      "other bytes in it",
+      0o775,
+      (path: string, other: string) => writeFileSync(path, readFileSync(other)),
+      true,
+    ],
+    // a file that has no name any more cannot be mounted: then nothing runs
+    ["another file in its place", 0o755, (path: string, other: string) => renameSync(other, path), false],
+    ["nothing there any more", 0o755, (path: string) => rmSync(path), false],
+  ])(
+    "runs what was hashed or nothing, with %s between the look and the run",
+    async (_, mode, change, runs) => {
+      const [path, other] = [join(base, "judged"), join(base, "other")];
+      for (const [at, source] of [
+        [path, "/usr/bin/echo"],
+        [other, "/usr/bin/id"],
+      ] as const) {
+        rmSync(at, { force: true });
+        copyFileSync(source, at);
+        chmodSync(at, mode);
+      }
+      const program = { path, sha256: hash("sha256", readFileSync(path), "hex") };
+      const told: string[] = [];
+      let looked = 0;
+      const changing: Kit = {
+        ...kit,
+        programs: {
+          open: async (asked) => {
+            const found = await kit.programs.open(asked);
+            change(path, other);
+            looked++;
+            return found;
+          },
+        },
+      };
+      const run = beginRun(
+        { ...order(["judged", "the judged one"]), program },
+        Buffer.alloc(0),
+        changing,
+        { ok: false, why: "" },
+        {
+          started: () => told.push("started"),
+          output: (__, chunk) => told.push(Buffer.from(chunk).toString("utf8")),
+          ended: ({ exitCode }) => told.push(`ended ${exitCode}`),
+          refused: (code, why) => told.push(`${code}: ${why}`),
+          isLate: () => false,
+        },
+      );
+      await run.over;
+      expect([looked, told.at(-1)]).toEqual([1, runs ? "ended 0" : "ended null"]);
+      expect(told.includes("the judged one\n")).toBe(runs);
+      expect(told.join()).not.toContain("uid=");
+    },
+  );
 
   test("waits until its group is empty enough to be removed", async () => {
     let asked = 0;
