@@ -1,9 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { BoundaryError, renderErrorChain } from "../core/errors.ts";
 import type { CedarOrder, CedarProcess } from "../ports.ts";
-import { EXIT_WITH_RIGHTS, powerless } from "./powerless.ts";
+import { EXIT_WITH_RIGHTS, powerless, yieldMemory } from "./powerless.ts";
 
 /** The same file beside this one: .ts in development, .js when built. */
 const CHILD = fileURLToPath(new URL(`./cedar-child${import.meta.url.slice(-3)}`, import.meta.url));
@@ -95,15 +94,6 @@ export function openCedarProcess(options: { readonly deadlineMs?: number } = {})
       }),
     end: () => die("Cedar's process was ended"),
   };
-}
-
-/** The daemon is spared by the kernel where memory is short, and its children are as it is: this one is to go first. */
-function yieldMemory(pid: number | undefined): void {
-  try {
-    if (pid !== undefined) writeFileSync(`/proc/${pid}/oom_score_adj`, "1000");
-  } catch {
-    // it is gone already, or there is no such thing here
-  }
 }
 
 /** Whether our own end waits for it. */

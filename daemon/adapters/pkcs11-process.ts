@@ -6,7 +6,7 @@ import type { KekProvider, KekSource } from "../ports.ts";
 import type { Pkcs11Place } from "./kek-pkcs11.ts";
 import { moduleFault } from "./pkcs11-module.ts";
 import { createFrameCutter, type Frame, type Pkcs11Request, readReply, renderFrame } from "./pkcs11-wire.ts";
-import { EXIT_WITH_RIGHTS, powerless } from "./powerless.ts";
+import { EXIT_WITH_RIGHTS, powerless, yieldMemory } from "./powerless.ts";
 
 /** The same file beside this one: .ts in development, .js when built. */
 const CHILD = fileURLToPath(new URL(`./pkcs11-child${import.meta.url.slice(-3)}`, import.meta.url));
@@ -129,6 +129,7 @@ function startHelper(beginning: { readonly place: Pkcs11Place; readonly doomed: 
     env: Object.fromEntries(environment),
     stdio: ["ignore", "ignore", "ignore", "pipe"],
   });
+  yieldMemory(child.pid);
   const kill = () => child.kill("SIGKILL");
   process.once("exit", kill);
   const channel = child.stdio[3] as Socket;

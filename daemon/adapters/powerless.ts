@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 
 /** Of util-linux, which every distribution has: nothing of it is loaded into us. */
 const SETPRIV = "/usr/bin/setpriv";
@@ -15,6 +15,15 @@ export function powerless(command: string, args: readonly string[]): readonly [s
   const root = process.geteuid?.() === 0 ? ["--bounding-set=-all"] : [];
   const words = ["--ambient-caps=-all", "--inh-caps=-all", ...root, "--no-new-privs", "--pdeathsig=KILL"];
   return [SETPRIV, [...words, "--", command, ...args]];
+}
+
+/** The daemon is spared by the kernel where memory is short, and its children are as it is: this one is to go first. */
+export function yieldMemory(pid: number | undefined): void {
+  try {
+    if (pid !== undefined) writeFileSync(`/proc/${pid}/oom_score_adj`, "1000");
+  } catch {
+    // it is gone already, or there is no such thing here
+  }
 }
 
 /** For such a process, first thing: ends it where it has a right after all, or can gain one. */

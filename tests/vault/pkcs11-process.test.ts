@@ -90,6 +90,7 @@ describe.skipIf(MODULE === "" || !isOnHost("cc"))(
       }
       const [pid = 0] = tokenProcesses();
       expect(isPowerless(textOf(`/proc/${pid}/status`))).toBe(true);
+      expect(textOf(`/proc/${pid}/oom_score_adj`).trim()).toBe("1000");
       const environment = textOf(`/proc/${pid}/environ`);
       expect(environment).toContain("SOFTHSM2_CONF=");
       expect(environment).not.toMatch(/NOTIFY_SOCKET|BOUNDARY_|\0NODE_/);
