@@ -1,6 +1,4 @@
 #!/usr/bin/env -S node --disallow-code-generation-from-strings --no-memory-protection-keys --max-semi-space-size=1 --optimize-for-size
-// first: koffi takes no settings once it was used
-import "./adapters/koffi-stacks.ts";
 import { randomInt } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { openBaselineFile } from "./adapters/baseline-file.ts";
@@ -18,7 +16,6 @@ import { openHeadFile } from "./adapters/head-file.ts";
 import { createInventory } from "./adapters/inventory.ts";
 import { type ControlSocket, listenControl } from "./adapters/ipc.ts";
 import { fileKek } from "./adapters/kek-file.ts";
-import { pkcs11Kek } from "./adapters/kek-pkcs11.ts";
 import { systemdKek } from "./adapters/kek-systemd.ts";
 import { createKeySensor } from "./adapters/key-watch.ts";
 import { prepareStateDirectory } from "./adapters/keys.ts";
@@ -26,9 +23,10 @@ import { createSegment, prepareLogDirectory, protectEnded, protectionOf } from "
 import { lockLogDirectory } from "./adapters/log-lock.ts";
 import { createNetworkSensor } from "./adapters/net-watch.ts";
 import { peerOf } from "./adapters/peer.ts";
+import { pkcs11Process } from "./adapters/pkcs11-process.ts";
 import { missingUsbPrivilege } from "./adapters/privilege.ts";
 import { createPeerFacts } from "./adapters/proc.ts";
-import { guardMemory } from "./adapters/process-guard.ts";
+import { guardDescriptors, guardMemory } from "./adapters/process-guard.ts";
 import { createRulesWatch } from "./adapters/rules-watch.ts";
 import { claimSocketPath, prepareRuntimeDir } from "./adapters/socket-path.ts";
 import { createNotifier } from "./adapters/systemd.ts";
@@ -163,6 +161,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
   const tripwires = [...setup.tripwires, ...probingTripwires(config.limits.probing), SELFTEST_TRIPWIRE];
   const { clock, enforcer } = host;
   for (const what of guardMemory()) opLog.warn({ what }, "a core dump could hold secrets");
+  for (const what of guardDescriptors()) opLog.warn({ what }, "our programs could inherit descriptors");
   const startedAtMs = clock.wallMs();
   process.umask(0o077);
   const roles = readRoles(config);
@@ -467,7 +466,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       passphraseKek(RECOMMENDED),
       fileKek(config.vault.keyDirectory ?? `${options.stateDir}/vault-keys`),
       systemdKek(),
-      pkcs11Kek(config.vault.pkcs11 ?? null),
+      pkcs11Process(config.vault.pkcs11 ?? null),
     ],
     exported: openExportFile(options.runtimeDir, "swanctl.conf"),
     clock,

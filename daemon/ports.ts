@@ -282,7 +282,7 @@ export interface ExecWorker {
   /** Connects, and keeps connected; every event comes in order. */
   start(listen: (event: WorkerEvent) => void): void;
   state(): WorkerState;
-  /** Signs the order and sends it. False: nobody is there to take it. */
+  /** Signs the order and sends it. False: nobody is there to take it, or it is none that a worker reads. */
   run(order: RunOrder, stdin: Buffer): boolean;
   /** Has a run ended. It is over when `ended` comes. */
   end(id: string, why: string): void;

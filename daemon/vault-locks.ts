@@ -39,7 +39,7 @@ export type RewrapWish = {
 export function createLocks(parts: VaultParts, shelf: Shelf) {
   async function unlock(wish: UnlockWish): Promise<VaultReply> {
     try {
-      return await shelf.inTurn(() => unlockNow(wish));
+      return await shelf.inTurn(wish.workspace, () => unlockNow(wish));
     } finally {
       wish.passphrase?.fill(0);
     }
@@ -187,7 +187,7 @@ export function createLocks(parts: VaultParts, shelf: Shelf) {
 
   async function rewrap(wish: RewrapWish): Promise<VaultReply> {
     try {
-      return await shelf.inTurn(() => rewrapNow(wish));
+      return await shelf.inTurn(wish.workspace, () => rewrapNow(wish));
     } finally {
       wish.passphrase?.fill(0);
     }

@@ -34,7 +34,7 @@ const MAX_LISTED = 150;
 export function createSecrets(parts: VaultParts, shelf: Shelf) {
   async function put(wish: PutWish): Promise<SecretReply> {
     try {
-      return await shelf.inTurn(() => putNow(wish));
+      return await shelf.inTurn(wish.workspace, () => putNow(wish));
     } finally {
       wish.value.fill(0);
     }
@@ -118,7 +118,7 @@ export function createSecrets(parts: VaultParts, shelf: Shelf) {
     kind,
     by,
   }: SecretWish & { readonly kind: Kind }): Promise<SecretReply> {
-    return shelf.inTurn(async () => {
+    return shelf.inTurn(name, async () => {
       const workspace = shelf.find(name);
       const before = workspace.entries.get(keyOf(kind, which));
       if (before === undefined || before.state === "revoked") throw unknown(workspace, kind, which);

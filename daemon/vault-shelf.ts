@@ -47,7 +47,10 @@ export type Workspace = {
   locks: number;
 };
 
-/** What the vault holds, and what keeps it locked. Everything that changes it goes through `inTurn`; locking does not wait. */
+/**
+ * What the vault holds, and what keeps it locked. Everything that changes a workspace goes through `inTurn`, one after the
+ * other; a workspace whose token does not answer holds up no other. Locking does not wait.
+ */
 export type Shelf = ReturnType<typeof createShelf>;
 
 export function createShelf(parts: VaultParts) {
@@ -56,12 +59,16 @@ export function createShelf(parts: VaultParts) {
   let broken = "not looked at yet";
   /** Why what was rendered for strongSwan is still there, though it has to go; "" when nothing is left. */
   let leftover = "";
-  let turn: Promise<unknown> = Promise.resolve();
+  /** Of each workspace, what was asked of it last. */
+  const turns = new Map<string, Promise<unknown>>();
 
-  /** One at a time, in order; what one fails with does not keep the next. */
-  function inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const mine = turn.then(work);
-    turn = mine.catch(() => undefined);
+  /** One at a time of a workspace, in order; what one fails with does not keep the next. */
+  function inTurn<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const mine = (turns.get(name) ?? Promise.resolve()).then(work);
+    const over = mine.then(ignore, ignore).then(() => {
+      if (turns.get(name) === over) turns.delete(name);
+    });
+    turns.set(name, over);
     return mine;
   }
 
@@ -302,6 +309,10 @@ export function createShelf(parts: VaultParts) {
     },
     remove: (name: string) => void workspaces.delete(name),
   };
+}
+
+function ignore(): void {
+  // who asked is told
 }
 
 /** How a find in a message is told, and so what a watchlist calls it. */

@@ -55,7 +55,7 @@ export function createVault(parts: VaultParts) {
     readonly workspace: string;
     readonly by: string;
   }): Promise<PeerExport> {
-    return shelf.inTurn(async () => {
+    return shelf.inTurn(name, async () => {
       const workspace = shelf.find(name);
       const { locks: before } = workspace;
       shelf.opened(workspace);
@@ -98,7 +98,7 @@ export function createVault(parts: VaultParts) {
    * wiped then; `known` still finds it in what that command puts out, also when the workspace is locked.
    */
   function withSecret<T>(name: string, which: string, work: (secret: Handed) => Promise<T>): Promise<T> {
-    return shelf.inTurn(async () => {
+    return shelf.inTurn(name, async () => {
       const workspace = shelf.find(name);
       const { locks: before } = workspace;
       shelf.opened(workspace);

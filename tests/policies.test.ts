@@ -1,81 +1,28 @@
 import { hash } from "node:crypto";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import type { Entry } from "../daemon/audit/record.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
-import {
-  createPolicies,
-  type Policies,
-  type PoliciesParts,
-  policyClaim,
-  readPolicyMemory,
-} from "../daemon/policies.ts";
-import type { CedarOrder, CedarProcess } from "../daemon/ports.ts";
+import { type Policies, type PoliciesParts, policyClaim, readPolicyMemory } from "../daemon/policies.ts";
+import type { CedarOrder } from "../daemon/ports.ts";
 import { openWarm, question, situation, small, USER } from "./support/policies.ts";
+import {
+  ASKED,
+  CASE,
+  good,
+  type Judge,
+  judgeAs,
+  startPolicies,
+  stopPolicies,
+} from "./support/policies-host.ts";
 
-const CASE = (by: string) =>
-  `cases: [{ who: "User::1", action: recall, resource: "memory::n", mode: OPEN, answer: allow, by: [${by}] }]`;
-const good = (id: string) =>
-  small(`@id("${id}") permit (principal, action == Action::"recall", resource);`, CASE(id));
 const BAD = small('@id("a") permit (principal, action == Action::"recal", resource);', CASE("a"));
-const ASKED = question("recall", ["memory", "n"]);
-
-type Judge = (questions: readonly unknown[]) => Promise<string>;
-const agree: Judge = (questions) =>
-  Promise.resolve(JSON.stringify(questions.map(() => ({ decision: "allow", reasons: ["a"], errors: [] }))));
-
-const made: Policies[] = [];
 afterEach(() => {
   vi.useRealTimers();
-  for (const policies of made.splice(0)) policies.stop();
+  stopPolicies();
 });
-
-function start(change: Partial<PoliciesParts> & { judge?: Judge } = {}) {
-  const records: Entry[] = [];
-  const disagreed: string[] = [];
-  const kept = {
-    text: null as string | null,
-    load: () => kept.text,
-    save: (text: string) => {
-      kept.text = text;
-    },
-  };
-  const host = { files: good("a"), judge: change.judge ?? agree, opened: 0, kept };
-  /** Reads with Cedar itself; judges as the test says. */
-  function openCedar(): CedarProcess {
-    const warm = openWarm();
-    host.opened++;
-    return {
-      end: () => undefined,
-      ask: (order: CedarOrder) => {
-        if (order.kind === "load") return Promise.resolve("{}");
-        return order.kind === "judge" ? host.judge(JSON.parse(order.questions)) : warm.ask(order);
-      },
-    };
-  }
-  const policies = createPolicies({
-    version: "1",
-    files: () => host.files,
-    entities: () => null,
-    openCedar,
-    kept: host.kept,
-    memory: { kept: "", disputed: [] },
-    refereeEvery: 1,
-    random: () => 0.5,
-    record: (entry) => void records.push(entry),
-    disagreed: (digest) => void disagreed.push(digest),
-    unjudged: () => undefined,
-    opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
-    ...change,
-  });
-  made.push(policies);
-  const answer = () => policies.answer(ASKED, USER, situation());
-  const kinds = () => records.map(({ kind }) => kind);
-  return { policies, records, kinds, disagreed, host, answer };
-}
 
 describe("taking up policies", () => {
   test("nothing is allowed before, and what they say after", async () => {
-    const { policies, answer, records } = start();
+    const { policies, answer, records } = startPolicies();
     expect([answer(), policies.state().state, policies.digest()]).toMatchObject([
       { decision: "deny", code: "policy-unavailable", reasons: ["policy-unavailable"], needsPerson: false },
       "loading",
@@ -103,7 +50,7 @@ describe("taking up policies", () => {
   });
 
   test("a bad set changes nothing, and says where", async () => {
-    const { policies, answer, host, records } = start();
+    const { policies, answer, host, records } = startPolicies();
     await policies.load("test");
     const { digest } = policies.state();
     host.files = BAD;
@@ -125,7 +72,7 @@ describe("taking up policies", () => {
   });
 
   test("a first set that is bad leaves none: everything is denied, and the status says so", async () => {
-    const { policies, answer, host } = start();
+    const { policies, answer, host } = startPolicies();
     host.files = BAD;
     await expect(policies.load("start")).rejects.toMatchObject({ code: "policy-invalid" });
     await policies.settled();
@@ -183,7 +130,7 @@ describe("taking up policies", () => {
   ] as readonly (readonly [string, Partial<PoliciesParts>, RegExp])[])(
     "%s: nothing is taken up",
     async (_what, change, why) => {
-      const { policies, answer, kinds } = start(change);
+      const { policies, answer, kinds } = startPolicies(change);
       await expect(policies.load("test")).rejects.toMatchObject({ message: expect.stringMatching(why) });
       expect([answer().code, kinds()]).toEqual(["policy-unavailable", ["policy.refused"]]);
     },
@@ -194,7 +141,7 @@ describe("taking up policies", () => {
     [4, "unavailable"],
   ])("a Cedar that is ended by a signal %i times: %s", async (crashes, state) => {
     const openings = { opened: 0, ended: 0 };
-    const { policies } = start({
+    const { policies } = startPolicies({
       openCedar: () => {
         const crash = ++openings.opened <= crashes;
         const ask = (order: CedarOrder) =>
@@ -207,7 +154,7 @@ describe("taking up policies", () => {
   });
 
   test("loads come one after the other", async () => {
-    const { policies, host, kinds } = start();
+    const { policies, host, kinds } = startPolicies();
     const loads = [policies.load("1"), policies.load("2")];
     host.files = BAD;
     const results = await Promise.allSettled([...loads, policies.load("3")]);
@@ -222,12 +169,12 @@ describe("the referee", () => {
   test("is asked one in so many, beside the answer", async () => {
     let asked = 0;
     let at = 0;
-    const { policies, answer } = start({
+    const { policies, answer } = startPolicies({
       refereeEvery: 3,
       random: () => (at++ % 4) / 4, // 0, 0.25: one in three is below a third, of four two
       judge: (questions) => {
         asked += questions.length;
-        return agree(questions);
+        return judgeAs("a")(questions);
       },
     });
     await policies.load("test");
@@ -241,7 +188,7 @@ describe("the referee", () => {
     ["other reasons", { decision: "allow", reasons: ["b"], errors: [] }],
     ["an error", { decision: "allow", reasons: ["a"], errors: ["b"] }],
   ])("%s of Cedar's: nothing is allowed from then on, and it is told once", async (_what, theirs) => {
-    const { policies, answer, kinds, disagreed, host } = start({
+    const { policies, answer, kinds, disagreed, host } = startPolicies({
       judge: (questions) => Promise.resolve(JSON.stringify(questions.map(() => theirs))),
     });
     await policies.load("test");
@@ -254,14 +201,14 @@ describe("the referee", () => {
     // the same policies are no way out; others are
     await policies.load("test");
     expect(answer().code).toBe("policy-disagreed");
-    host.judge = agree;
+    host.judge = judgeAs("a");
     host.files = good("b");
     await policies.load("test");
     expect(answer().decision).toBe("allow");
   });
 
   test("a question that Cedar does not take is denied from then on, and no other one is", async () => {
-    const { policies, answer, records, disagreed, host } = start({
+    const { policies, answer, records, disagreed, host } = startPolicies({
       judge: (questions) =>
         Promise.resolve(JSON.stringify(questions.map(() => ({ refused: "not in the schema" })))),
     });
@@ -273,7 +220,7 @@ describe("the referee", () => {
       kind: "policy.untaken",
       data: { digest, detail: "not in the schema", asked: expect.stringContaining('"recall"') },
     });
-    host.judge = agree;
+    host.judge = judgeAs("a");
     expect(answer()).toMatchObject({ decision: "deny", code: "policy-unavailable", needsPerson: false });
     const later = policies.answer(ASKED, USER, situation({ wallMs: 1 }));
     expect(later.code).toBe("policy-unavailable");
@@ -292,7 +239,7 @@ describe("the referee", () => {
     "one that %s is shown as such, and tried again later",
     async (_what, judge) => {
       vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
-      const { policies, answer, host, kinds } = start({ judge });
+      const { policies, answer, host, kinds } = startPolicies({ judge });
       await policies.load("test");
       expect(answer().decision).toBe("allow");
       await vi.waitFor(() =>
@@ -300,7 +247,7 @@ describe("the referee", () => {
       );
       expect(policyClaim(policies.state()).state).toBe("failed");
       const opened = host.opened;
-      host.judge = agree;
+      host.judge = judgeAs("a");
       expect(answer().decision).toBe("allow");
       await Promise.resolve();
       expect([host.opened, policies.state().referee.state]).toEqual([opened, "failed"]);
@@ -314,7 +261,7 @@ describe("the referee", () => {
   );
 
   test("holds no more than it can, however long Cedar takes", async () => {
-    const { policies, answer } = start({ judge: () => new Promise(() => undefined) });
+    const { policies, answer } = startPolicies({ judge: () => new Promise(() => undefined) });
     await policies.load("test");
     for (let count = 0; count < 1_000; count++) answer();
     expect(policies.state().referee.dropped).toBeGreaterThan(900);
@@ -324,13 +271,13 @@ describe("the referee", () => {
   test("what waits for a set that is gone is not asked any more", async () => {
     const asked: unknown[] = [];
     let go: (() => void) | undefined;
-    const { policies, answer, host } = start({
+    const { policies, answer, host } = startPolicies({
       judge: async (questions) => {
         asked.push(...questions);
         await new Promise<void>((resolve) => {
           go = resolve;
         });
-        return agree(questions);
+        return judgeAs("a")(questions);
       },
     });
     await policies.load("test");
@@ -347,12 +294,12 @@ describe("the referee", () => {
 
 describe("a start after another", () => {
   const earlier = async () => {
-    const first = start();
+    const first = startPolicies();
     await first.policies.load("test");
     return { text: first.host.kept.text ?? "", kept: String(first.records[0]?.data["kept"]) };
   };
-  const next = (text: string, kept: string, change: Parameters<typeof start>[0] = {}) => {
-    const begun = start({ memory: { kept, disputed: [] }, refereeEvery: 1_000, ...change });
+  const next = (text: string, kept: string, change: Parameters<typeof startPolicies>[0] = {}) => {
+    const begun = startPolicies({ memory: { kept, disputed: [] }, refereeEvery: 1_000, ...change });
     begun.host.kept.text = text;
     return begun;
   };
@@ -375,7 +322,7 @@ describe("a start after another", () => {
         `@id("a") permit (principal, action == Action::"recall", resource) when { 9007199254740992 + 1 == ${long} };`,
         CASE("a"),
       );
-    const first = start({ files: () => files("9007199254740993") });
+    const first = startPolicies({ files: () => files("9007199254740993") });
     await first.policies.load("test");
     expect(first.answer().decision).toBe("allow");
     const kept = String(first.records[0]?.data["kept"]);
@@ -383,7 +330,7 @@ describe("a start after another", () => {
     await again.policies.load("start");
     expect([again.host.opened, again.answer().decision]).toEqual([0, "allow"]);
     // its case would be another one
-    const rounded = start({ files: () => files("9007199254740992") });
+    const rounded = startPolicies({ files: () => files("9007199254740992") });
     await expect(rounded.policies.load("test")).rejects.toMatchObject({ code: "policy-invalid" });
   });
 
@@ -408,9 +355,9 @@ describe("a start after another", () => {
   });
 
   test("what was disagreed about stays so", async () => {
-    const first = start();
+    const first = startPolicies();
     await first.policies.load("test");
-    const { policies, answer } = start({
+    const { policies, answer } = startPolicies({
       memory: { kept: "", disputed: [String(first.records[0]?.data["compiled"])] },
     });
     await policies.load("start");
@@ -418,10 +365,10 @@ describe("a start after another", () => {
   });
 
   test("what was disagreed about is also known in other words, and other policies are not it", async () => {
-    const first = start();
+    const first = startPolicies();
     await first.policies.load("test");
     const memory = { kept: "", disputed: [String(first.records[0]?.data["compiled"])] };
-    const { policies, answer, host, records } = start({ memory });
+    const { policies, answer, host, records } = startPolicies({ memory });
     host.files = small(
       '// a comment\n@advice("nothing") @id("a")\n  permit (principal, action == Action::"recall", resource);',
       CASE("a"),
@@ -440,7 +387,7 @@ describe("a start after another", () => {
     const full = () => {
       throw new BoundaryError("state-unwritable", "full");
     };
-    const { policies, answer, records } = start({ kept: { load: () => null, save: full } });
+    const { policies, answer, records } = startPolicies({ kept: { load: () => null, save: full } });
     await policies.load("start");
     expect([answer().decision, records[0]?.data["kept"]]).toEqual(["allow", ""]);
   });

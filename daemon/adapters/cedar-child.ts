@@ -12,6 +12,9 @@ import {
 import { answerText, parseExact, writable } from "../policy/cedar-exact.ts";
 import { type Cedar, readPolicies } from "../policy/read-policies.ts";
 import type { CedarOrder } from "../ports.ts";
+import { requirePowerless } from "./powerless.ts";
+
+requirePowerless();
 
 /**
  * The process with Cedar in it. Everything goes back as text, so that whatever it is can be measured before it is

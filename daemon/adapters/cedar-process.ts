@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { BoundaryError, renderErrorChain } from "../core/errors.ts";
 import type { CedarOrder, CedarProcess } from "../ports.ts";
+import { EXIT_WITH_RIGHTS, powerless, yieldMemory } from "./powerless.ts";
 
 /** The same file beside this one: .ts in development, .js when built. */
 const CHILD = fileURLToPath(new URL(`./cedar-child${import.meta.url.slice(-3)}`, import.meta.url));
@@ -25,13 +25,14 @@ const FLAGS = [
 type Waiting = { readonly resolve: (text: string) => void; readonly reject: (error: Error) => void };
 
 /**
- * Cedar (WebAssembly) in a process of its own, with no environment and a deadline for every order. Deep nesting kills an
+ * Cedar (WebAssembly) in a process of its own, with no environment, none of our rights and a deadline for every order. Deep nesting kills an
  * instance for good, a policy may take for ever to read, and V8 itself crashes over WebAssembly in a second thread (on
  * some machines at nearly every load: docs/POLICY.md): all of these end the process, and nothing else.
  */
 export function openCedarProcess(options: { readonly deadlineMs?: number } = {}): CedarProcess {
   const { deadlineMs = DEADLINE_MS } = options;
-  const child = spawn(process.execPath, [...FLAGS, CHILD], {
+  const [command, args] = powerless(process.execPath, [...FLAGS, CHILD]);
+  const child = spawn(command, args, {
     cwd: "/",
     env: {},
     serialization: "advanced",
@@ -72,7 +73,8 @@ export function openCedarProcess(options: { readonly deadlineMs?: number } = {})
   child.on("error", (error) => die(`Cedar's process: ${renderErrorChain(error)}`));
   child.on("exit", (code, signal) => {
     // a trap of WebAssembly ends it with an exit code: what a signal ended may go well another time
-    if (signal === null) die(`Cedar's process ended with ${code}`);
+    if (code === EXIT_WITH_RIGHTS) die("Cedar's process was left with rights of ours");
+    else if (signal === null) die(`Cedar's process ended with ${code}`);
     else die(`Cedar's process was ended by ${signal}`, "policy-crashed");
   });
 
@@ -92,15 +94,6 @@ export function openCedarProcess(options: { readonly deadlineMs?: number } = {})
       }),
     end: () => die("Cedar's process was ended"),
   };
-}
-
-/** The daemon is spared by the kernel where memory is short, and its children are as it is: this one is to go first. */
-function yieldMemory(pid: number | undefined): void {
-  try {
-    if (pid !== undefined) writeFileSync(`/proc/${pid}/oom_score_adj`, "1000");
-  } catch {
-    // it is gone already, or there is no such thing here
-  }
 }
 
 /** Whether our own end waits for it. */

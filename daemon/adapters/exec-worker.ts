@@ -129,13 +129,14 @@ export function openExecWorker({ path, peerOf, random, opLog }: WorkerOptions): 
     state: () => state,
     run(order, stdin) {
       if (state.kind !== "ready") return false;
-      const text = renderOrder(order);
-      return say({
-        kind: "run",
-        order: text,
-        signature: signOrder(text, privateKey),
-        stdin: stdin.toString("base64"),
-      });
+      try {
+        const text = renderOrder(order);
+        const signature = signOrder(text, privateKey);
+        return say({ kind: "run", order: text, signature, stdin: stdin.toString("base64") });
+      } catch (error) {
+        opLog.error({ id: order.id, err: renderErrorChain(error) }, "an order that no worker would read");
+        return false;
+      }
     },
     end: (id, why) => void (state.kind === "ready" && say({ kind: "end", id, why })),
     drop: (why) => void (socket !== null && lose(socket, why)),

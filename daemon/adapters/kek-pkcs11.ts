@@ -39,16 +39,24 @@ type Entered = { readonly module: Pkcs11Module; readonly session: bigint; readon
 
 /**
  * KEKs that never leave a token: AES-256 keys made on it, not to be extracted, that wrap by AES-GCM there. Calls run one
- * after the other on a thread of the pool. Two things are synchronous: loading the module, once, and logging out, where
- * no call is under way. `place`: null where none is configured.
+ * after the other on a thread of the pool. Two things are synchronous, and wait for as long as the module likes: loading it,
+ * once, and logging out, where no call is under way. So none of this runs in the daemon: see pkcs11-process.ts. `place`: null
+ * where none is configured. `destroy`: ids of keys that are to be destroyed by the first who logs in.
  */
-export function pkcs11Kek(place: Pkcs11Place | null, deadlineMs = DEADLINE_MS): KekSource {
+export function pkcs11Kek(
+  place: Pkcs11Place | null,
+  deadlineMs = DEADLINE_MS,
+  destroy: Iterable<string> = [],
+): KekSource & {
+  /** When what was asked and dropped until now is done. */
+  idle(): Promise<void>;
+} {
   const turns = createTurns(deadlineMs);
   const login = createLogin(place?.pinFile);
   /** Sessions that are not closed yet. */
   const open = new Set<Live>();
   /** Keys that nothing is wrapped under, and that nobody was logged in to destroy. */
-  const doomed = new Set<string>();
+  const doomed = new Set<string>(destroy);
   let loaded: Pkcs11Module | null = null;
 
   /** A session that may use the keys. `serial`: of the token that it has to be, before it is given a PIN. */
@@ -205,6 +213,7 @@ export function pkcs11Kek(place: Pkcs11Place | null, deadlineMs = DEADLINE_MS): 
         },
         ignore,
       ),
+    idle: () => turns.inTurn("closing what was dropped", async () => undefined, ignore),
   };
 }
 

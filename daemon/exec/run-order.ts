@@ -83,7 +83,15 @@ const PlainPath = z
   .string()
   .max(4_095)
   .refine(isPlainPath, "an absolute path without control characters, empty parts, . and ..");
-const Variable = z.tuple([z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, "a plain name"), Word]);
+/** What prlimit and the bridge, which start the command inside the sandbox, would obey as well: the loader and Node. */
+const OURS_OBEY = /^(?:LD_|GLIBC_|NODE_(?!ENV$))/;
+const Variable = z.tuple([
+  z
+    .string()
+    .regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, "a plain name")
+    .refine((name) => !OURS_OBEY.test(name), "a name that programs of ours obey"),
+  Word,
+]);
 
 const OrderSchema: z.ZodType<RunOrder> = z
   .strictObject({

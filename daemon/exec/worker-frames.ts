@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { ERRORS, type ErrorCode } from "../core/errors.ts";
+import type { ExecEnding } from "../protocol/exec.ts";
 
 /**
  * What daemon and worker say to each other: a frame is a length (32 bits, big-endian), then so many bytes of JSON in
@@ -22,17 +23,7 @@ export type ToWorker =
   | { readonly kind: "run"; readonly order: string; readonly signature: string; readonly stdin: string }
   | { readonly kind: "end"; readonly id: string; readonly why: string };
 
-export type RunEnd = {
-  /** null where a signal ended it, or it never started. */
-  readonly exitCode: number | null;
-  readonly signal: string | null;
-  readonly timedOut: boolean;
-  readonly cancelled: boolean;
-  readonly why: string;
-  /** Bytes that were over the limit, and are lost. */
-  readonly truncated: { readonly stdout: number; readonly stderr: number };
-  readonly durationMs: number;
-};
+export type RunEnd = ExecEnding;
 
 export type FromWorker =
   | { readonly kind: "ready"; readonly sandbox: Sandbox }

@@ -117,8 +117,9 @@ export type ExecRunReply = {
   readonly retryAfterMs: number;
 };
 
-export type ExecEnd = {
-  /** null where no program ended by itself. */
+/** How a command ended, as the worker tells it. */
+export type ExecEnding = {
+  /** null where a signal ended it, or it never started. */
   readonly exitCode: number | null;
   readonly signal: string | null;
   readonly timedOut: boolean;
@@ -127,6 +128,9 @@ export type ExecEnd = {
   /** Bytes that were over the limit. */
   readonly truncated: { readonly stdout: number; readonly stderr: number };
   readonly durationMs: number;
+};
+
+export type ExecEnd = ExecEnding & {
   /** Secrets that were taken out of the output. */
   readonly redacted: number;
   /** What there is to say of it: exec-timeout, exec-truncated, exec-redaction, exec-unavailable, cancelled. */

@@ -35,6 +35,15 @@ type Spec = z.infer<typeof SpecSchema>;
  * stand beside it; what was made with cheaper ones than `cost` is made anew when it is opened.
  */
 export function passphraseKek(cost: Argon2Cost): KekSource {
+  let turn: Promise<unknown> = Promise.resolve();
+
+  /** One at a time, whatever workspaces it is for: each takes as much memory as its parameters say. */
+  function derive(passphrase: Buffer, salt: Buffer, by: Argon2Cost): Promise<Buffer> {
+    const mine = turn.then(() => deriveNow(passphrase, salt, by));
+    turn = mine.catch(() => undefined);
+    return mine;
+  }
+
   async function specFor(kek: Buffer, passphrase: Buffer): Promise<string> {
     const salt = randomBytes(SALT_BYTES);
     const derived = await derive(passphrase, salt, cost);
@@ -86,7 +95,7 @@ function isCheaper(spec: Spec, cost: Argon2Cost): boolean {
 }
 
 /** Argon2id, 32 bytes, for the caller to wipe. In the thread pool. */
-function derive(passphrase: Buffer, salt: Buffer, cost: Argon2Cost): Promise<Buffer> {
+function deriveNow(passphrase: Buffer, salt: Buffer, cost: Argon2Cost): Promise<Buffer> {
   const { memoryKiB: memory, passes, parallelism } = cost;
   return new Promise((resolve, reject) => {
     argon2(

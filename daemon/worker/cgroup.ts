@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { renderErrorChain } from "../core/errors.ts";
 import type { RunBounds } from "../exec/run-order.ts";
@@ -20,10 +20,12 @@ const CONTROLLERS = ["cpu", "memory", "pids"];
 const PERIOD_US = 100_000;
 /** bwrap and the first process of the sandbox are in it, too. */
 const OWN_PROCESSES = 2;
+const RUN = /^run-[0-9a-f]{32}$/;
 
 /**
  * The part of the cgroup v2 tree that was handed to us (systemd: Delegate=yes). We move into a child of it, since a group
- * with processes of its own can bound no children. Changes nothing where there is no such part.
+ * with processes of its own can bound no children. What a worker that was killed has left there is killed, and removed where
+ * it is empty already. Changes nothing where there is no such part.
  */
 export function openCgroups(proc = "/proc"): Cgroups {
   const place = delegatedPlace(proc);
@@ -36,6 +38,7 @@ export function openCgroups(proc = "/proc"): Cgroups {
       join(place.path, "cgroup.subtree_control"),
       CONTROLLERS.map((name) => `+${name}`).join(" "),
     );
+    for (const name of readdirSync(place.path)) if (RUN.test(name)) clear(join(place.path, name));
   } catch (error) {
     return { ok: false, why: `the cgroup is not ours to divide (${renderErrorChain(error)})` };
   }
@@ -61,18 +64,38 @@ function delegatedPlace(proc: string): { readonly path: string } | { readonly wh
 }
 
 function makeRun(path: string, bounds: Omit<RunBounds, "timeoutMs" | "graceMs">): RunCgroup {
-  const set = (file: string, value: string) => writeFileSync(join(path, file), value);
   makeDirectory(path);
-  set("memory.max", String(bounds.memoryBytes));
-  if (existsSync(join(path, "memory.swap.max"))) set("memory.swap.max", "0"); // not there without swap accounting
-  set("memory.oom.group", "1"); // a run that lost a part of itself is not gone on with
-  set("pids.max", String(bounds.pids + OWN_PROCESSES));
-  set("cpu.max", `${bounds.cpus * PERIOD_US} ${PERIOD_US}`);
+  try {
+    bound(path, bounds);
+  } catch (error) {
+    removeDirectory(path);
+    throw error;
+  }
+  const set = setterOf(path);
   return {
     add: (pid) => set("cgroup.procs", String(pid)),
     kill: () => set("cgroup.kill", "1"),
     remove: () => removeDirectory(path),
   };
+}
+
+function setterOf(path: string): (file: string, value: string) => void {
+  return (file, value) => writeFileSync(join(path, file), value);
+}
+
+function bound(path: string, bounds: Omit<RunBounds, "timeoutMs" | "graceMs">): void {
+  const set = setterOf(path);
+  set("memory.max", String(bounds.memoryBytes));
+  if (existsSync(join(path, "memory.swap.max"))) set("memory.swap.max", "0"); // not there without swap accounting
+  set("memory.oom.group", "1"); // a run that lost a part of itself is not gone on with
+  set("pids.max", String(bounds.pids + OWN_PROCESSES));
+  set("cpu.max", `${bounds.cpus * PERIOD_US} ${PERIOD_US}`);
+}
+
+/** What is in it ends a moment later: then it stays, empty, until the unit ends. */
+function clear(path: string): void {
+  setterOf(path)("cgroup.kill", "1");
+  removeDirectory(path);
 }
 
 function makeDirectory(path: string): void {

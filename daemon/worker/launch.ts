@@ -133,14 +133,14 @@ function watch(child: ReturnType<typeof spawn>, { stdin, stdout, stderr, status 
 
   async function gone(withinMs: number): Promise<boolean> {
     await ended;
-    for (let left = withinMs; ; left -= GONE_STEP_MS) {
-      if (firstFd === null || hasEnded(firstFd)) break;
-      if (left <= 0) return false;
+    let left = withinMs;
+    for (; firstFd !== null && !hasEnded(firstFd) && left > 0; left -= GONE_STEP_MS)
       await delay(GONE_STEP_MS);
-    }
+    const isGone = firstFd === null || hasEnded(firstFd);
+    // what the kernel has not ended yet was killed: there is nothing more to say to it
     if (firstFd !== null) closeSync(firstFd);
     firstFd = null;
-    return true;
+    return isGone;
   }
 
   return { stdin, stdout, stderr, first: firstKnown, ended, terminate, kill, gone };

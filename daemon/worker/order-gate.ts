@@ -15,6 +15,8 @@ export type Admission =
 export type OrderGate = {
   /** Whether this order may be run, now. An order that was admitted is used up, whatever comes of it. */
   admit(text: string, signature: string, stdin: Uint8Array, key: OrderKey): Admission;
+  /** Whether it is too late for it by now: looking at its program takes time, and a host can sleep meanwhile. */
+  isLate(order: Pick<RunOrder, "notAfterMs">): boolean;
 };
 
 /** Orders that may be remembered at a time: as many as can be live, a long way beyond what a daemon sends. */
@@ -59,7 +61,7 @@ export function createOrderGate({ boot, nowMs }: GateSettings): OrderGate {
     return read;
   }
 
-  return { admit };
+  return { admit, isLate: ({ notAfterMs }) => notAfterMs < nowMs() };
 }
 
 /** The id that an order says it has, to answer with; "" where it says none. Nothing is believed of it. */

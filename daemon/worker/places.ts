@@ -19,36 +19,6 @@ export type PlacesFound =
   | { readonly ok: true; readonly places: Places }
   | { readonly ok: false; readonly code: RefusalCode; readonly why: string };
 
-/** Never a workspace, nor anything in them: they are the system's, and a command could write there. */
-const SYSTEM = [
-  "/bin",
-  "/boot",
-  "/dev",
-  "/etc",
-  "/lib",
-  "/lib32",
-  "/lib64",
-  "/libx32",
-  "/proc",
-  "/run",
-  "/sbin",
-  "/sys",
-  "/usr",
-];
-/** These may hold workspaces, and are none. */
-const TOO_WIDE = [
-  "/",
-  "/home",
-  "/media",
-  "/mnt",
-  "/opt",
-  "/root",
-  "/srv",
-  "/tmp",
-  "/var",
-  "/var/lib",
-  "/var/tmp",
-];
 /** What the sandbox has in a form of its own: what the host has there is not let in. */
 const OWN_FORM = [
   "/bin",
@@ -62,6 +32,22 @@ const OWN_FORM = [
   "/sbin",
   "/sys",
   "/usr",
+];
+/** Never a workspace, nor anything in them: they are the system's, and a command could write there. */
+const SYSTEM = [...OWN_FORM, "/boot", "/etc"];
+/** These may hold workspaces, and are none. */
+const TOO_WIDE = [
+  "/",
+  "/home",
+  "/media",
+  "/mnt",
+  "/opt",
+  "/root",
+  "/srv",
+  "/tmp",
+  "/var",
+  "/var/lib",
+  "/var/tmp",
 ];
 
 /**

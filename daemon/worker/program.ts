@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { type BigIntStats, closeSync, fstatSync, read, writeSync } from "node:fs";
+import { type BigIntStats, closeSync, fstatSync, read, statfsSync, writeSync } from "node:fs";
 import { promisify } from "node:util";
 import { isWithin, type RunOrder } from "../exec/run-order.ts";
 import { memoryFile, openPlace } from "./kernel.ts";
@@ -7,7 +7,7 @@ import { memoryFile, openPlace } from "./kernel.ts";
 /**
  * The file that is to run, after its bytes were compared with the order.
  * inode: this very file is mounted at its path; only root could have changed it since.
- * copy: what was hashed is mounted at its path; the file itself can be changed by somebody else.
+ * copy: what was hashed is mounted at its path; the file itself can be changed by somebody else, or is not of this host.
  * path: it is in the workspace, where the command and whoever works there may change it between the look and the run.
  */
 export type Program =
@@ -26,6 +26,11 @@ const MAX_KEPT = 256;
 const ANY_EXECUTE = 0o111n;
 const OTHERS_WRITE = 0o022n;
 
+/** FUSE, NFS, SMB (both), 9P, Ceph: what they say of an owner is the word of somebody else, who can give other bytes next time. */
+const FOREIGN: ReadonlySet<number> = new Set([
+  0x6573_5546, 0x6969, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997, 0x00c3_6400,
+]);
+
 const readPiece = promisify(read);
 
 /** Opens programs and compares them with their orders. */
@@ -41,7 +46,7 @@ export function createProgramOpener(): ProgramOpener {
   const kept = new Map<string, string>();
 
   async function digestOf(fd: number, stat: BigIntStats): Promise<string> {
-    if (!isRootsAlone(stat)) return hashFile(fd);
+    if (!isRootsAlone(fd, stat)) return hashFile(fd);
     const key = [stat.dev, stat.ino, stat.size, stat.mtimeNs, stat.ctimeNs].join(":");
     const known = kept.get(key);
     if (known !== undefined) return known;
@@ -63,7 +68,7 @@ export function createProgramOpener(): ProgramOpener {
     try {
       const stat = fstatSync(fd, { bigint: true });
       if (!stat.isFile() || (stat.mode & ANY_EXECUTE) === 0n) return { ok: false, why: "it is no program" };
-      if (isRootsAlone(stat) || isWithin(path, workspace)) {
+      if (isRootsAlone(fd, stat) || isWithin(path, workspace)) {
         if ((await digestOf(fd, stat)) !== sha256) return CHANGED;
         if (isWithin(path, workspace)) return { ok: true, program: { kind: "path", path } };
         held = true;
@@ -103,8 +108,15 @@ async function copyOf(fd: number, path: string, sha256: string): Promise<Program
   }
 }
 
-function isRootsAlone(stat: BigIntStats): boolean {
-  return stat.uid === 0n && (stat.mode & OTHERS_WRITE) === 0n;
+function isRootsAlone(fd: number, stat: BigIntStats): boolean {
+  return (
+    stat.uid === 0n && (stat.mode & OTHERS_WRITE) === 0n && !isForeign(statfsSync(`/proc/self/fd/${fd}`).type)
+  );
+}
+
+/** Whether files of a file system of this type (statfs) are as their server says, not as the kernel keeps them. */
+export function isForeign(type: number): boolean {
+  return FOREIGN.has(type >>> 0);
 }
 
 async function hashFile(fd: number): Promise<string> {

@@ -13,6 +13,8 @@ export type RunTells = {
   readonly output: (stream: Stream, chunk: Uint8Array) => void;
   readonly ended: (ending: Ending) => void;
   readonly refused: (code: RefusalCode, why: string) => void;
+  /** Asked, not told, when everything is looked at: then it is begun, or never. */
+  readonly isLate: () => boolean;
 };
 
 export type Run = {
@@ -171,6 +173,11 @@ export function beginRun(order: RunOrder, stdin: Buffer, kit: Kit, cgroups: Cgro
       found.prepared.close();
       began = performance.now();
       if (!silent) tells.ended(endingOf(null, false));
+      return;
+    }
+    if (tells.isLate()) {
+      found.prepared.close();
+      tells.refused("exec-order", "it was too late for it when its program had been looked at");
       return;
     }
     await go(found.prepared);

@@ -24,6 +24,8 @@ export type Session = {
 
 /** What may wait to be written before the runs are held up. */
 const MAX_WAITING_BYTES = 1_048_576;
+/** Beyond what runs that are held up can still add: somebody asks, and never reads an answer. */
+const MOST_WAITING_BYTES = 16_777_216;
 
 /**
  * Serves the daemon on one connection: hello, then orders. The connection is the daemon's hold on what runs: when it ends,
@@ -40,7 +42,8 @@ export function serve(socket: Socket, settings: SessionSettings): Session {
   function send(message: ToDaemon): void {
     if (over || socket.destroyed) return;
     socket.write(renderFrame(message));
-    if (held || socket.writableLength <= MAX_WAITING_BYTES) return;
+    if (socket.writableLength > MOST_WAITING_BYTES) fail("it does not read");
+    if (over || held || socket.writableLength <= MAX_WAITING_BYTES) return;
     held = true;
     for (const run of runs.values()) run.pause();
   }
@@ -86,14 +89,24 @@ export function serve(socket: Socket, settings: SessionSettings): Session {
 
   function order(message: Extract<FromDaemon, { kind: "run" }>, signer: OrderKey): void {
     const stdin = Buffer.from(message.stdin, "base64");
-    const obstacle = obstacleTo();
-    if (obstacle !== null) {
-      refuse(claimedId(message.order), ...obstacle);
-      return;
-    }
+    const refusal = obstacleTo() ?? admit(message, stdin, signer);
+    if (refusal === null) return;
+    stdin.fill(0);
+    refuse(claimedId(message.order), ...refusal);
+  }
+
+  /** Begins it, or says why not. */
+  function admit(
+    message: Extract<FromDaemon, { kind: "run" }>,
+    stdin: Buffer,
+    signer: OrderKey,
+  ): readonly [RefusalCode, string] | null {
     const admitted = settings.gate.admit(message.order, message.signature, stdin, signer);
-    if (admitted.ok) begin(admitted.order, stdin);
-    else refuse(claimedId(message.order), admitted.code, admitted.why);
+    if (!admitted.ok) return [admitted.code, admitted.why];
+    // ids are remembered for as long as an order is good, and runs take longer
+    if (runs.has(admitted.order.id)) return ["exec-order", "a command of that id is running"];
+    begin(admitted.order, stdin);
+    return null;
   }
 
   function obstacleTo(): readonly [RefusalCode, string] | null {
@@ -111,6 +124,7 @@ export function serve(socket: Socket, settings: SessionSettings): Session {
         send({ kind: "output", id, stream, data: Buffer.from(chunk).toString("base64") }),
       ended: (ending) => send({ kind: "ended", id, ...ending }),
       refused: (code, why) => refuse(id, code, why),
+      isLate: () => settings.gate.isLate(admitted),
     });
     runs.set(id, run);
     if (held) run.pause();

@@ -1,7 +1,11 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
 import fc from "fast-check";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { openCedarProcess } from "../../daemon/adapters/cedar-process.ts";
+import { EXIT_WITH_RIGHTS, isPowerless } from "../../daemon/adapters/powerless.ts";
 import type { CedarProcess } from "../../daemon/ports.ts";
 import { file, load, NOTHING, shippedFiles, small } from "../support/policies.ts";
 
@@ -90,6 +94,96 @@ describe("Cedar in its process", () => {
     await expect(parse(cedar, "permit")).rejects.toMatchObject({ code: "policy-invalid" });
     expect(await parse(cedar, when("true"))).toBe("{}");
   });
+});
+
+/** As the daemon's unit has it: a user of its own, with two capabilities that children inherit. */
+const AS_DAEMON = [
+  "--reuid=61236",
+  "--regid=61236",
+  "--clear-groups",
+  "--inh-caps=+net_admin,+linux_immutable",
+  "--ambient-caps=+net_admin,+linux_immutable",
+  "--bounding-set=-all,+net_admin,+linux_immutable",
+];
+const CHILD = join(import.meta.dirname, "../../daemon/adapters/cedar-child.ts");
+const NO_RIGHTS = process.getuid?.() === 0 && existsSync("/usr/bin/setpriv") ? "" : "needs root and setpriv";
+
+type Side = { pid: number; status: string; program: string; environment: string; descriptors: string[] };
+
+/** A parent as the daemon is, started with a descriptor that it did not ask for. */
+async function asDaemon(words: readonly string[]) {
+  const parent = spawn(
+    "/usr/bin/bash",
+    [
+      "-c",
+      'exec 77</etc/hostname; exec "$@"',
+      "bash",
+      "/usr/bin/setpriv",
+      ...words,
+      "--",
+      process.execPath,
+      join(import.meta.dirname, "../support/cedar-parent.ts"),
+    ],
+    { stdio: ["ignore", "pipe", "inherit"], env: { MARK: "the daemon's" }, cwd: "/" },
+  );
+  let said = "";
+  for await (const line of createInterface({ input: parent.stdout })) {
+    said = line;
+    break;
+  }
+  return { parent, ...(JSON.parse(said) as { answer: string; own: Side; child: Side }) };
+}
+
+describe.skipIf(NO_RIGHTS !== "")("Cedar's process beside a daemon with rights (needs root)", () => {
+  const parents: ReturnType<typeof spawn>[] = [];
+  afterEach(() => {
+    for (const parent of parents.splice(0)) parent.kill("SIGKILL");
+  });
+
+  test.each([
+    ["ambient, as the unit gives them", AS_DAEMON, "0000000000001200"],
+    ["root's", ["--no-new-privs"], null],
+  ])("has none of its rights, its environment or its descriptors (%s)", async (_, words, ambient) => {
+    const { parent, answer, own, child } = await asDaemon(words);
+    parents.push(parent);
+    if (ambient !== null) expect(own.status).toMatch(new RegExp(`^CapAmb:\\s+${ambient}$`, "m"));
+    expect(own.status).not.toMatch(/^CapEff:\s+0+$/m);
+    expect(answer).toBe("{}");
+    expect(child.program).toBe(own.program);
+    expect(child.status.match(/^Cap(?:Inh|Prm|Eff|Amb):\s+0{16}$/gm)).toHaveLength(4);
+    expect(child.status).toMatch(/^NoNewPrivs:\s+1$/m);
+    expect(child.environment).not.toContain("the daemon's");
+    expect(own.descriptors.some((target) => target.includes("hostname"))).toBe(true);
+    expect(
+      child.descriptors.filter((target) => !/^(?:\/dev\/null|(?:socket|pipe|anon_inode):)/.test(target)),
+    ).toEqual([]);
+    expect(child.descriptors.filter((target) => target.startsWith("socket:"))).toHaveLength(1);
+  });
+
+  test("dies with it, also where it is in the middle of something", async () => {
+    const { parent, child } = await asDaemon(AS_DAEMON);
+    process.kill(child.pid, "SIGSTOP"); // it hears nothing, and reads no end of its channel
+    parent.kill("SIGKILL");
+    await vi.waitFor(() => expect(existsSync(`/proc/${child.pid}/exe`)).toBe(false), 5_000);
+  });
+
+  test("ends before it reads anything, where it was left a right", () => {
+    const words = [...AS_DAEMON, "--no-new-privs", "--", process.execPath, CHILD];
+    const ran = spawnSync("/usr/bin/setpriv", words, { timeout: 20_000, cwd: "/", env: {} });
+    expect(ran.status).toBe(EXIT_WITH_RIGHTS);
+  });
+});
+
+test("only who has no capability at all, and can gain none, is powerless", () => {
+  const zero = "0".repeat(16);
+  const status = (more: Readonly<Record<string, string>>) =>
+    Object.entries({ CapInh: zero, CapPrm: zero, CapEff: zero, CapAmb: zero, NoNewPrivs: "1", ...more })
+      .map(([name, value]) => `${name}:\t${value}\n`)
+      .join("");
+  expect(isPowerless(status({}))).toBe(true);
+  for (const name of ["CapInh", "CapPrm", "CapEff", "CapAmb"])
+    expect([name, isPowerless(status({ [name]: "0000000000001000" }))]).toEqual([name, false]);
+  expect([isPowerless(status({ NoNewPrivs: "0" })), isPowerless("")]).toEqual([false, false]);
 });
 
 describe("loading text that nobody vouches for", () => {

@@ -76,6 +76,24 @@ describe("an order", () => {
     );
   });
 
+  test("has no name in its environment that the loader or Node obeys: what starts the command would, too", () => {
+    const named = (name: string) => readSigned({ ...ORDER, environment: [[name, "x"]] }).ok;
+    for (const name of [
+      "LD_PRELOAD",
+      "LD_AUDIT",
+      "GLIBC_TUNABLES",
+      "NODE_OPTIONS",
+      "NODE_EXTRA_CA_CERTS",
+      "NODE_ENVY",
+    ])
+      expect([name, named(name)]).toEqual([name, false]);
+    for (const name of ["NODE_ENV", "LD", "LDFLAGS", "LANG"])
+      expect([name, named(name)]).toEqual([name, true]);
+    expect(() => renderOrder({ ...ORDER, environment: [["LD_PRELOAD", "/x.so"]] })).toThrow(
+      /programs of ours obey/,
+    );
+  });
+
   test("is refused where its signature is written another way", () => {
     const text = renderOrder(ORDER);
     const signature = signOrder(text, KEYS.privateKey);

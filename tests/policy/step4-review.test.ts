@@ -1,84 +1,26 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { renderCanonical } from "../../daemon/audit/canonical.ts";
-import type { Entry } from "../../daemon/audit/record.ts";
 import { withoutSecrets } from "../../daemon/audit/redaction.ts";
 import type { AccessRequest } from "../../daemon/core/access.ts";
 import { accessDigest } from "../../daemon/core/access-text.ts";
 import { scopeOf } from "../../daemon/core/token-standing.ts";
-import { createPolicies, type Policies, type PoliciesParts } from "../../daemon/policies.ts";
 import { answerRequest } from "../../daemon/policy/answer.ts";
 import { decisionFacts, readDecisionFacts } from "../../daemon/policy/decision-facts.ts";
 import { derive } from "../../daemon/policy/derived.ts";
 import { entityTypeOf, parseRegistry } from "../../daemon/policy/registry.ts";
-import type { CedarOrder, CedarProcess } from "../../daemon/ports.ts";
-import {
-  loadGood,
-  openWarm,
-  question,
-  registry,
-  shippedFiles,
-  situation,
-  small,
-  USER,
-} from "../support/policies.ts";
+import { loadGood, question, registry, shippedFiles, situation, USER } from "../support/policies.ts";
+import { ASKED, good, judgeAs, startPolicies, stopPolicies } from "../support/policies-host.ts";
 import { tokenOf } from "../support/tokens.ts";
 
 /** Review of step 4, half A: who may do what. Each test says what should hold; it does not. */
 
-const CASE = (by: string) =>
-  `cases: [{ who: "User::1", action: recall, resource: "memory::n", mode: OPEN, answer: allow, by: [${by}] }]`;
-const good = (id: string) =>
-  small(`@id("${id}") permit (principal, action == Action::"recall", resource);`, CASE(id));
-const ASKED = question("recall", ["memory", "n"]);
-const made: Policies[] = [];
-afterEach(() => {
-  for (const policies of made.splice(0)) policies.stop();
-});
-
-type Judge = (questions: readonly { readonly resource: { readonly id: string } }[]) => Promise<string>;
-const judgeAs =
-  (by: string): Judge =>
-  (questions) =>
-    Promise.resolve(JSON.stringify(questions.map(() => ({ decision: "allow", reasons: [by], errors: [] }))));
-
-function start(change: Partial<PoliciesParts> & { judge: Judge }) {
-  const records: Entry[] = [];
-  const disagreed: string[] = [];
-  const host = { files: good("a"), judge: change.judge };
-  function openCedar(): CedarProcess {
-    const warm = openWarm();
-    return {
-      end: () => undefined,
-      ask: (order: CedarOrder) => {
-        if (order.kind === "load") return Promise.resolve("{}");
-        return order.kind === "judge" ? host.judge(JSON.parse(order.questions)) : warm.ask(order);
-      },
-    };
-  }
-  const policies = createPolicies({
-    version: "1",
-    files: () => host.files,
-    entities: () => null,
-    openCedar,
-    kept: { load: () => null, save: () => undefined },
-    memory: { kept: "", disputed: [] },
-    refereeEvery: 1,
-    random: () => 0.5,
-    record: (entry) => void records.push(entry),
-    disagreed: (digest) => void disagreed.push(digest),
-    unjudged: () => undefined,
-    opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
-    ...change,
-  });
-  made.push(policies);
-  return { policies, records, disagreed, host, answer: () => policies.answer(ASKED, USER, situation()) };
-}
+afterEach(stopPolicies);
 
 const later = () => new Promise((resolve) => setTimeout(resolve, 20));
 
 describe("a set that Cedar disagreed about", () => {
   test("answers nothing when it is loaded again after another one", async () => {
-    const { policies, host, answer, disagreed } = start({ judge: judgeAs("somebody-else") });
+    const { policies, host, answer, disagreed } = startPolicies({ judge: judgeAs("somebody-else") });
     await policies.load("test");
     answer();
     await later();
@@ -94,7 +36,7 @@ describe("a set that Cedar disagreed about", () => {
 
 describe("the referee", () => {
   test("that never works is told in the log, not in a status row alone", async () => {
-    const { policies, answer, records, disagreed } = start({
+    const { policies, answer, records, disagreed } = startPolicies({
       judge: () => Promise.reject(new Error("it cannot be asked")),
     });
     await policies.load("test");
@@ -106,7 +48,7 @@ describe("the referee", () => {
 
   test("judges some of everybody's questions: nobody can ask between them", async () => {
     const judged: string[] = [];
-    const { policies } = start({
+    const { policies } = startPolicies({
       refereeEvery: 100,
       random: Math.random,
       judge: (questions) => {

@@ -216,10 +216,44 @@ export const TABLE: readonly Row[] = [
     may: [
       { what: "daemon/core/", why: "error codes" },
       { what: "daemon/ports.ts", only: "types", why: "it implements a port" },
+      { what: "daemon/adapters/powerless.ts", why: "our helpers are started without our rights" },
       {
         what: "node:child_process",
         why: "our own program, once more: what WebAssembly does to V8 ends there",
       },
+      { what: "node:*", why: "adapters do the I/O" },
+    ],
+  },
+  {
+    scope: "daemon/adapters/pkcs11-process.ts",
+    may: [
+      { what: "daemon/core/", why: "error codes" },
+      { what: "daemon/ports.ts", only: "types", why: "it implements a port" },
+      { what: "daemon/adapters/kek-pkcs11.ts", only: "types", why: "which token it is" },
+      {
+        what: "daemon/adapters/pkcs11-module.ts",
+        only: ["moduleFault"],
+        why: "a module that is not to be loaded",
+      },
+      { what: "daemon/adapters/pkcs11-wire.ts", why: "what is said to the process, in one place" },
+      { what: "daemon/adapters/powerless.ts", why: "our helpers are started without our rights" },
+      {
+        what: "node:child_process",
+        why: "our own program, once more: a token's module is somebody else's code, and may hang",
+      },
+      { what: "node:*", why: "adapters do the I/O" },
+    ],
+  },
+  {
+    scope: "daemon/adapters/pkcs11-child.ts",
+    may: [
+      { what: "daemon/core/", why: "error codes" },
+      { what: "daemon/ports.ts", only: "types", why: "a KEK is a port" },
+      { what: "daemon/adapters/kek-pkcs11.ts", why: "it runs in this process alone" },
+      { what: "daemon/adapters/koffi-stacks.ts", why: "koffi takes its settings once" },
+      { what: "daemon/adapters/pkcs11-wire.ts", why: "what is said to the process, in one place" },
+      { what: "daemon/adapters/powerless.ts", why: "it has none of our rights, or it ends" },
+      { what: "daemon/adapters/process-guard.ts", why: "what it holds in memory is in no core dump" },
       { what: "node:*", why: "adapters do the I/O" },
     ],
   },
@@ -250,11 +284,11 @@ export const TABLE: readonly Row[] = [
     may: [
       { what: "daemon/policy/", why: "policy files are read where they can do no harm" },
       { what: "daemon/ports.ts", only: "types", why: "the orders it takes" },
+      { what: "daemon/adapters/powerless.ts", why: "it has none of our rights, or it ends" },
       {
         what: "@cedar-policy/cedar-wasm/nodejs",
         why: "Cedar itself, in a process of its own alone: a policy can kill it",
       },
-      { what: "node:worker_threads", why: "it is a thread" },
     ],
   },
   {

@@ -5,8 +5,10 @@
  */
 #include <alloca.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 typedef unsigned long ulong_t;
@@ -15,18 +17,31 @@ typedef struct { unsigned char version[2]; void *functions[68]; } list_t;
 
 #define EXPORT __attribute__((visibility("default")))
 
-EXPORT long shim_logins = 0;
-EXPORT long shim_tries = 3;
-EXPORT long shim_delay_ms = 0;
-EXPORT long shim_stack_bytes = 0;
-EXPORT long shim_encrypt_answer = 0;
-EXPORT long shim_decrypt_answer = 0;
-EXPORT long shim_decrypt_after = 0;
-EXPORT long shim_extractable = 0;
-EXPORT long shim_destroyed = 0;
+/* In a file that is mapped (SHIM_STATE), so that another process can set them. */
+static volatile long *dials;
+#define shim_logins dials[0]
+#define shim_tries dials[1]
+#define shim_delay_ms dials[2]
+#define shim_stack_bytes dials[3]
+#define shim_encrypt_answer dials[4]
+#define shim_decrypt_answer dials[5]
+#define shim_decrypt_after dials[6]
+#define shim_extractable dials[7]
+#define shim_destroyed dials[8]
+#define shim_login_ms dials[9]
+#define shim_logout_ms dials[10]
+#define shim_close_ms dials[11]
+#define shim_closed dials[12]
+#define shim_crash dials[13]
+#define DIALS 14
 
 static list_t list;
 static list_t *real;
+
+static void rest(long ms) {
+  struct timespec length = {ms / 1000, (ms % 1000) * 1000000};
+  if (ms > 0) nanosleep(&length, NULL);
+}
 
 static ulong_t token_info(ulong_t slot, unsigned char *info) {
   ulong_t answer = ((ulong_t (*)(ulong_t, void *))real->functions[6])(slot, info);
@@ -42,11 +57,23 @@ static ulong_t token_info(ulong_t slot, unsigned char *info) {
 
 static ulong_t login(ulong_t session, ulong_t user, void *pin, ulong_t length) {
   shim_logins++;
+  rest(shim_login_ms);
   if (shim_tries == 0) return 0xa4;
   ulong_t answer = ((ulong_t (*)(ulong_t, ulong_t, void *, ulong_t))real->functions[18])(session, user, pin, length);
   if (answer == 0xa0) shim_tries--;
   if (answer == 0) shim_tries = 3;
   return answer;
+}
+
+static ulong_t logout(ulong_t session) {
+  rest(shim_logout_ms);
+  return ((ulong_t (*)(ulong_t))real->functions[19])(session);
+}
+
+static ulong_t close_session(ulong_t session) {
+  rest(shim_close_ms);
+  shim_closed++;
+  return ((ulong_t (*)(ulong_t))real->functions[13])(session);
 }
 
 static ulong_t destroy_object(ulong_t session, ulong_t object) {
@@ -55,10 +82,8 @@ static ulong_t destroy_object(ulong_t session, ulong_t object) {
 }
 
 static ulong_t encrypt(ulong_t session, void *data, ulong_t length, void *out, ulong_t *room) {
-  if (shim_delay_ms > 0) {
-    struct timespec rest = {shim_delay_ms / 1000, (shim_delay_ms % 1000) * 1000000};
-    nanosleep(&rest, NULL);
-  }
+  if (shim_crash) abort();
+  rest(shim_delay_ms);
   if (shim_stack_bytes > 0) {
     volatile char *taken = alloca((size_t)shim_stack_bytes);
     for (long at = 0; at < shim_stack_bytes; at += 64) taken[at] = 1;
@@ -96,10 +121,16 @@ EXPORT ulong_t C_GetFunctionList(list_t **out) {
     const char *path = getenv("SHIM_MODULE");
     void *library = path == NULL ? NULL : dlopen(path, RTLD_NOW | RTLD_LOCAL);
     ulong_t (*get)(list_t **) = library == NULL ? NULL : (ulong_t (*)(list_t **))dlsym(library, "C_GetFunctionList");
-    if (get == NULL || get(&real) != 0) return 0x5;
+    const char *state = getenv("SHIM_STATE");
+    int fd = state == NULL ? -1 : open(state, O_RDWR | O_CLOEXEC);
+    void *mapped = fd < 0 ? MAP_FAILED : mmap(NULL, DIALS * 8, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (get == NULL || mapped == MAP_FAILED || get(&real) != 0) return 0x5;
+    dials = mapped;
     list = *real;
     list.functions[6] = (void *)token_info;
+    list.functions[13] = (void *)close_session;
     list.functions[18] = (void *)login;
+    list.functions[19] = (void *)logout;
     list.functions[22] = (void *)destroy_object;
     list.functions[30] = (void *)encrypt;
     list.functions[34] = (void *)decrypt;

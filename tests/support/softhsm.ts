@@ -1,6 +1,14 @@
 import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isOnHost } from "./setup.ts";
@@ -73,4 +81,21 @@ export function softHsm() {
       rmSync(home, { recursive: true, force: true });
     },
   };
+}
+
+/** Processes with a token's module that this process has started. */
+export function tokenProcesses(): readonly number[] {
+  return textOf(`/proc/${process.pid}/task/${process.pid}/children`)
+    .split(" ")
+    .filter(Boolean)
+    .map(Number)
+    .filter((pid) => textOf(`/proc/${pid}/cmdline`).includes("pkcs11-child"));
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return ""; // it has ended
+  }
 }

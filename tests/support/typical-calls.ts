@@ -14,14 +14,19 @@ import { createServer } from "node:net";
 import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { openCedarProcess } from "../../daemon/adapters/cedar-process.ts";
 import { openLibnftables } from "../../daemon/adapters/libnftables.ts";
 import { lockLogDirectory } from "../../daemon/adapters/log-lock.ts";
+import { pkcs11Process } from "../../daemon/adapters/pkcs11-process.ts";
+import { guardDescriptors, guardMemory } from "../../daemon/adapters/process-guard.ts";
 import { createNotifier } from "../../daemon/adapters/systemd.ts";
 
 /**
  * Run under strace by tests/systemd.test.ts: does what the daemon does of every kind, so that the system calls of
  * Node, koffi and libnftables can be held against the unit's filter. Needs a network namespace of its own.
  */
+guardDescriptors();
+guardMemory();
 const dir = mkdtempSync(join(tmpdir(), "boundary-calls-"));
 const firewall = openLibnftables();
 if ("unavailable" in firewall) throw new Error(firewall.unavailable);
@@ -45,6 +50,15 @@ const children = [
   spawn("/usr/sbin/nft", ["list", "tables"], { stdio: ["ignore", "pipe", "pipe"] }),
   spawn("/usr/sbin/ip", ["-json", "monitor", "link"], { stdio: ["ignore", "pipe", "pipe"] }),
 ];
+const cedar = openCedarProcess();
+if ((await cedar.ask({ kind: "load", schema: "entity A;", policies: {} })) !== "{}") throw new Error("Cedar");
+cedar.end();
+// its process starts, and says that this is no module
+const token = pkcs11Process({ module: join(dir, "watched"), tokenLabel: "none" });
+await token.create("kek-0123456789abcdef", Buffer.from("0000")).then(
+  () => Promise.reject(new Error("a token")),
+  () => undefined,
+);
 await sleep(500);
 
 for (const child of children) child.kill();
@@ -53,3 +67,4 @@ server.close();
 lock.release();
 rmSync(dir, { recursive: true, force: true });
 console.log("done");
+process.exit(0);

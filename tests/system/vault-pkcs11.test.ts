@@ -1,9 +1,12 @@
-import { cpSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { boundaryctl } from "../support/boundaryctl.ts";
 import { createHome, startDaemon } from "../support/daemon-process.ts";
+import { buildPkcs11Shim } from "../support/pkcs11-shim.ts";
 import { places, sentinel, where } from "../support/sentinel.ts";
+import { isOnHost } from "../support/setup.ts";
 import { PIN, softHsm, softHsmModule, TOKEN } from "../support/softhsm.ts";
 
 /** The real daemon and the real tool, with a token. */
@@ -23,8 +26,9 @@ async function begin(pkcs11: object | null = {}) {
   const home = createHome({ initialMode: "RESTRICTED", vault });
   cleanUps.push(home.remove);
   const start = async () => {
+    const { SHIM_MODULE = "", SHIM_STATE = "" } = process.env;
     const daemon = await startDaemon(home, {
-      env: { BOUNDARY_LOG_LEVEL: "debug", SOFTHSM2_CONF: token.configuration },
+      env: { BOUNDARY_LOG_LEVEL: "debug", SOFTHSM2_CONF: token.configuration, SHIM_MODULE, SHIM_STATE },
     });
     cleanUps.push(() => daemon.kill());
     return daemon;
@@ -98,6 +102,34 @@ describe.skipIf(MODULE === "")("a vault with a token (needs softhsm2)", () => {
     expect((await give("", "vault", "unlock", "site")).reply).toMatchObject({ state: "unlocked" });
   });
 
+  test.skipIf(!isOnHost("cc"))(
+    "that hangs holds up no change of mode and no stop, and its process is gone with the daemon (needs cc)",
+    { timeout: TIMEOUT_MS },
+    async () => {
+      const directory = mkdtempSync(join(tmpdir(), "boundary-shim-"));
+      cleanUps.push(() => rmSync(directory, { recursive: true, force: true }));
+      const shim = buildPkcs11Shim(directory, MODULE);
+      const { start, give } = await begin({ module: shim.path });
+      const daemon = await start();
+      expect((await give(PIN, "vault", "unlock", "site", "--create", "--kek", "pkcs11")).code).toBe(0);
+      const [pid = 0] = tokenProcessesOf(daemon.pid);
+      expect(pid).toBeGreaterThan(1);
+      shim.set("logout_ms", 600_000);
+      shim.set("delay_ms", 600_000);
+      const putting = give("a secret", "secret", "put", "x", "--workspace", "site");
+      await new Promise((done) => setTimeout(done, 500));
+      const before = performance.now();
+      expect((await give("", "mode", "set", "LOCKDOWN", "--reason", "test")).code).toBe(0);
+      expect(performance.now() - before).toBeLessThan(5_000);
+      expect((await give("", "vault", "status")).reply).toMatchObject({ workspaces: [{ state: "locked" }] });
+      expect((await putting).stderr).toContain("vault-locked");
+      const { code, ms } = await daemon.stop();
+      expect(code).toBe(0);
+      expect(ms).toBeLessThan(5_000);
+      expect(existsSync(`/proc/${pid}/exe`)).toBe(false);
+    },
+  );
+
   test("that is not configured says so", { timeout: TIMEOUT_MS }, async () => {
     const { start, give } = await begin(null);
     await start();
@@ -108,3 +140,12 @@ describe.skipIf(MODULE === "")("a vault with a token (needs softhsm2)", () => {
     ]);
   });
 });
+
+/** Of a daemon, those with a token's module in them. */
+function tokenProcessesOf(pid: number): readonly number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")
+    .split(" ")
+    .filter(Boolean)
+    .map(Number)
+    .filter((child) => readFileSync(`/proc/${child}/cmdline`, "utf8").includes("pkcs11-child"));
+}

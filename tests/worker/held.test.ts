@@ -1,5 +1,15 @@
 import { hash, randomBytes } from "node:crypto";
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -57,7 +67,7 @@ describe.skipIf(NO_SANDBOX !== "")("a run with a cgroup", { timeout: 20_000 }, (
     limits: { timeoutMs: 5_000, graceMs: 100, outputBytes: 1_000, memoryBytes: 67_108_864, pids: 4, cpus: 1 },
   });
 
-  async function runWith(group: Partial<RunCgroup>, make: () => void = () => {}) {
+  async function runWith(group: Partial<RunCgroup>, make: () => void = () => {}, late = false) {
     const told: string[] = [];
     let ending: Ending | null = null;
     const cgroups: Cgroups = {
@@ -75,6 +85,7 @@ describe.skipIf(NO_SANDBOX !== "")("a run with a cgroup", { timeout: 20_000 }, (
         ending = how;
       },
       refused: (code, why) => told.push(`${code}: ${why}`),
+      isLate: () => late,
     });
     await run.over;
     return { told, ending: ending as Ending | null };
@@ -121,10 +132,91 @@ describe.skipIf(NO_SANDBOX !== "")("a run with a cgroup", { timeout: 20_000 }, (
     expect(told).toEqual(["exec-spawn: no tree"]);
   });
 
+  test("for which it is too late when everything was looked at is refused, and nothing is made", async () => {
+    const open = () => readdirSync("/proc/self/fd").length;
+    await runWith({});
+    const before = open();
+    let made = 0;
+    const { told } = await runWith({}, () => made++, true);
+    expect([told, made]).toEqual([
+      ["exec-order: it was too late for it when its program had been looked at"],
+      0,
+    ]);
+    expect(open()).toBe(before);
+  });
+
+  test.each([
+    [
+      "other bytes in it",
+      0o775,
+      (path: string, other: string) => writeFileSync(path, readFileSync(other)),
+      true,
+    ],
+    // a file that has no name any more cannot be mounted: then nothing runs
+    ["another file in its place", 0o755, (path: string, other: string) => renameSync(other, path), false],
+    ["nothing there any more", 0o755, (path: string) => rmSync(path), false],
+  ])(
+    "runs what was hashed or nothing, with %s between the look and the run",
+    async (_, mode, change, runs) => {
+      const [path, other] = [join(base, "judged"), join(base, "other")];
+      for (const [at, source] of [
+        [path, "/usr/bin/echo"],
+        [other, "/usr/bin/id"],
+      ] as const) {
+        rmSync(at, { force: true });
+        copyFileSync(source, at);
+        chmodSync(at, mode);
+      }
+      const program = { path, sha256: hash("sha256", readFileSync(path), "hex") };
+      const told: string[] = [];
+      let looked = 0;
+      const changing: Kit = {
+        ...kit,
+        programs: {
+          open: async (asked) => {
+            const found = await kit.programs.open(asked);
+            change(path, other);
+            looked++;
+            return found;
+          },
+        },
+      };
+      const run = beginRun(
+        { ...order(["judged", "the judged one"]), program },
+        Buffer.alloc(0),
+        changing,
+        { ok: false, why: "" },
+        {
+          started: () => told.push("started"),
+          output: (__, chunk) => told.push(Buffer.from(chunk).toString("utf8")),
+          ended: ({ exitCode }) => told.push(`ended ${exitCode}`),
+          refused: (code, why) => told.push(`${code}: ${why}`),
+          isLate: () => false,
+        },
+      );
+      await run.over;
+      expect([looked, told.at(-1)]).toEqual([1, runs ? "ended 0" : "ended null"]);
+      expect(told.includes("the judged one\n")).toBe(runs);
+      expect(told.join()).not.toContain("uid=");
+    },
+  );
+
   test("waits until its group is empty enough to be removed", async () => {
     let asked = 0;
     await runWith({ remove: () => ++asked === 3 });
     expect(asked).toBe(3);
+  });
+
+  test("is over also where its group never goes", async () => {
+    let asked = 0;
+    const { told } = await runWith({
+      remove: () => {
+        asked++;
+        return false;
+      },
+    });
+    expect(told).toEqual(["started", "hello\n", "ended"]);
+    expect(asked).toBe(50);
   });
 
   test("says what bwrap said where the sandbox cannot be made", async () => {
@@ -140,6 +232,7 @@ describe.skipIf(NO_SANDBOX !== "")("a run with a cgroup", { timeout: 20_000 }, (
         output: () => {},
         ended: ({ exitCode, why }) => told.push(`ended ${exitCode} ${why}`),
         refused: (code, why) => told.push(`${code}: ${why}`),
+        isLate: () => false,
       },
     );
     await run.over;

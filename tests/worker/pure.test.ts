@@ -17,6 +17,7 @@ import { createFrameReader, MAX_FRAME_BYTES, renderFrame } from "../../daemon/wo
 import { readMessage } from "../../daemon/worker/messages.ts";
 import { parseWorkerCommand, uidIn } from "../../daemon/worker/options.ts";
 import { claimedId, createOrderGate } from "../../daemon/worker/order-gate.ts";
+import { isForeign } from "../../daemon/worker/program.ts";
 import { calledAs, limitCommand, renderOptions, sandboxOptions } from "../../daemon/worker/sandbox-args.ts";
 import {
   type Architecture,
@@ -145,6 +146,14 @@ describe("the gate", () => {
     expect(admit(made, 15_000).ok).toBe(true);
     for (const atMs of [15_000, 19_999, 20_000, 20_001, 60_000])
       expect(admit(made, atMs)).toMatchObject({ ok: false, code: "exec-order" });
+  });
+
+  test("says of an order that was admitted whether it is too late for it by now", () => {
+    let nowMs = 20_000;
+    const gate = createOrderGate({ boot: BOOT, nowMs: () => nowMs });
+    expect(gate.isLate(order({}))).toBe(false);
+    nowMs = 20_001;
+    expect(gate.isLate(order({}))).toBe(true);
   });
 
   test("an order is good from its signing to its end, and not a moment longer", () => {
@@ -399,6 +408,14 @@ describe("the options of bwrap", () => {
   });
 });
 
+test("a file is root's alone where the kernel keeps it, not where somebody else says so", () => {
+  // FUSE, NFS, both of SMB (one comes with its sign), 9P, Ceph; ext4, btrfs, xfs, tmpfs, overlayfs
+  for (const type of [0x65735546, 0x6969, -11317950, 0xff534d42, 0xfe534d42, 0x01021997, 0x00c36400])
+    expect([type, isForeign(type)]).toEqual([type, true]);
+  for (const type of [0xef53, 0x9123683e, 0x58465342, 0x01021994, 0x794c7630])
+    expect([type, isForeign(type)]).toEqual([type, false]);
+});
+
 describe("cgroups (files that stand in for the kernel's)", () => {
   function withTree(controllers: string, use: (proc: string, own: string) => void): void {
     const base = mkdtempSync(join(tmpdir(), "boundary-cgroup-"));
@@ -433,6 +450,20 @@ describe("cgroups (files that stand in for the kernel's)", () => {
       expect(text("run-ab/cgroup.procs")).toBe("77");
       run.kill();
       expect(text("run-ab/cgroup.kill")).toBe("1");
+    });
+  });
+
+  test("what a worker that was killed has left there is killed, and nothing else", () => {
+    withTree("cpu memory pids", (proc, own) => {
+      const left = `run-${"0a".repeat(16)}`;
+      for (const name of [left, "run-other", "worker", `${left}x`]) mkdirSync(join(own, name));
+      const empty = `run-${"ff".repeat(16)}`;
+      mkdirSync(join(own, empty));
+      expect(openCgroups(proc).ok).toBe(true);
+      expect(readFileSync(join(own, left, "cgroup.kill"), "utf8")).toBe("1");
+      expect(readFileSync(join(own, empty, "cgroup.kill"), "utf8")).toBe("1");
+      for (const name of ["run-other", "worker", `${left}x`])
+        expect(existsSync(join(own, name, "cgroup.kill"))).toBe(false);
     });
   });
 

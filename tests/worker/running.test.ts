@@ -340,6 +340,23 @@ describe.skipIf(NO_SANDBOX !== "")("a worker with bubblewrap", { timeout: 30_000
       expect(stdout.split("\n").filter((line) => line === "told")).toHaveLength(2);
     });
 
+    test("that never reads its stdin, which is more than a pipe holds", async () => {
+      const { last } = await link.run(["sleep", "30"], {
+        stdin: Buffer.alloc(1_000_000),
+        limits: { timeoutMs: 300, graceMs: 200 },
+      });
+      expect(last).toMatchObject({ kind: "ended", timedOut: true, signal: "SIGTERM" });
+    });
+
+    test("that leaves its session, its parent and its group again and again, ignoring TERM", async () => {
+      const mark = "1414.2135";
+      const away = `trap '' TERM; for i in 1 2 3 4; do (setsid sh -c "trap '' TERM; (sleep ${mark} &) & sleep ${mark} & wait" &) & done; sleep ${mark}`;
+      const { last } = await link.run(["sh", "-c", away], { limits: { timeoutMs: 500, graceMs: 200 } });
+      expect(last).toMatchObject({ signal: "SIGKILL", timedOut: true });
+      expect(processesWith(mark)).toEqual([]);
+      await until(() => childrenOf(host.pid).length === 0);
+    });
+
     test("whose grandchild holds the pipe, when the command itself has ended", async () => {
       const mark = "2718.2818";
       const { last, stdout } = await link.run(["sh", "-c", `setsid sleep ${mark} & echo done`]);
