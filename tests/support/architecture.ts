@@ -556,7 +556,9 @@ function problemAt(tokens: readonly Token[], at: number, path: string): string |
   if (word === "eval" && !member && next === "(") return "no eval";
   if (word === "new" && next === "Function") return "no code from text";
   if (word === "require" && !member && next === "(") return "imports are static";
-  if (word === "getBuiltinModule") return "imports are static";
+  // this one alone: an import of it loads undici (adapters/http-message.ts)
+  const isHttp = tokens[at + 2]?.text === "node:http" && path === "daemon/adapters/http-message.ts";
+  if (word === "getBuiltinModule" && !isHttp) return "imports are static";
   return null;
 }
 
