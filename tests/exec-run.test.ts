@@ -616,7 +616,7 @@ describe("the end", () => {
     on.worker.runs[0]?.ended({ exitCode: 1 });
     expect((await on.rest(operator, id)).end).toEqual(end);
     on.worker.raw(Buffer.from([0xff, 0xff, 0xff, 0xff, 1]));
-    await until(() => on.told.some((line) => line.includes("too long")));
+    await until(() => on.told.some((line) => line.includes("a frame of 4294967295 bytes")));
   });
 });
 
