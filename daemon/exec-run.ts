@@ -6,6 +6,7 @@ import { privilegeMode } from "./core/authority.ts";
 import type { Config } from "./core/config.ts";
 import { BoundaryError, type ErrorCode } from "./core/errors.ts";
 import type { Mode } from "./core/mode.ts";
+import { posture } from "./core/posture.ts";
 import { redactText } from "./core/redact.ts";
 import type { Daemon } from "./daemon.ts";
 import { changedSince, type createEvaluator, type Moment, momentOf } from "./decide.ts";
@@ -56,8 +57,7 @@ export type ExecParts = {
   readonly profiles: ExecProfiles | null;
   readonly host: ExecHost;
   readonly worker: ExecWorker;
-  /** null: there is no way out for any command. */
-  readonly egress: EgressDoor | null;
+  readonly egress: EgressDoor;
   readonly evaluator: ReturnType<typeof createEvaluator>;
   readonly daemon: Pick<Daemon, "state" | "assurance" | "stopping" | "record">;
   readonly trustedInterfaces: readonly string[];
@@ -87,6 +87,8 @@ export type Exec = Clerk & {
   /** Of every mode that comes to be wanted, before its record. */
   modeIs(mode: Mode): void;
   status(): Pick<Control, "state" | "detail">;
+  /** Of the way out that commands have. */
+  egressStatus(): Pick<Control, "state" | "detail">;
 };
 
 /** What a command gets on its stdin. */
@@ -111,7 +113,7 @@ type No = {
 };
 
 export function createExec(parts: ExecParts): Exec {
-  const { settings, host, worker, evaluator, daemon, denials, clock, opLog } = parts;
+  const { settings, host, worker, egress, evaluator, daemon, denials, clock, opLog } = parts;
   const moment = () => momentOf({ ...parts, wallMs: clock.wallMs });
   const slots = new Map<number, number>();
   let stopped = false;
@@ -124,7 +126,10 @@ export function createExec(parts: ExecParts): Exec {
   });
   // without a workspace nothing can be asked of one
   const isConfigured = settings.workspaces.length > 0;
-  if (isConfigured) worker.start((event) => runs.heard(event));
+  if (isConfigured) {
+    worker.start((event) => runs.heard(event));
+    egress.start();
+  }
 
   function lacking(sandbox: Sandbox): string {
     return settings.require.filter((part) => !sandbox[part]).join(", ");
@@ -293,13 +298,9 @@ export function createExec(parts: ExecParts): Exec {
     const program = { path: file.real, sha256 };
     const ready = readiness();
     if (ready !== null) return say(ready.code, ready.why, [], plainDigest);
-    if (wish.network && parts.egress === null)
-      return say(
-        "exec-unavailable",
-        "there is no proxy that commands could reach the network by",
-        [],
-        plainDigest,
-      );
+    const way = egress.state();
+    if (wish.network && way.kind === "absent")
+      return say("exec-unavailable", noProxy(way.why), [], plainDigest);
     return decided({ wish, profile, program, judgement, verdict, mode, then }, asker, release);
   }
 
@@ -391,10 +392,8 @@ export function createExec(parts: ExecParts): Exec {
       limits: wish.limits,
       facts: { id, uid, program: program.path },
       known: secret === null ? parts.vault.known() : both(parts.vault.known(), secret.known),
-      release: () => {
-        release();
-        void way?.end("the command is over").catch(() => undefined);
-      },
+      cutOff: () => void way?.end(OVER),
+      release,
     });
     const started = daemon.record({
       kind: "exec.started",
@@ -420,6 +419,7 @@ export function createExec(parts: ExecParts): Exec {
       },
     });
     const off = (code: ErrorCode, why: string) => {
+      void way?.end(OVER); // also of one that was over while it was opened
       runs.abandon(id, why);
       const no = { ...replyOf(evaluation, verdict), decision: false, code, why, reason: [code] };
       return { came: Promise.resolve(no) };
@@ -430,7 +430,7 @@ export function createExec(parts: ExecParts): Exec {
       return off("log-unavailable", "it could not be recorded, so nothing was run");
     }
     try {
-      if (wish.network) way = (await parts.egress?.open(egressWish(id, wish, asker))) ?? null;
+      if (wish.network) way = await egress.open(egressWish(id, wish, asker));
     } catch (error) {
       const { code, message } =
         error instanceof BoundaryError ? error : { code: "internal" as const, message: "" };
@@ -551,22 +551,29 @@ export function createExec(parts: ExecParts): Exec {
     };
   }
 
+  /** A command may take its time to end; what it is connected to is let go at once. */
+  function modeIs(mode: Mode): void {
+    runs.modeIs(mode);
+    if (posture(mode).exec !== "by-policy") egress.endAll(`mode ${mode}`);
+  }
+
   return {
     check,
     run,
     wait: async ({ id, after, forMs }, by) => (await runs.wait(id, by, { after, forMs })) ?? unknownRun(),
     end: ({ id }, by, who) => ({ id, state: runs.end(id, by, `ended by ${who}`) ?? unknownRun() }),
     isLive: runs.isLive,
-    modeIs: runs.modeIs,
+    modeIs,
     tick() {
       if (stopped) return;
       // what the kernel has not confirmed counts as the strictest
-      runs.modeIs(privilegeMode(daemon.state()));
+      modeIs(privilegeMode(daemon.state()));
       runs.tick();
     },
     stop() {
       stopped = true;
       runs.stop();
+      egress.stop();
       worker.stop();
     },
     status() {
@@ -582,7 +589,23 @@ export function createExec(parts: ExecParts): Exec {
         detail: `commands run in the worker's sandbox${missing === "" ? "" : `, without: ${missing}`}`,
       };
     },
+    egressStatus() {
+      const state = egress.state();
+      if (!isConfigured) return { state: "absent", detail: "no workspace is configured: nothing runs" };
+      if (state.kind === "absent")
+        return { state: "absent", detail: `${noProxy(state.why)}; commands have no network` };
+      return {
+        state: "enforced",
+        detail: `commands reach what is listed and allowed, through the egress proxy; ${state.runs} have a way out now`,
+      };
+    },
   };
+}
+
+const OVER = "the command is over";
+
+function noProxy(why: string): string {
+  return `there is no egress proxy (start boundary-egress.service): ${why}`;
 }
 
 function lapsed(reply: ExecRunReply, why: string): ExecRunReply {
