@@ -253,8 +253,8 @@ export function createExec(parts: ExecParts): Exec {
     const profile = profileOf(params.profile);
     const wish = await readWish(params, host, settings.workspaces);
     // what comes after is found on this: files, people and the vault take their time
-    const then = moment();
-    const mode = privilegeMode(then.situation);
+    const asOf = moment();
+    const mode = privilegeMode(asOf.situation);
     const lookUp = remembered(host.programs(profile));
     const judgement = judge(
       {
@@ -301,7 +301,7 @@ export function createExec(parts: ExecParts): Exec {
     const way = egress.state();
     if (wish.network && way.kind === "absent")
       return say("exec-unavailable", noProxy(way.why), [], plainDigest);
-    return decided({ wish, profile, program, judgement, verdict, mode, then }, asker, release);
+    return decided({ wish, profile, program, judgement, verdict, mode, asOf }, asker, release);
   }
 
   /** Why nothing can be run now; null when it can. */
@@ -321,12 +321,12 @@ export function createExec(parts: ExecParts): Exec {
     readonly verdict: ExecVerdict;
     readonly mode: Mode;
     /** When it was judged: nothing is ordered once that has changed. */
-    readonly then: Moment;
+    readonly asOf: Moment;
   };
 
   /** The one way to a decision (decide.ts), with what the profile leaves to a person; then it is begun. */
   async function decided(judged: Judged, asker: Asker, release: () => void): Promise<ExecRunReply> {
-    const { wish, program, verdict, then } = judged;
+    const { wish, program, verdict, asOf } = judged;
     const { caller } = asker;
     const digest = digestOf(wish, program);
     const about = commandRequest(wish, asker.principal, {
@@ -352,7 +352,7 @@ export function createExec(parts: ExecParts): Exec {
       const second = await evaluator.evaluate(caller, reading, approval === "" ? {} : { approval });
       if (!second.decision) return replyOf(second, verdict);
     }
-    const changed = changedSince(then, moment());
+    const changed = changedSince(asOf, moment());
     if (changed !== null) return lapsed(replyOf(evaluation, verdict), changed);
     if (stopped) throw new BoundaryError("stopping", "starting a command");
     const decision = { evaluation, digest };
@@ -376,7 +376,7 @@ export function createExec(parts: ExecParts): Exec {
 
   /** The record first; when it is on disk and nothing has changed, the order. */
   async function begin(
-    { wish, profile, program, judgement, verdict, mode, then }: Judged,
+    { wish, profile, program, judgement, verdict, mode, asOf }: Judged,
     asker: Asker,
     { evaluation, digest }: { readonly evaluation: Evaluation; readonly digest: string },
     { stdin, secret }: Input,
@@ -436,7 +436,7 @@ export function createExec(parts: ExecParts): Exec {
         error instanceof BoundaryError ? error : { code: "internal" as const, message: "" };
       return off(code, message);
     }
-    const changed = runs.cancelled(id) || changedSince(then, moment());
+    const changed = runs.cancelled(id) || changedSince(asOf, moment());
     if (changed) return off("answer-lapsed", `ask again: ${changed}`);
     const ready = readiness();
     if (ready !== null) return off(ready.code, ready.why);

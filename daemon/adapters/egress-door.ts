@@ -165,7 +165,7 @@ export function openEgressDoor(parts: DoorParts): EgressDoor {
       for (const run of runs.values()) void end(run, why);
     },
     stop() {
-      for (const run of [...runs.values()]) {
+      for (const run of runs.values()) {
         void end(run, "the daemon stops");
         finish(run, "the daemon stops");
       }

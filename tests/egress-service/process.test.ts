@@ -170,7 +170,7 @@ describe("how it is called", () => {
 
   test("help, a mistake, a user that is nobody, and root have their exit codes", () => {
     const run = (args: readonly string[], as = asEgress) => {
-      const [main = []] = [egressCommand(place()).slice(0, 3)];
+      const main = egressCommand(place()).slice(0, 3);
       const [command = "", ...rest] = as([...main, ...args]);
       return spawnSync(command, rest, { encoding: "utf8", cwd: "/", env: {} });
     };
@@ -282,11 +282,7 @@ describe.skipIf(!ROOT)("the process (needs root)", { timeout: 60_000 }, () => {
     });
 
     test.each([
-      [
-        "the run ends",
-        "over",
-        async (on: Awaited<ReturnType<typeof setup>>) => void (await on.way.end("over")),
-      ],
+      ["the run ends", "over", (on: Awaited<ReturnType<typeof setup>>) => void on.way.end("over")],
       [
         "the mode takes the network away",
         "mode AIRGAP",
@@ -298,7 +294,7 @@ describe.skipIf(!ROOT)("the process (needs root)", { timeout: 60_000 }, () => {
       const over = on.begin();
       await expect.poll(() => on.lines).toContain("slowly");
       const before = origin.sockets.size;
-      await end(on);
+      end(on);
       await over;
       expect(on.lines.at(-1)).toBe("closed");
       await expect.poll(() => readdirSync(on.runs)).toEqual([]);
