@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { EgressSchema, HostList } from "../core/config.ts";
+import { REFUSALS } from "./gate.ts";
 
 /**
  * What daemon and egress process say to each other, one message a frame (core/frames.ts). The daemon says `hello` once,
@@ -39,25 +40,11 @@ export type ListTexts = z.output<typeof ListsSchema>;
 export type FromDaemon = z.output<typeof FromDaemonSchema>;
 
 /** What the ledger says may have been made shorter or replaced: it is no name to be judged. */
-const Told = z.string().regex(/^[\x21-\x7e]{1,512}$/);
+const Told = z.string().regex(/^[\x20-\x7e]{1,512}$/);
 const Port = z.number().int().min(1).max(65_535);
 const Count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const Address = z.string().regex(/^[0-9a-f:.]{2,45}$/);
 const Place = { run: Id, way: z.enum(["tls", "plain", "http"]), host: Told, port: Port };
-/** Of those that the proxy refuses with. */
-const REFUSALS = [
-  "egress-denied",
-  "egress-address",
-  "egress-name",
-  "egress-unresolved",
-  "egress-limit",
-  "egress-ended",
-  "log-unavailable",
-  "http-invalid",
-  "headers-too-large",
-  "request-timeout",
-  "too-many-connections",
-] as const;
 
 /** The records of egress/ledger.ts, with the numbers of this protocol instead of the log's. */
 const ClaimSchema = z.discriminatedUnion("kind", [

@@ -3,7 +3,8 @@ import { describe, expect, test } from "vitest";
 import type { Entry } from "../../daemon/audit/record.ts";
 import type { EgressVerdict } from "../../daemon/egress/gate.ts";
 import { parseHost } from "../../daemon/egress/host.ts";
-import type { Claim } from "../../daemon/egress/messages.ts";
+import { createLedger } from "../../daemon/egress/ledger.ts";
+import { type Claim, readFromEgress } from "../../daemon/egress/messages.ts";
 import { createRunBook } from "../../daemon/egress/run-book.ts";
 
 const ID = "0123456789abcdef0123456789abcdef";
@@ -237,6 +238,61 @@ describe("what it may not say is a fault", () => {
     expect(await record(65, refused("no"))).toContain("more than 64");
     expect(log).toHaveLength(64);
   });
+});
+
+test("all that a real ledger says is taken, whatever the names are: also one that looks like a secret", async () => {
+  const label = fc.stringMatching(/^[a-z0-9]{1,40}$/);
+  const secret = fc.constantFrom(
+    ["ghp", "R8sKd02LmQx7VbNcT5yWzE3uJhPa9FgD1oXi"].join("_"),
+    ["AKIA", "IOSFODNN7EXAMPLE"].join(""),
+  );
+  const name = fc.tuple(fc.oneof(label, secret), label).map(([a, b]) => `${a}.${b}.example`.toLowerCase());
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.tuple(name, fc.string({ maxLength: 400 })), { maxLength: 40 }),
+      async (asked) => {
+        const { book, log, ask } = setup({ connections: 100 });
+        let n = 0;
+        const faults: string[] = [];
+        const ledger = createLedger({
+          run: ID,
+          totalBytes: null,
+          nowMs: () => 0,
+          append: (entry) => {
+            n += 1;
+            const heard = readFromEgress(JSON.parse(JSON.stringify({ kind: "record", id: ID, n, entry })));
+            if (!heard.ok || heard.message.kind !== "record") faults.push(JSON.stringify(heard));
+            else {
+              const taken = book.record(n, heard.message.entry);
+              if ("fault" in taken) faults.push(taken.fault);
+            }
+            return { seq: n, durable: Promise.resolve() };
+          },
+        });
+        for (const [text, why] of asked) {
+          const host = parseHost(text);
+          fc.pre(host !== null);
+          n += 1;
+          const decision = n;
+          await ask(decision, host.text);
+          const to = { host, port: 443, way: "tls" } as const;
+          const opening = {
+            asked: to,
+            addresses: ["93.184.216.34"],
+            serverName: text.toUpperCase(),
+            decision,
+          };
+          ledger.open(opening).flow.close(why);
+          ledger.refused(to, "egress-name", why);
+        }
+        book.ending("over");
+        ledger.end("over");
+        expect(faults).toEqual([]);
+        const count = (kind: string) => log.filter((entry) => entry.kind === kind).length;
+        expect(count("egress.closed")).toBe(count("egress.opened"));
+      },
+    ),
+  );
 });
 
 test("one answer opens one connection, once; one opened is closed once", async () => {
