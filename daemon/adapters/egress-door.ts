@@ -13,7 +13,8 @@ const DEADLINE_MS = 5_000;
 const MESSAGES_PER_SECOND = 2_000;
 
 export type DoorParts = Omit<LinkPlace, "path"> & {
-  readonly runtimeDir: string;
+  /** Where the process has its sockets: one for us, and one for each run. */
+  readonly directory: string;
   readonly config: EgressConfig;
   /** May throw, when the daemon is stopping. */
   readonly append: (entry: Entry) => { readonly seq: number; readonly durable: Promise<unknown> };
@@ -36,11 +37,11 @@ type Run = {
  * with that everything that passes.
  */
 export function openEgressDoor(parts: DoorParts): EgressDoor {
-  const { runtimeDir, config, append, opLog, deadlineMs = DEADLINE_MS } = parts;
+  const { directory, config, append, opLog, deadlineMs = DEADLINE_MS } = parts;
   const runs = new Map<string, Run>();
   const link = openProcessLink<FromEgress>({
     ...parts,
-    path: `${runtimeDir}/egress-daemon/egress.sock`,
+    path: `${directory}/daemon/egress.sock`,
     hello: () => ({ kind: "hello", settings: settingsIn(config) }) satisfies FromDaemon,
     read: readFromEgress,
     heard,
@@ -151,7 +152,7 @@ export function openEgressDoor(parts: DoorParts): EgressDoor {
     const lists = listsFor(config, { project, blueprint: profile, session: null });
     if (!say({ kind: "open", id, lists })) finish(run, `there is no egress proxy: ${link.absent() ?? ""}`);
     await run.opened.promise;
-    return { path: `${runtimeDir}/egress/${id}.sock`, end: (why: string) => end(run, why) };
+    return { path: `${directory}/runs/${id}.sock`, end: (why: string) => end(run, why) };
   }
 
   return {

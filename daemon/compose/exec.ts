@@ -13,6 +13,12 @@ import { createExec, type Exec, type ExecParts } from "../exec-run.ts";
 /** Where the worker listens, below the runtime directory. */
 const WORKER_SOCKET = "worker/worker.sock";
 
+/**
+ * Where the egress process has its sockets, beside the runtime directory: in that, which is ours, nobody could make a
+ * directory for another user without trusting us not to have put a link there.
+ */
+const EGRESS = "-egress";
+
 /** Guarded commands, with the host, the worker and the egress process as they are. */
 export function openExec(
   parts: Omit<ExecParts, "host" | "worker" | "egress">,
@@ -27,7 +33,7 @@ export function openExec(
     worker: openExecWorker({ ...link, path: `${runtimeDir}/${WORKER_SOCKET}` }),
     egress: openEgressDoor({
       ...link,
-      runtimeDir,
+      directory: `${runtimeDir}${EGRESS}`,
       config: place.egress,
       append(entry) {
         // the stop is the last record

@@ -12,6 +12,10 @@ import { fakeEgress } from "../support/fake-egress.ts";
 
 const id = (n: number): string => n.toString(16).padStart(32, "0");
 const PLACE = { way: "tls", host: "a.example", port: 443 };
+const NOBODY = {
+  kind: "egress.refused",
+  data: { run: id(1), code: "http-invalid", why: "this is not HTTP/1.1" },
+};
 const LISTS = {
   allow: ["a.example"],
   projects: { web: ["a.example", "b.example"] },
@@ -32,9 +36,9 @@ async function setup(
     readonly fake?: false;
   } = {},
 ) {
-  const runtimeDir = mkdtempSync(join(tmpdir(), "boundary-egress-door-"));
-  stops.push(() => rmSync(runtimeDir, { recursive: true, force: true }));
-  const path = join(runtimeDir, "egress-daemon/egress.sock");
+  const directory = mkdtempSync(join(tmpdir(), "boundary-egress-door-"));
+  stops.push(() => rmSync(directory, { recursive: true, force: true }));
+  const path = join(directory, "daemon/egress.sock");
   const startFake = async () => {
     const made = await fakeEgress(path, options.answers);
     stops.push(() => made.stop());
@@ -45,7 +49,7 @@ async function setup(
   const tell = (fields: object, message: string) => void told.push(`${message} ${JSON.stringify(fields)}`);
   const fake = options.fake === false ? null : await startFake();
   const door = openEgressDoor({
-    runtimeDir,
+    directory,
     peerOf,
     random: () => 0,
     opLog: { info: tell, warn: tell, error: tell },
@@ -61,7 +65,7 @@ async function setup(
   stops.push(() => door.stop());
   door.start();
   if (fake !== null && options.answers?.hello !== false) await ready(door);
-  return { door, fake: fake as NonNullable<typeof fake>, log, told, runtimeDir, startFake };
+  return { door, fake: fake as NonNullable<typeof fake>, log, told, directory, startFake };
 }
 
 const ready = (door: EgressDoor) => expect.poll(() => door.state().kind).toBe("ready");
@@ -86,10 +90,10 @@ const opened = (n: number, decision: number, run = 1) => ({
 
 describe("a run's way out", () => {
   test("is opened with the settings and the lists of its project and blueprint, and is at its own path", async () => {
-    const { door, fake, runtimeDir } = await setup({ config: { ...LISTS, plainPorts: [22] } });
+    const { door, fake, directory } = await setup({ config: { ...LISTS, plainPorts: [22] } });
     expect(fake.of("hello")).toMatchObject([{ settings: { plainPorts: [22], limits: { connections: 64 } } }]);
     const way = await door.open(wish(1));
-    expect(way.path).toBe(`${runtimeDir}/egress/${id(1)}.sock`);
+    expect(way.path).toBe(`${directory}/runs/${id(1)}.sock`);
     expect(fake.of("open")).toEqual([
       {
         kind: "open",
@@ -128,6 +132,19 @@ describe("a run's way out", () => {
     await expect
       .poll(() => fake.of("recorded"))
       .toEqual([{ kind: "recorded", id: id(1), n: 3, durable: true }]);
+  });
+
+  test("what comes of a question when the run is over is not said any more", async () => {
+    const { promise, resolve } = Promise.withResolvers<EgressVerdict>();
+    const { door, fake } = await setup();
+    const way = await door.open(wish(1, () => promise));
+    fake.say(ask(1));
+    fake.say({ kind: "record", id: id(1), n: 2, entry: NOBODY });
+    await expect.poll(() => fake.of("recorded").length).toBe(1);
+    await way.end("over");
+    resolve(ALLOW);
+    await door.open(wish(2));
+    expect(fake.of("answer")).toEqual([]);
   });
 
   test("one that the process refuses is none, and one can be opened after it", async () => {
@@ -268,12 +285,12 @@ test("a flood is read at a pace, and all of it is", async () => {
 });
 
 test("who listens has to be the owner of the directory, which nobody else may write", async () => {
-  const { door, runtimeDir, startFake } = await setup({ fake: false });
+  const { door, directory, startFake } = await setup({ fake: false });
   expect(why(door)).toMatch(/not connected yet|ENOENT/);
   await startFake();
-  chmodSync(join(runtimeDir, "egress-daemon"), 0o770);
+  chmodSync(join(directory, "daemon"), 0o770);
   await expect.poll(() => why(door)).toContain("others may write");
-  chmodSync(join(runtimeDir, "egress-daemon"), 0o750);
+  chmodSync(join(directory, "daemon"), 0o750);
   await ready(door);
 });
 

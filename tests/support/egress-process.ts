@@ -34,26 +34,26 @@ export function asEgress(command: readonly string[]): readonly string[] {
 }
 
 /** How it is called: as in its unit. */
-export function egressCommand(runtimeDir: string): readonly string[] {
+export function egressCommand(base: string): readonly string[] {
   return [
     realpathSync(process.execPath),
     "--disallow-code-generation-from-strings",
     MAIN,
-    `--socket=${runtimeDir}/egress-daemon/egress.sock`,
-    `--runs=${runtimeDir}/egress`,
+    `--socket=${base}/daemon/egress.sock`,
+    `--runs=${base}/runs`,
     `--daemon-uid=${process.getuid?.() ?? 0}`,
     `--worker-uid=${WORKER_UID}`,
   ];
 }
 
-/** Makes its two directories as its unit does. */
-export function egressDirectories(runtimeDir: string): void {
+/** Makes its two directories as tmpfiles.d does. */
+export function egressDirectories(base: string): void {
   const groups = [
-    ["egress-daemon", process.getgid?.() ?? 0],
-    ["egress", WORKER_UID],
+    ["daemon", process.getgid?.() ?? 0],
+    ["runs", WORKER_UID],
   ] as const;
   for (const [name, group] of groups) {
-    const directory = join(runtimeDir, name);
+    const directory = join(base, name);
     mkdirSync(directory, { recursive: true });
     if (ROOT) chownSync(directory, EGRESS_UID, group);
     chmodSync(directory, 0o2750);
@@ -62,18 +62,18 @@ export function egressDirectories(runtimeDir: string): void {
 
 /** The real process, listening. `through`: what starts it, as a command that becomes it. */
 export async function startEgressProcess(
-  runtimeDir: string,
+  base: string,
   through: readonly string[] = [],
 ): Promise<EgressProcess> {
-  egressDirectories(runtimeDir);
-  const [command = "", ...args] = [...through, ...asEgress(egressCommand(runtimeDir))];
+  egressDirectories(base);
+  const [command = "", ...args] = [...through, ...asEgress(egressCommand(base))];
   const child = spawn(command, args, { stdio: ["ignore", "ignore", "pipe"], env: {}, cwd: "/" });
   running.add(child);
   let text = "";
   child.stderr.on("data", (chunk: Buffer) => (text += chunk.toString()));
   const exited = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
   void exited.then(() => running.delete(child));
-  const socket = `${runtimeDir}/egress-daemon/egress.sock`;
+  const socket = `${base}/daemon/egress.sock`;
   const untilMs = performance.now() + READY_MS;
   while (!(existsSync(socket) && text.includes("the egress proxy listens"))) {
     if (child.exitCode !== null || performance.now() > untilMs) throw new Error(`no egress process: ${text}`);
@@ -82,7 +82,7 @@ export async function startEgressProcess(
   return {
     pid: child.pid ?? 0,
     socket,
-    runs: `${runtimeDir}/egress`,
+    runs: `${base}/runs`,
     text: () => text,
     signal: (name) => void child.kill(name),
     exited,

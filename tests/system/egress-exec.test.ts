@@ -134,7 +134,7 @@ describe.skipIf(WHY !== "")(`a guarded command with the network ${WHY}`, () => {
     return controls.find((one) => one.name === name);
   };
   const startEgress = async () => {
-    egress = await startEgressProcess(home.runtimeDir, within());
+    egress = await startEgressProcess(`${home.runtimeDir}-egress`, within());
     await expect.poll(async () => (await control("egress"))?.state).toBe("enforced");
   };
 
