@@ -299,7 +299,7 @@ describe("the end of the network", () => {
     rmSync(directory);
     const late = await rawHttp(join(here, basename(host.path))).catch(() => null);
     expect(late).toBe(null);
-    rmSync(here, { recursive: true });
+    rmSync(dirname(directory), { recursive: true });
     stops.pop();
     stops.push(() => there.stop());
   });
