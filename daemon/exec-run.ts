@@ -6,6 +6,7 @@ import { privilegeMode } from "./core/authority.ts";
 import type { Config } from "./core/config.ts";
 import { BoundaryError, type ErrorCode } from "./core/errors.ts";
 import type { Mode } from "./core/mode.ts";
+import { posture } from "./core/posture.ts";
 import { redactText } from "./core/redact.ts";
 import type { Daemon } from "./daemon.ts";
 import { changedSince, type createEvaluator, type Moment, momentOf } from "./decide.ts";
@@ -56,8 +57,7 @@ export type ExecParts = {
   readonly profiles: ExecProfiles | null;
   readonly host: ExecHost;
   readonly worker: ExecWorker;
-  /** null: there is no way out for any command. */
-  readonly egress: EgressDoor | null;
+  readonly egress: EgressDoor;
   readonly evaluator: ReturnType<typeof createEvaluator>;
   readonly daemon: Pick<Daemon, "state" | "assurance" | "stopping" | "record">;
   readonly trustedInterfaces: readonly string[];
@@ -87,6 +87,8 @@ export type Exec = Clerk & {
   /** Of every mode that comes to be wanted, before its record. */
   modeIs(mode: Mode): void;
   status(): Pick<Control, "state" | "detail">;
+  /** Of the way out that commands have. */
+  egressStatus(): Pick<Control, "state" | "detail">;
 };
 
 /** What a command gets on its stdin. */
@@ -111,7 +113,7 @@ type No = {
 };
 
 export function createExec(parts: ExecParts): Exec {
-  const { settings, host, worker, evaluator, daemon, denials, clock, opLog } = parts;
+  const { settings, host, worker, egress, evaluator, daemon, denials, clock, opLog } = parts;
   const moment = () => momentOf({ ...parts, wallMs: clock.wallMs });
   const slots = new Map<number, number>();
   let stopped = false;
@@ -124,7 +126,10 @@ export function createExec(parts: ExecParts): Exec {
   });
   // without a workspace nothing can be asked of one
   const isConfigured = settings.workspaces.length > 0;
-  if (isConfigured) worker.start((event) => runs.heard(event));
+  if (isConfigured) {
+    worker.start((event) => runs.heard(event));
+    egress.start();
+  }
 
   function lacking(sandbox: Sandbox): string {
     return settings.require.filter((part) => !sandbox[part]).join(", ");
@@ -248,8 +253,8 @@ export function createExec(parts: ExecParts): Exec {
     const profile = profileOf(params.profile);
     const wish = await readWish(params, host, settings.workspaces);
     // what comes after is found on this: files, people and the vault take their time
-    const then = moment();
-    const mode = privilegeMode(then.situation);
+    const asOf = moment();
+    const mode = privilegeMode(asOf.situation);
     const lookUp = remembered(host.programs(profile));
     const judgement = judge(
       {
@@ -293,14 +298,10 @@ export function createExec(parts: ExecParts): Exec {
     const program = { path: file.real, sha256 };
     const ready = readiness();
     if (ready !== null) return say(ready.code, ready.why, [], plainDigest);
-    if (wish.network && parts.egress === null)
-      return say(
-        "exec-unavailable",
-        "there is no proxy that commands could reach the network by",
-        [],
-        plainDigest,
-      );
-    return decided({ wish, profile, program, judgement, verdict, mode, then }, asker, release);
+    const way = egress.state();
+    if (wish.network && way.kind === "absent")
+      return say("exec-unavailable", noProxy(way.why), [], plainDigest);
+    return decided({ wish, profile, program, judgement, verdict, mode, asOf }, asker, release);
   }
 
   /** Why nothing can be run now; null when it can. */
@@ -320,12 +321,12 @@ export function createExec(parts: ExecParts): Exec {
     readonly verdict: ExecVerdict;
     readonly mode: Mode;
     /** When it was judged: nothing is ordered once that has changed. */
-    readonly then: Moment;
+    readonly asOf: Moment;
   };
 
   /** The one way to a decision (decide.ts), with what the profile leaves to a person; then it is begun. */
   async function decided(judged: Judged, asker: Asker, release: () => void): Promise<ExecRunReply> {
-    const { wish, program, verdict, then } = judged;
+    const { wish, program, verdict, asOf } = judged;
     const { caller } = asker;
     const digest = digestOf(wish, program);
     const about = commandRequest(wish, asker.principal, {
@@ -351,7 +352,7 @@ export function createExec(parts: ExecParts): Exec {
       const second = await evaluator.evaluate(caller, reading, approval === "" ? {} : { approval });
       if (!second.decision) return replyOf(second, verdict);
     }
-    const changed = changedSince(then, moment());
+    const changed = changedSince(asOf, moment());
     if (changed !== null) return lapsed(replyOf(evaluation, verdict), changed);
     if (stopped) throw new BoundaryError("stopping", "starting a command");
     const decision = { evaluation, digest };
@@ -375,7 +376,7 @@ export function createExec(parts: ExecParts): Exec {
 
   /** The record first; when it is on disk and nothing has changed, the order. */
   async function begin(
-    { wish, profile, program, judgement, verdict, mode, then }: Judged,
+    { wish, profile, program, judgement, verdict, mode, asOf }: Judged,
     asker: Asker,
     { evaluation, digest }: { readonly evaluation: Evaluation; readonly digest: string },
     { stdin, secret }: Input,
@@ -391,10 +392,8 @@ export function createExec(parts: ExecParts): Exec {
       limits: wish.limits,
       facts: { id, uid, program: program.path },
       known: secret === null ? parts.vault.known() : both(parts.vault.known(), secret.known),
-      release: () => {
-        release();
-        void way?.end("the command is over").catch(() => undefined);
-      },
+      cutOff: () => void way?.end(OVER),
+      release,
     });
     const started = daemon.record({
       kind: "exec.started",
@@ -420,6 +419,7 @@ export function createExec(parts: ExecParts): Exec {
       },
     });
     const off = (code: ErrorCode, why: string) => {
+      void way?.end(OVER); // also of one that was over while it was opened
       runs.abandon(id, why);
       const no = { ...replyOf(evaluation, verdict), decision: false, code, why, reason: [code] };
       return { came: Promise.resolve(no) };
@@ -430,13 +430,13 @@ export function createExec(parts: ExecParts): Exec {
       return off("log-unavailable", "it could not be recorded, so nothing was run");
     }
     try {
-      if (wish.network) way = (await parts.egress?.open(egressWish(id, wish, asker))) ?? null;
+      if (wish.network) way = await egress.open(egressWish(id, wish, asker));
     } catch (error) {
       const { code, message } =
         error instanceof BoundaryError ? error : { code: "internal" as const, message: "" };
       return off(code, message);
     }
-    const changed = runs.cancelled(id) || changedSince(then, moment());
+    const changed = runs.cancelled(id) || changedSince(asOf, moment());
     if (changed) return off("answer-lapsed", `ask again: ${changed}`);
     const ready = readiness();
     if (ready !== null) return off(ready.code, ready.why);
@@ -551,22 +551,29 @@ export function createExec(parts: ExecParts): Exec {
     };
   }
 
+  /** A command may take its time to end; what it is connected to is let go at once. */
+  function modeIs(mode: Mode): void {
+    runs.modeIs(mode);
+    if (posture(mode).exec !== "by-policy") egress.endAll(`mode ${mode}`);
+  }
+
   return {
     check,
     run,
     wait: async ({ id, after, forMs }, by) => (await runs.wait(id, by, { after, forMs })) ?? unknownRun(),
     end: ({ id }, by, who) => ({ id, state: runs.end(id, by, `ended by ${who}`) ?? unknownRun() }),
     isLive: runs.isLive,
-    modeIs: runs.modeIs,
+    modeIs,
     tick() {
       if (stopped) return;
       // what the kernel has not confirmed counts as the strictest
-      runs.modeIs(privilegeMode(daemon.state()));
+      modeIs(privilegeMode(daemon.state()));
       runs.tick();
     },
     stop() {
       stopped = true;
       runs.stop();
+      egress.stop();
       worker.stop();
     },
     status() {
@@ -582,7 +589,23 @@ export function createExec(parts: ExecParts): Exec {
         detail: `commands run in the worker's sandbox${missing === "" ? "" : `, without: ${missing}`}`,
       };
     },
+    egressStatus() {
+      const state = egress.state();
+      if (!isConfigured) return { state: "absent", detail: "no workspace is configured: nothing runs" };
+      if (state.kind === "absent")
+        return { state: "absent", detail: `${noProxy(state.why)}; commands have no network` };
+      return {
+        state: "enforced",
+        detail: `commands reach what is listed and allowed, through the egress proxy; ${state.runs} have a way out now`,
+      };
+    },
   };
+}
+
+const OVER = "the command is over";
+
+function noProxy(why: string): string {
+  return `there is no egress proxy (start boundary-egress.service): ${why}`;
 }
 
 function lapsed(reply: ExecRunReply, why: string): ExecRunReply {

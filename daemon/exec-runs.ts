@@ -22,7 +22,9 @@ export type NewRun = {
   readonly facts: Data;
   /** Looks for secrets in its output. */
   readonly known: Known;
-  /** When it is over, for whatever reason. */
+  /** When it is over, for whatever reason: before what is left of its output is looked at. */
+  readonly cutOff: () => void;
+  /** After that, when its end is recorded. */
   readonly release: () => void;
 };
 
@@ -134,7 +136,9 @@ export function createRuns(parts: RunsParts) {
 
   /** Why a run that was taken in must not begin any more; "" when it may. */
   function cancelled(id: string): string {
-    return runs.get(id)?.cancelled ?? "it is not known";
+    const run = runs.get(id);
+    if (run === undefined) return "it is not known";
+    return run.cancelled === "" && run.state === "ended" ? "its worker was gone" : run.cancelled;
   }
 
   /** It was never ordered: there is nothing to tell but that. */
@@ -248,6 +252,7 @@ export function createRuns(parts: RunsParts) {
   /** It is over: the rest of its output, its record, and then whoever waits. */
   function finish(run: Run, told: RunEnd, more: readonly ErrorCode[]): void {
     if (run.state === "ended") return;
+    run.cutOff();
     run.over = { told, more, ran: run.state === "running" };
     run.state = "ended";
     run.endedMs = clock.bootMs();
@@ -260,6 +265,7 @@ export function createRuns(parts: RunsParts) {
   /** The same where there is no time: what of its output was not looked at yet is not told. */
   function finishNow(run: Run, told: RunEnd): void {
     if (run.end !== null) return;
+    run.cutOff();
     stopPump(run);
     for (const stream of STREAMS) {
       const pipe = run.pipes[stream];

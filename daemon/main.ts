@@ -514,7 +514,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
       clock,
       opLog,
     },
-    { runtimeDir: options.runtimeDir, random: () => randomInt(MILLION) / MILLION },
+    { runtimeDir: options.runtimeDir, random: () => randomInt(MILLION) / MILLION, egress: config.egress },
   );
   const ended = new Set<string>(); // segments that are known to be immutable
   const office = {
@@ -567,6 +567,7 @@ async function start(setup: Setup, host: Host): Promise<void> {
         policy: policies.state,
         vault: () => vaultClaim(vault.status()),
         exec: exec.status,
+        egress: exec.egressStatus,
         clock,
         switches: setup.switches,
         obstacles: missing,

@@ -302,10 +302,27 @@ export type EgressWish = {
   readonly policy: (host: string, port: number) => Promise<{ allow: boolean; why: string; seq: number }>;
 };
 
-/** The way out for one run: a proxy's socket that lets through what that run may reach, and nobody else uses. */
+export type EgressState =
+  | { readonly kind: "ready"; readonly runs: number }
+  | { readonly kind: "absent"; readonly why: string };
+
+/**
+ * The way out for commands: for each run a proxy's socket that lets through what that run may reach, and nobody else uses.
+ * A process of its own has it, that decides nothing.
+ */
 export interface EgressDoor {
-  /** `path`: of the socket, which is there when it resolves. Rejects with a BoundaryError. */
+  /** Connects, and keeps connected. */
+  start(): void;
+  state(): EgressState;
+  /**
+   * `path`: of the socket, which is there when it resolves. Rejects with BoundaryError "exec-unavailable" where there is
+   * nobody to open it, "egress-ended" where it was ended meanwhile.
+   */
   open(run: EgressWish): Promise<{ readonly path: string; readonly end: (why: string) => Promise<void> }>;
+  /** The mode takes the network away: from this turn on nothing is allowed or opened, in no run there is. */
+  endAll(why: string): void;
+  /** For good: every run's end is recorded when it returns. */
+  stop(): void;
 }
 
 /** What a sensor can say of itself. "absent": this host has nothing to see (no USB), which is no fault. */

@@ -24,6 +24,7 @@ export type StatusParts = {
   readonly policy: () => PoliciesState;
   readonly vault: () => Pick<Control, "state" | "detail">;
   readonly exec: () => Pick<Control, "state" | "detail">;
+  readonly egress: () => Pick<Control, "state" | "detail">;
   readonly clock: Clock;
   readonly switches: SwitchSettings;
   /** Why the network is only observed; empty when it is enforced. */
@@ -137,6 +138,7 @@ function controls(parts: StatusParts, checkedAt: string): readonly Claim[] {
     { name: "policy", ...policyClaim(parts.policy()), checkedAt },
     { name: "vault", ...parts.vault(), checkedAt },
     { name: "exec", ...parts.exec(), checkedAt },
+    { name: "egress", ...parts.egress(), checkedAt },
   ];
 }
 

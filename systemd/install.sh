@@ -48,7 +48,7 @@ root=${root%/}
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 lib=/usr/lib/boundary-daemon
-units='boundary-daemon.service boundary-early.service boundary-lockdown.service boundary-ship.service boundary-worker.service'
+units='boundary-daemon.service boundary-early.service boundary-egress.service boundary-lockdown.service boundary-ship.service boundary-worker.service'
 # A host with systemd as its first process, and not somewhere below --root
 live=no
 [ -n "$root" ] || [ ! -d /run/systemd/system ] || live=yes
@@ -125,7 +125,7 @@ running=''
 # A program file that changes under a running daemon is a tripwire: stopped first, started again at the end.
 stop_running() {
   [ "$live" = yes ] || return 0
-  for unit in boundary-ship.service boundary-worker.service boundary-daemon.service; do
+  for unit in boundary-ship.service boundary-egress.service boundary-worker.service boundary-daemon.service; do
     if systemctl is-active --quiet "$unit"; then
       running="$unit $running"
       systemctl stop "$unit"

@@ -2,7 +2,9 @@ import { createHash } from "node:crypto";
 import { chmodSync, chownSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
+import { BoundaryError } from "../daemon/core/errors.ts";
 import type { DecideParts } from "../daemon/decide.ts";
+import type { EgressDoor } from "../daemon/ports.ts";
 import type { ApprovalList } from "../daemon/protocol/messages.ts";
 import { type ExecService, execService, until } from "./support/exec-service.ts";
 import { WHOLE } from "./support/fake-worker.ts";
@@ -45,6 +47,23 @@ const answering = (
   withKnown: (request) => request,
   settled: () => Promise.resolve(),
 });
+
+/** A proxy that opens whatever it is asked for, once it may. */
+function openDoor(may: Promise<void> = Promise.resolve()) {
+  const [ended, all, opened]: [string[], string[], string[]] = [[], [], []];
+  const egress: EgressDoor = {
+    start: () => undefined,
+    state: () => ({ kind: "ready", runs: 0 }),
+    open: async ({ id }) => {
+      opened.push(id);
+      await may;
+      return { path: `/run/egress/${id}.sock`, end: async () => void ended.push(id) };
+    },
+    endAll: (why) => void all.push(why),
+    stop: () => undefined,
+  };
+  return { egress, ended, all, opened };
+}
 
 /** Another person says yes to the one question that is open. */
 async function approve(on: ExecService): Promise<void> {
@@ -518,13 +537,7 @@ describe("the end", () => {
   });
 
   test("AIRGAP ends what has the network, and lets the others be", async () => {
-    const ended: string[] = [];
-    const egress = {
-      open: async ({ id }: { id: string }) => ({
-        path: `/run/egress/${id}.sock`,
-        end: async () => void ended.push(id),
-      }),
-    };
+    const { egress, ended, all } = openDoor();
     const on = await service({ egress });
     const plain = await on.run(operator, ["tool", "run"]);
     const wide = await on.run(operator, ["tool", "fetch"], { network: true });
@@ -532,13 +545,45 @@ describe("the end", () => {
       network: "proxy",
       proxySocket: `/run/egress/${wide.id}.sock`,
     });
+    expect(all).toEqual([]);
     await on.host.set("AIRGAP");
+    // not when the command has ended: it may take its time
+    expect([all[0], ended]).toEqual(["mode AIRGAP", []]);
     await until(() => on.worker.ends.length > 0);
     expect(on.worker.ends.map(({ id }) => id)).toEqual([wide.id]);
     on.worker.runs[1]?.ended({ exitCode: null, signal: "SIGTERM", cancelled: true });
     await on.rest(operator, wide.id);
     expect(ended).toEqual([wide.id]);
     expect(plain.decision).toBe(true);
+  });
+
+  test("the network of a command ends with it, before its output is looked at, and with its worker", async () => {
+    const { egress, ended } = openDoor();
+    const on = await service({ egress });
+    const one = await on.run(operator, ["tool", "fetch"], { network: true });
+    on.worker.runs[0]?.output("stdout", "x\n".repeat(20_000));
+    on.worker.runs[0]?.ended();
+    await until(() => ended.length === 1);
+    expect(on.host.kinds()).not.toContain("exec.ended");
+    await on.rest(operator, one.id);
+    const two = await on.run(operator, ["tool", "fetch"], { network: true });
+    on.worker.drop();
+    await on.rest(operator, two.id);
+    expect([...new Set(ended)]).toEqual([one.id, two.id]);
+  });
+
+  test("a command that is over while its way out is opened has none", async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const { egress, ended, opened } = openDoor(promise);
+    const on = await service({ egress });
+    const asked = on.run(operator, ["tool", "fetch"], { network: true });
+    await until(() => opened.length === 1);
+    on.worker.drop();
+    await until(() => on.host.kinds().includes("exec.ended"));
+    resolve();
+    expect(await asked).toMatchObject({ decision: false, code: "answer-lapsed" });
+    expect(ended).toEqual(opened);
+    expect(on.worker.runs).toHaveLength(0);
   });
 
   test("by whoever asked, or an admin; anybody else hears that there is none", async () => {
@@ -598,6 +643,24 @@ describe("the end", () => {
     await until(() => on.told.some((line) => line.includes("does not say that a command is over")));
   });
 
+  test("without a proxy it is said what to start; one that is gone by then, or refuses, is no start", async () => {
+    const without = await service();
+    expect(await without.run(operator, ["tool", "fetch"], { network: true })).toMatchObject({
+      decision: false,
+      code: "exec-unavailable",
+      why: "there is no egress proxy (start boundary-egress.service): there is none in this test",
+    });
+    expect(without.host.kinds()).not.toContain("exec.started");
+    const no = Promise.withResolvers<void>();
+    const { egress, opened } = openDoor(no.promise);
+    const on = await service({ egress });
+    const asked = on.run(operator, ["tool", "fetch"], { network: true });
+    await until(() => opened.length === 1);
+    no.reject(new BoundaryError("egress-ended", "the mode came"));
+    expect(await asked).toMatchObject({ decision: false, code: "egress-ended" });
+    expect(on.worker.runs).toHaveLength(0);
+  });
+
   test("a stop ends all, with its record before the daemon's own", async () => {
     const on = await service();
     const { id } = await on.run(operator, ["tool", "run"]);
@@ -616,7 +679,7 @@ describe("the end", () => {
     on.worker.runs[0]?.ended({ exitCode: 1 });
     expect((await on.rest(operator, id)).end).toEqual(end);
     on.worker.raw(Buffer.from([0xff, 0xff, 0xff, 0xff, 1]));
-    await until(() => on.told.some((line) => line.includes("too long")));
+    await until(() => on.told.some((line) => line.includes("a frame of 4294967295 bytes")));
   });
 });
 

@@ -30,6 +30,7 @@ const ROOT = process.getuid?.() === 0;
 const SHIP_UNIT = "boundary-ship.service";
 const OF_NODE = ["disallow-code-generation-from-strings", "no-memory-protection-keys"];
 const WORKER_UNIT = "boundary-worker.service";
+const EGRESS_UNIT = "boundary-egress.service";
 const NODE_UNITS = ["boundary-daemon.service", "boundary-early.service"];
 
 describe("the unit files", () => {
@@ -69,12 +70,12 @@ describe("the unit files", () => {
     }
   });
 
-  test("shipping alone may reach another host: who else may open an IP socket is denied every address", () => {
+  test("shipping and the egress proxy alone may reach another host: who else may open an IP socket is denied every address", () => {
     const withIp = unitNames().filter((name) =>
       /AF_INET|^$/.test(valuesOf(readUnit(name), "Service", "RestrictAddressFamilies").join(" ")),
     );
-    expect(withIp).toEqual(["boundary-daemon.service", SHIP_UNIT, WORKER_UNIT]);
-    for (const name of unitNames().filter((one) => one !== SHIP_UNIT)) {
+    expect(withIp).toEqual(["boundary-daemon.service", EGRESS_UNIT, SHIP_UNIT, WORKER_UNIT]);
+    for (const name of unitNames().filter((one) => one !== SHIP_UNIT && one !== EGRESS_UNIT)) {
       expect(valuesOf(readUnit(name), "Service", "IPAddressDeny")).toEqual(["any"]);
       // of the worker it is the loopback of a network of its own, or of a sandbox's
       const local = name === WORKER_UNIT ? ["localhost"] : [];
@@ -126,7 +127,7 @@ describe("the unit files", () => {
     expect(options).toContain("follow");
   });
 
-  test.each([...NODE_UNITS, SHIP_UNIT, WORKER_UNIT])(
+  test.each([...NODE_UNITS, SHIP_UNIT, WORKER_UNIT, EGRESS_UNIT])(
     "%s: nothing that aborts V8 or makes it crash, and no code from text",
     (name) => {
       const unit = readUnit(name);

@@ -1,8 +1,10 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { openEgressDoor } from "../adapters/egress-door.ts";
 import { createExecHost } from "../adapters/exec-host.ts";
 import { openExecWorker } from "../adapters/exec-worker.ts";
 import { peerOf } from "../adapters/peer.ts";
+import type { EgressConfig } from "../core/config.ts";
 import { renderProblems } from "../core/config-parse.ts";
 import { BoundaryError } from "../core/errors.ts";
 import { type ExecProfiles, parseExecProfiles } from "../exec/profile.ts";
@@ -11,18 +13,35 @@ import { createExec, type Exec, type ExecParts } from "../exec-run.ts";
 /** Where the worker listens, below the runtime directory. */
 const WORKER_SOCKET = "worker/worker.sock";
 
-/** Guarded commands, with the host and the worker as they are. */
+/**
+ * Where the egress process has its sockets, beside the runtime directory: in that, which is ours, nobody could make a
+ * directory for another user without trusting us not to have put a link there.
+ */
+const EGRESS = "-egress";
+
+/** Guarded commands, with the host, the worker and the egress process as they are. */
 export function openExec(
   parts: Omit<ExecParts, "host" | "worker" | "egress">,
-  place: { readonly runtimeDir: string; readonly random: () => number },
+  place: { readonly runtimeDir: string; readonly random: () => number; readonly egress: EgressConfig },
 ): Exec {
-  const path = `${place.runtimeDir}/${WORKER_SOCKET}`;
+  const { daemon, opLog } = parts;
+  const { runtimeDir, random } = place;
+  const link = { peerOf, random, opLog };
   return createExec({
     ...parts,
     host: createExecHost(),
-    worker: openExecWorker({ path, peerOf, random: place.random, opLog: parts.opLog }),
-    // the proxy is not part of this yet: what wants the network is refused
-    egress: null,
+    worker: openExecWorker({ ...link, path: `${runtimeDir}/${WORKER_SOCKET}` }),
+    egress: openEgressDoor({
+      ...link,
+      directory: `${runtimeDir}${EGRESS}`,
+      config: place.egress,
+      append(entry) {
+        // the stop is the last record
+        if (daemon.stopping())
+          throw new BoundaryError("stopping", `appending a record of kind ${entry.kind}`);
+        return daemon.record(entry);
+      },
+    }),
   });
 }
 

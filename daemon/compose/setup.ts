@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { createSurroundings } from "../adapters/surroundings.ts";
 import { parseAccounts, resolveRoles } from "../core/accounts.ts";
 import type { Config } from "../core/config.ts";
-import { parseConfig, parseTripwires, renderProblems } from "../core/config-parse.ts";
+import { parseConfig, parseTripwires, placeProblems, renderProblems } from "../core/config-parse.ts";
 import { BoundaryError } from "../core/errors.ts";
 import type { SelfPath } from "../core/fingerprint.ts";
 import { cgroupsOf } from "../core/surroundings.ts";
@@ -12,6 +12,7 @@ import { readSwitches, type SwitchSettings } from "../core/switches.ts";
 import type { Tripwire } from "../core/tripwire.ts";
 import type { UsbRule } from "../core/usb-rule.ts";
 import { parseUsbRules } from "../core/usb-rule-parse.ts";
+import { listFaults } from "../egress/settings.ts";
 import type { ExecProfiles } from "../exec/profile.ts";
 import type { Options } from "../options.ts";
 import { PARAMS } from "../protocol/messages.ts";
@@ -67,6 +68,9 @@ export function readSetup(options: Options): Setup {
   const config = parseConfig(text);
   if (!config.ok)
     throw new BoundaryError("config-invalid", renderProblems(options.configFile, config.problems));
+  const unread = placeProblems(text, listFaults(config.value.egress));
+  if (unread.length > 0)
+    throw new BoundaryError("config-invalid", renderProblems(options.configFile, unread));
   const noVerb = Object.keys(config.value.limits.verbs).find((verb) => !Object.hasOwn(PARAMS, verb));
   if (noVerb !== undefined)
     throw new BoundaryError("config-invalid", `limits.verbs: there is no verb ${JSON.stringify(noVerb)}`);

@@ -72,6 +72,15 @@ export function createYamlPlaces(
   };
 }
 
+/** Faults that were found after the reading, each where it stands. */
+export function placeProblems(
+  text: string,
+  faults: readonly { readonly path: readonly (string | number)[]; readonly problem: string }[],
+): readonly Problem[] {
+  const placeOf = createYamlPlaces(text);
+  return faults.map(({ path, problem }) => ({ ...placeOf(path), at: render(path), problem }));
+}
+
 function refuse(problems: readonly Problem[]): { ok: false; problems: readonly Problem[] } {
   return { ok: false, problems };
 }

@@ -53,7 +53,7 @@ const NetEntrySchema = z.union(
 );
 const Port = z.number().int().min(1).max(65_535);
 /** Hosts, as daemon/egress/allowlist.ts reads them. */
-const HostList = z.array(z.string().min(1).max(300)).max(1024);
+export const HostList = z.array(z.string().min(1).max(300)).max(1024);
 /** As the worker says what it has (ports.ts, Sandbox). */
 export const SANDBOX_PARTS = ["namespaces", "seccomp", "cgroup", "readOnlyRoot"] as const;
 /** What a token pads with blanks: so none at its end. */
@@ -154,6 +154,39 @@ export const TripwiresSchema = z
       seen.add(wire.id);
     });
   });
+
+/** Where guarded commands may connect to. docs/EGRESS.md. Without any list: nowhere. */
+export const EgressSchema = z.strictObject({
+  /** What every run is held to. A list that is not there does not restrict; an empty one allows nothing. */
+  allow: HostList.optional(),
+  /** By the name of a project, of a blueprint: what is not named has an empty list, where there are lists. */
+  projects: z.record(Name, HostList).optional(),
+  blueprints: z.record(Name, HostList).optional(),
+  /** Addresses that are not public, and that a listed name may come to all the same. */
+  addresses: z.array(Cidr).max(64).default([]),
+  /** Ports of the lists where CONNECT may lead to something else than TLS. */
+  plainPorts: z.array(Port).max(32).default([]),
+  /** DNS servers, "ADDRESS", "ADDRESS:PORT" or "[ADDRESS]:PORT"; without them the system's. */
+  resolvers: z
+    .array(z.string().regex(/^(?:[0-9.]+(?::\d{1,5})?|[0-9a-f:.]+|\[[0-9a-f:.]+\]:\d{1,5})$/i))
+    .max(8)
+    .default([]),
+  limits: z
+    .strictObject({
+      /** Of one run: at a time, and in all. */
+      connections: z.number().int().min(1).max(1_024).default(64),
+      connectionsInAll: z.number().int().min(1).max(1_000_000).default(4_096),
+      /** A request's head, a ClientHello. */
+      headMs: Ms(100, 60_000, 5_000),
+      resolveMs: Ms(100, 60_000, 5_000),
+      connectMs: Ms(100, 60_000, 10_000),
+      /** A connection on which nothing passes, either way. */
+      idleMs: Ms(100, 3_600_000, 60_000),
+      /** Of one run, both ways. Without it: no limit. */
+      totalBytes: z.number().int().min(0).max(1_099_511_627_776).nullable().default(null),
+    })
+    .prefault({}),
+});
 
 export const ConfigSchema = z.strictObject({
   /** The mode of a first start, when there is no log yet. */
@@ -458,40 +491,7 @@ export const ConfigSchema = z.strictObject({
       cpus: z.number().int().min(1).max(1_024).default(1),
     })
     .prefault({}),
-  /** Where guarded commands may connect to. docs/EGRESS.md. Without any list: nowhere. */
-  egress: z
-    .strictObject({
-      /** What every run is held to. A list that is not there does not restrict; an empty one allows nothing. */
-      allow: HostList.optional(),
-      /** By the name of a project, of a blueprint: what is not named has an empty list, where there are lists. */
-      projects: z.record(Name, HostList).optional(),
-      blueprints: z.record(Name, HostList).optional(),
-      /** Addresses that are not public, and that a listed name may come to all the same. */
-      addresses: z.array(Cidr).max(64).default([]),
-      /** Ports of the lists where CONNECT may lead to something else than TLS. */
-      plainPorts: z.array(Port).max(32).default([]),
-      /** DNS servers, "ADDRESS", "ADDRESS:PORT" or "[ADDRESS]:PORT"; without them the system's. */
-      resolvers: z
-        .array(z.string().regex(/^(?:[0-9.]+(?::\d{1,5})?|[0-9a-f:.]+|\[[0-9a-f:.]+\]:\d{1,5})$/i))
-        .max(8)
-        .default([]),
-      limits: z
-        .strictObject({
-          /** Of one run: at a time, and in all. */
-          connections: z.number().int().min(1).max(1_024).default(64),
-          connectionsInAll: z.number().int().min(1).max(1_000_000).default(4_096),
-          /** A request's head, a ClientHello. */
-          headMs: Ms(100, 60_000, 5_000),
-          resolveMs: Ms(100, 60_000, 5_000),
-          connectMs: Ms(100, 60_000, 10_000),
-          /** A connection on which nothing passes, either way. */
-          idleMs: Ms(100, 3_600_000, 60_000),
-          /** Of one run, both ways. Without it: no limit. */
-          totalBytes: z.number().int().min(0).max(1_099_511_627_776).nullable().default(null),
-        })
-        .prefault({}),
-    })
-    .prefault({}),
+  egress: EgressSchema.prefault({}),
   /** A file of tripwires; without it the shipped set (policies/tripwires.yaml) is used. */
   tripwiresFile: AbsolutePath.optional(),
 });

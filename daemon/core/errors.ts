@@ -629,7 +629,7 @@ export const ERRORS = {
     "enforcement",
     "error",
     "transient",
-    "see that boundary-worker runs: `boundaryctl status` has the control `exec`",
+    "see that boundary-worker runs, and for the network boundary-egress: `boundaryctl status` has `exec` and `egress`",
   ),
   "exec-secret": about(
     "security",

@@ -5,6 +5,21 @@ import type { Host } from "./host.ts";
 import type { Asked, Flow, Ledger } from "./ledger.ts";
 
 export type Refused = { readonly ok: false; readonly code: ErrorCode; readonly why: string };
+/** What a connection is refused with, on record. */
+export const REFUSALS = [
+  "egress-denied",
+  "egress-address",
+  "egress-name",
+  "egress-unresolved",
+  "egress-limit",
+  "egress-ended",
+  "log-unavailable",
+  "http-invalid",
+  "headers-too-large",
+  "request-timeout",
+  "too-many-connections",
+] as const satisfies readonly ErrorCode[];
+export type RefusalCode = (typeof REFUSALS)[number];
 /** What policy says to `network.connect`. `seq`: the number of its record; -1 where there is none. */
 export type EgressVerdict = { readonly allow: boolean; readonly why: string; readonly seq: number };
 
@@ -28,7 +43,7 @@ export type Gate = {
    */
   open(judged: Judged, hello: Hello | null): Promise<Opened | Refused>;
   /** For what is refused before anybody is asked, or after. */
-  refuse(asked: Asked | null, code: ErrorCode, why: string): Refused;
+  refuse(asked: Asked | null, code: RefusalCode, why: string): Refused;
 };
 
 export type Hello = { readonly serverName: string | null; readonly encrypted: boolean };
@@ -55,7 +70,7 @@ export function createGate(parts: GateParts): Gate {
   const { ledger, limits, isOver } = parts;
   let [judging, begun] = [0, 0];
 
-  function refuse(asked: Asked | null, code: ErrorCode, why: string): Refused {
+  function refuse(asked: Asked | null, code: RefusalCode, why: string): Refused {
     ledger.refused(asked, code, why);
     return { ok: false, code, why };
   }

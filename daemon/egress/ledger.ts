@@ -172,7 +172,7 @@ function toldOf({ way, host, port }: Asked): { way: Way; host: string; port: num
 }
 
 /** A name is in small letters, and what is known by its capitals is not found in those. */
-function withoutSecret(name: string): string {
+export function withoutSecret(name: string): string {
   const capitals = name.toUpperCase();
   return redactText(capitals) === capitals ? redactText(name) : redactText(capitals);
 }

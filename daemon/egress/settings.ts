@@ -1,7 +1,8 @@
 import type { EgressConfig } from "../core/config.ts";
 import { BoundaryError } from "../core/errors.ts";
 import { parseIpRange } from "../core/ip-range.ts";
-import { type Allowlist, type Allowlists, parseAllowlist } from "./allowlist.ts";
+import { type Allowlist, type Allowlists, type Level, parseAllowlist } from "./allowlist.ts";
+import type { ListTexts, SettingsText } from "./messages.ts";
 import type { EgressSettings } from "./proxy.ts";
 
 /** What a run is for. null: it is for none. */
@@ -12,53 +13,71 @@ export type RunScope = {
   readonly session: readonly string[] | null;
 };
 
-export type EgressRules = {
-  readonly settings: EgressSettings;
-  /**
-   * The lists that hold for a run. A project or a blueprint that the configuration has no list for, where it has lists
-   * of that kind, has an empty one. Throws BoundaryError "argument-invalid" for a session's list that cannot be read.
-   */
-  listsFor(scope: RunScope): Allowlists;
-};
+/** An entry of a list that cannot be read. `path`: where it stands in the configuration. */
+export type ListFault = { readonly path: readonly (string | number)[]; readonly problem: string };
 
-/** Reads the configuration's `egress`. Throws BoundaryError "config-invalid" that names the entry. */
-export function readEgress(config: EgressConfig): EgressRules {
-  const global = config.allow === undefined ? null : listOf(config.allow, "egress.allow", "config-invalid");
-  const projects = tableOf(config.projects, "egress.projects");
-  const blueprints = tableOf(config.blueprints, "egress.blueprints");
-  const { limits, plainPorts } = config;
+/** Every entry of the configuration's lists that cannot be read. */
+export function listFaults({ allow, projects, blueprints }: EgressConfig): readonly ListFault[] {
+  const lists: readonly (readonly [path: readonly string[], list: readonly string[]])[] = [
+    [["allow"], allow ?? []],
+    ...Object.entries(projects ?? {}).map(([name, list]) => [["projects", name], list] as const),
+    ...Object.entries(blueprints ?? {}).map(([name, list]) => [["blueprints", name], list] as const),
+  ];
+  return lists.flatMap(([path, list]) => {
+    const read = parseAllowlist(list);
+    if (read.ok) return [];
+    return read.problems.map(({ at, problem }) => ({ path: ["egress", ...path, at], problem }));
+  });
+}
+
+/**
+ * The lists that hold for a run, as they are written. A project or a blueprint that the configuration has no list for,
+ * where it has lists of that kind, has an empty one.
+ */
+export function listsFor(config: EgressConfig, { project, blueprint, session }: RunScope): ListTexts {
   return {
-    settings: { limits, plainPorts, addresses: config.addresses.flatMap((text) => parseIpRange(text) ?? []) },
-    listsFor: ({ project, blueprint, session }) => ({
-      global,
-      project: listIn(projects, project),
-      blueprint: listIn(blueprints, blueprint),
-      session: session === null ? null : listOf(session, "the session's list", "argument-invalid"),
-    }),
+    global: copyOf(config.allow),
+    project: listIn(config.projects, project),
+    blueprint: listIn(config.blueprints, blueprint),
+    session: copyOf(session ?? undefined),
   };
 }
 
-function listIn(table: ReadonlyMap<string, Allowlist> | null, name: string | null): Allowlist | null {
-  return table === null || name === null ? null : (table.get(name) ?? []);
+/** Throws BoundaryError "argument-invalid" for a list that cannot be read. */
+export function parseLists(texts: ListTexts): Allowlists {
+  const level = (name: Level): Allowlist | null => {
+    const entries = texts[name];
+    if (entries === null) return null;
+    const read = parseAllowlist(entries);
+    if (read.ok) return read.value;
+    const why = read.problems.map(({ at, problem }) => `[${at}]: ${problem}`).join("; ");
+    throw new BoundaryError("argument-invalid", `reading the ${name} list${why}`);
+  };
+  return {
+    global: level("global"),
+    project: level("project"),
+    blueprint: level("blueprint"),
+    session: level("session"),
+  };
 }
 
-function tableOf(
+/** What of the configuration a proxy works by. */
+export function settingsIn({ addresses, plainPorts, resolvers, limits }: EgressConfig): SettingsText {
+  return { addresses, plainPorts, resolvers, limits };
+}
+
+export function parseSettings({ addresses, plainPorts, limits }: SettingsText): EgressSettings {
+  return { limits, plainPorts, addresses: addresses.flatMap((text) => parseIpRange(text) ?? []) };
+}
+
+function listIn(
   lists: Readonly<Record<string, readonly string[]>> | undefined,
-  where: string,
-): ReadonlyMap<string, Allowlist> | null {
-  if (lists === undefined) return null;
-  return new Map(
-    Object.entries(lists).map(([name, list]) => [name, listOf(list, `${where}.${name}`, "config-invalid")]),
-  );
+  name: string | null,
+): string[] | null {
+  if (lists === undefined || name === null) return null;
+  return copyOf(Object.hasOwn(lists, name) ? lists[name] : []);
 }
 
-function listOf(
-  entries: readonly string[],
-  where: string,
-  code: "config-invalid" | "argument-invalid",
-): Allowlist {
-  const read = parseAllowlist(entries);
-  if (read.ok) return read.value;
-  const why = read.problems.map(({ at, problem }) => `[${at}]: ${problem}`).join("; ");
-  throw new BoundaryError(code, `reading ${where}${why}`);
+function copyOf(list: readonly string[] | undefined): string[] | null {
+  return list === undefined ? null : [...list];
 }

@@ -1,14 +1,13 @@
 import { z } from "zod";
 import { ERRORS, type ErrorCode } from "../core/errors.ts";
+import { MAX_FRAME_BYTES } from "../core/frames.ts";
 import type { ExecEnding } from "../protocol/exec.ts";
 
 /**
- * What daemon and worker say to each other: a frame is a length (32 bits, big-endian), then so many bytes of JSON in
- * UTF-8. The daemon says `hello` once, with the public key of its orders, then `run` and `end`; the worker answers `ready`,
- * and tells of each run `started`, `output`, `ended` or `refused`.
+ * What daemon and worker say to each other, one message a frame (core/frames.ts). The daemon says `hello` once, with the
+ * public key of its orders, then `run` and `end`; the worker answers `ready`, and tells of each run `started`, `output`,
+ * `ended` or `refused`.
  */
-export const MAX_FRAME = 4 * 1024 * 1024;
-
 /** What holds a command, as the worker says. `missing`: what of it is not there, and why, a sentence each. */
 export type Sandbox = {
   readonly namespaces: boolean;
@@ -37,52 +36,6 @@ export type FromWorker =
   | ({ readonly kind: "ended"; readonly id: string } & RunEnd)
   | { readonly kind: "refused"; readonly id: string; readonly code: ErrorCode; readonly why: string };
 
-/** Throws RangeError for more than a frame holds. */
-export function renderToWorker(message: ToWorker): Buffer {
-  const body = Buffer.from(JSON.stringify(message));
-  if (body.length > MAX_FRAME) throw new RangeError(`a frame of ${body.length} bytes`);
-  const frame = Buffer.allocUnsafe(4 + body.length);
-  frame.writeUInt32BE(body.length);
-  body.copy(frame, 4);
-  return frame;
-}
-
-/** Cuts bytes into frames. After a frame that is too long nothing more comes of it: "dead". */
-export function createFrameCutter(): { push(chunk: Buffer): readonly Buffer[] | "dead" } {
-  let chunks: Buffer[] = [];
-  let held = 0;
-  let dead = false;
-  return {
-    push(chunk) {
-      if (dead) return "dead";
-      chunks.push(chunk);
-      held += chunk.length;
-      // put together only when a whole frame is there, so that many small chunks cost no more than a large one
-      const frames: Buffer[] = [];
-      for (;;) {
-        if (held < 4) return frames;
-        let first = chunks[0] ?? Buffer.alloc(0);
-        if (first.length < 4) {
-          first = Buffer.concat(chunks);
-          chunks = [first];
-        }
-        const length = first.readUInt32BE(0);
-        if (length > MAX_FRAME) {
-          dead = true;
-          chunks = [];
-          return "dead";
-        }
-        if (held < 4 + length) return frames;
-        const whole = chunks.length === 1 ? first : Buffer.concat(chunks);
-        frames.push(whole.subarray(4, 4 + length));
-        const rest = whole.subarray(4 + length);
-        chunks = rest.length === 0 ? [] : [rest];
-        held = rest.length;
-      }
-    },
-  };
-}
-
 const Id = z.string().regex(/^[0-9a-f]{32}$/);
 const Why = z.string().max(4_096);
 const SandboxSchema = z.strictObject({
@@ -104,7 +57,7 @@ const FromWorkerSchema = z.discriminatedUnion("kind", [
     stream: z.enum(["stdout", "stderr"]),
     data: z
       .base64()
-      .max(MAX_FRAME)
+      .max(MAX_FRAME_BYTES)
       .transform((text) => Buffer.from(text, "base64")),
   }),
   z.strictObject({
@@ -124,16 +77,10 @@ const FromWorkerSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("refused"), id: Id, code: Code, why: Why }),
 ]);
 
-/** One frame of the worker, or why it is none: then nothing more of that worker is believed. */
+/** One message of the worker, or why it is none: then nothing more of that worker is believed. */
 export function readFromWorker(
-  frame: Uint8Array,
+  value: unknown,
 ): { readonly ok: true; readonly message: FromWorker } | { readonly ok: false; readonly why: string } {
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(frame));
-  } catch {
-    return { ok: false, why: "it is no JSON in UTF-8" };
-  }
   const parsed = FromWorkerSchema.safeParse(value);
   if (parsed.success) return { ok: true, message: parsed.data };
   const issue = parsed.error.issues[0];

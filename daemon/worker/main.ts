@@ -1,21 +1,23 @@
 #!/usr/bin/env -S node --disallow-code-generation-from-strings --max-semi-space-size=1 --optimize-for-size
-import { existsSync, mkdirSync, readFileSync, realpathSync } from "node:fs";
+import { existsSync, mkdirSync, realpathSync } from "node:fs";
 import { dirname, extname, join } from "node:path";
 import { createClock } from "../adapters/clock.ts";
+import { listenForOne } from "../adapters/listen-one.ts";
+import { uidOf } from "../adapters/named-user.ts";
 import { createOpLog } from "../adapters/op-log.ts";
 import { createNotifier } from "../adapters/systemd.ts";
 import { BoundaryError, renderErrorChain } from "../core/errors.ts";
 import { type Cgroups, openCgroups } from "./cgroup.ts";
 import { guardProcess } from "./kernel.ts";
-import { listen } from "./listen.ts";
 import type { Sandbox } from "./messages.ts";
-import { HELP, parseWorkerCommand, uidIn, type WorkerOptions } from "./options.ts";
+import { HELP, parseWorkerCommand, type WorkerOptions } from "./options.ts";
 import { createOrderGate } from "./order-gate.ts";
 import { killOrphans } from "./orphans.ts";
 import type { Bridge, Kit } from "./prepare.ts";
 import { probeSandbox, readRoots } from "./probe.ts";
 import { createProgramOpener } from "./program.ts";
 import { type Architecture, assemble, filterFor } from "./seccomp.ts";
+import { type SessionSettings, serve } from "./session.ts";
 
 const EXIT = { stopped: 0, failed: 1, usage: 2, noStart: 3 } as const;
 
@@ -56,18 +58,19 @@ async function work(options: WorkerOptions): Promise<void> {
   const sandbox = await probeSandbox(kit, cgroups);
   opLog[holds(sandbox) ? "info" : "error"]({ sandbox, bridge: kit.bridge?.script }, "the sandbox was tried");
   mkdirSync(dirname(options.socket), { mode: 0o750, recursive: true });
-  const listening = await listen({
+  const session: SessionSettings = {
+    gate,
+    kit,
+    cgroups,
+    sandbox,
+    maxRuns: options.maxRuns,
+    onFault: (why) =>
+      opLog.error({ why }, "the daemon did not keep to the protocol; its connection was ended"),
+  };
+  const listening = await listenForOne({
     path: options.socket,
     daemonUid,
-    session: {
-      gate,
-      kit,
-      cgroups,
-      sandbox,
-      maxRuns: options.maxRuns,
-      onFault: (why) =>
-        opLog.error({ why }, "the daemon did not keep to the protocol; its connection was ended"),
-    },
+    serve: (socket) => serve(socket, session),
     onRefused: (why) => opLog.warn({ why }, "a connection was refused"),
   });
   const notifier = createNotifier();
@@ -86,13 +89,6 @@ async function endOrphans(): Promise<void> {
     opLog.warn({ orphans }, "sandboxes that a worker had left were ended");
     await new Promise((resolve) => setTimeout(resolve, ORPHAN_WAIT_MS));
   }
-}
-
-/** Throws BoundaryError("not-found") for a name that is nobody's. */
-function uidOf(daemon: number | string): number {
-  const uid = typeof daemon === "number" ? daemon : uidIn(readFileSync("/etc/passwd", "utf8"), daemon);
-  if (uid === null) throw new BoundaryError("not-found", `looking for the user ${daemon} in /etc/passwd`);
-  return uid;
 }
 
 function holds({ namespaces, seccomp, readOnlyRoot }: Sandbox): boolean {

@@ -1,11 +1,12 @@
 import { parseArgs } from "node:util";
+import { type NamedUser, readUser, wholeIn } from "../core/accounts.ts";
 import { isPlainPath } from "../exec/run-order.ts";
 
 /** What the command line says of a worker. */
 export type WorkerOptions = {
   readonly socket: string;
   /** The user that the daemon runs as, by number or by name: nobody else is listened to. */
-  readonly daemon: number | string;
+  readonly daemon: NamedUser;
   /** Instead of the one that comes with the worker. */
   readonly bridge: string | null;
   readonly maxRuns: number;
@@ -60,8 +61,8 @@ export function parseWorkerCommand(argv: readonly string[]): WorkerCommand {
   if (values.help) return { kind: "help" };
   if (values.probe) return { kind: "probe" };
   const { socket, bridge } = values;
-  const daemon = daemonOf(values["daemon-uid"], values["daemon-user"]);
-  const maxRuns = values["max-runs"] === undefined ? DEFAULT_RUNS : whole(values["max-runs"], 1, MOST_RUNS);
+  const daemon = readUser(values["daemon-uid"], values["daemon-user"]);
+  const maxRuns = values["max-runs"] === undefined ? DEFAULT_RUNS : wholeIn(values["max-runs"], 1, MOST_RUNS);
   if (socket === undefined || !isPlainPath(socket)) return usage("--socket needs an absolute, plain path");
   if (daemon === null) return usage("give either --daemon-uid, a number, or --daemon-user, a name");
   if (maxRuns === null) return usage(`--max-runs needs a number from 1 to ${MOST_RUNS}`);
@@ -71,23 +72,6 @@ export function parseWorkerCommand(argv: readonly string[]): WorkerCommand {
 
 function parse(argv: readonly string[]) {
   return parseArgs({ args: [...argv], options: ARGUMENTS, strict: true, allowPositionals: false }).values;
-}
-
-function daemonOf(uid: string | undefined, name: string | undefined): number | string | null {
-  if (name === undefined) return whole(uid, 0, 0xffff_fffe);
-  return uid === undefined && /^[a-z_][a-z0-9_-]{0,31}$/.test(name) ? name : null;
-}
-
-/** The number of a user of /etc/passwd, whose text is given; null when there is none of that name, or more than one. */
-export function uidIn(passwd: string, name: string): number | null {
-  const lines = passwd.split("\n").filter((line) => line.startsWith(`${name}:`));
-  return lines.length === 1 ? whole(lines[0]?.split(":")[2], 0, 0xffff_fffe) : null;
-}
-
-function whole(text: string | undefined, least: number, most: number): number | null {
-  if (text === undefined || !/^\d{1,10}$/.test(text)) return null;
-  const value = Number(text);
-  return value >= least && value <= most ? value : null;
 }
 
 function usage(why: string): WorkerCommand {

@@ -1,7 +1,8 @@
 import type { Socket } from "node:net";
+import { serveFrames } from "../adapters/frame-socket.ts";
+import type { Served } from "../adapters/listen-one.ts";
 import { type OrderKey, readOrderKey } from "../exec/run-order.ts";
 import type { Cgroups } from "./cgroup.ts";
-import { createFrameReader, renderFrame } from "./frames.ts";
 import { type FromDaemon, type RefusalCode, readMessage, type Sandbox, type ToDaemon } from "./messages.ts";
 import { claimedId, type OrderGate } from "./order-gate.ts";
 import type { Kit } from "./prepare.ts";
@@ -17,33 +18,29 @@ export type SessionSettings = {
   readonly onFault: (why: string) => void;
 };
 
-export type Session = {
-  /** Ends every run and the connection. Resolves when nothing of them is left. */
-  stop(): Promise<void>;
-};
-
 /** What may wait to be written before the runs are held up. */
 const MAX_WAITING_BYTES = 1_048_576;
-/** Beyond what runs that are held up can still add: somebody asks, and never reads an answer. */
-const MOST_WAITING_BYTES = 16_777_216;
 
 /**
  * Serves the daemon on one connection: hello, then orders. The connection is the daemon's hold on what runs: when it ends,
  * so does all of it.
  */
-export function serve(socket: Socket, settings: SessionSettings): Session {
-  const reader = createFrameReader();
+export function serve(socket: Socket, settings: SessionSettings): Served {
   const runs = new Map<string, Run>();
   const open = new Set<Promise<void>>();
   let key: OrderKey | null = null;
-  let over = false;
   let held = false;
+  const frames = serveFrames(socket, {
+    take,
+    onFault: settings.onFault,
+    onEnd: () => {
+      for (const run of runs.values()) run.kill();
+    },
+  });
 
   function send(message: ToDaemon): void {
-    if (over || socket.destroyed) return;
-    socket.write(renderFrame(message));
-    if (socket.writableLength > MOST_WAITING_BYTES) fail("it does not read");
-    if (over || held || socket.writableLength <= MAX_WAITING_BYTES) return;
+    frames.send(message);
+    if (held || socket.writableLength <= MAX_WAITING_BYTES) return;
     held = true;
     for (const run of runs.values()) run.pause();
   }
@@ -55,16 +52,6 @@ export function serve(socket: Socket, settings: SessionSettings): Session {
 
   function refuse(id: string, code: RefusalCode, why: string): void {
     send({ kind: "refused", id, code, why });
-  }
-
-  function heard(chunk: Buffer): void {
-    for (const read of reader.push(chunk)) {
-      if (over) return;
-      const fault = read.ok ? take(read.value) : read.why;
-      if (fault === null) continue;
-      fail(fault);
-      return;
-    }
   }
 
   /** Gives what the daemon did wrong; null when nothing. */
@@ -135,28 +122,11 @@ export function serve(socket: Socket, settings: SessionSettings): Session {
     open.add(done);
   }
 
-  function fail(why: string): void {
-    settings.onFault(why);
-    end();
-  }
-
-  function end(): void {
-    if (over) return;
-    over = true;
-    socket.destroy();
-    for (const run of runs.values()) run.kill();
-  }
-
-  socket.on("data", heard);
   socket.on("drain", drained);
-  // half closed is closed: nobody could say `end` any more
-  socket.on("end", end);
-  socket.on("error", end);
-  socket.on("close", end);
 
   return {
     stop: async () => {
-      end();
+      frames.end();
       await Promise.all(open);
     },
   };

@@ -294,11 +294,12 @@ describe("the end of the network", () => {
     writeFileSync(directory, "in its place");
     await expect(host.egress.end("mode.changed")).rejects.toMatchObject({ code: "ENOTDIR" });
     await closed;
+    await expect.poll(() => host.egress.counts().live).toBe(0);
     expect(host.records.at(-1)).toMatchObject({ kind: "egress.closed", data: { why: "mode.changed" } });
     rmSync(directory);
     const late = await rawHttp(join(here, basename(host.path))).catch(() => null);
     expect(late).toBe(null);
-    rmSync(here, { recursive: true });
+    rmSync(dirname(directory), { recursive: true });
     stops.pop();
     stops.push(() => there.stop());
   });

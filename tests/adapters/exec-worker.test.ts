@@ -6,9 +6,9 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { openExecWorker } from "../../daemon/adapters/exec-worker.ts";
 import { peerOf } from "../../daemon/adapters/peer.ts";
+import { createFrameReader, renderFrame } from "../../daemon/core/frames.ts";
 import { type RunOrder, readOrder, readOrderKey } from "../../daemon/exec/run-order.ts";
 import type { ExecWorker, WorkerEvent } from "../../daemon/ports.ts";
-import { createFrameReader, renderFrame } from "../../daemon/worker/frames.ts";
 
 /** The daemon's side of the connection, against a worker that does as it likes. */
 const SANDBOX = { namespaces: true, seccomp: true, cgroup: true, readOnlyRoot: true, missing: [] };

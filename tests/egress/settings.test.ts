@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { ConfigSchema } from "../../daemon/core/config.ts";
 import { judgeListed } from "../../daemon/egress/allowlist.ts";
 import { parseHost } from "../../daemon/egress/host.ts";
-import { type RunScope, readEgress } from "../../daemon/egress/settings.ts";
+import { listFaults, listsFor, parseLists, type RunScope } from "../../daemon/egress/settings.ts";
 
 const config = (egress: object) => ConfigSchema.parse({ egress }).egress;
 const NOTHING: RunScope = { project: null, blueprint: null, session: null };
@@ -10,7 +10,7 @@ const NOTHING: RunScope = { project: null, blueprint: null, session: null };
 function passes(egress: object, scope: Partial<RunScope>, name: string): boolean {
   const host = parseHost(name);
   if (host === null) throw new Error("a host of the test");
-  const lists = readEgress(config(egress)).listsFor({ ...NOTHING, ...scope });
+  const lists = parseLists(listsFor(config(egress), { ...NOTHING, ...scope }));
   return judgeListed(lists, { host, port: 443 }).ok;
 }
 
@@ -47,21 +47,26 @@ describe("the configuration", () => {
   });
 
   test.each([
-    [{ allow: ["*.com"] }, "egress.allow[0]"],
-    [{ projects: { web: ["ok.example", "*.co.uk"] } }, "egress.projects.web[1]"],
-    [{ blueprints: { one: ["127.1"] } }, "egress.blueprints.one[0]"],
-  ])("a list that cannot be read is no start, and named: %j", (egress, where) => {
-    expect(() => readEgress(config(egress))).toThrow(
-      expect.objectContaining({ code: "config-invalid" }) as Error,
-    );
-    expect(() => readEgress(config(egress))).toThrow(where);
+    [{ allow: ["*.com"] }, ["egress", "allow", 0]],
+    [{ projects: { web: ["ok.example", "*.co.uk"] } }, ["egress", "projects", "web", 1]],
+    [{ blueprints: { one: ["127.1"] } }, ["egress", "blueprints", "one", 0]],
+  ])("an entry that cannot be read is named: %j", (egress, path) => {
+    expect(listFaults(config(egress))).toEqual([{ path, problem: expect.any(String) }]);
   });
 
-  test("a session's list that cannot be read is the caller's mistake", () => {
-    const rules = readEgress(config({}));
-    expect(() => rules.listsFor({ ...NOTHING, session: ["*.com"] })).toThrow(
-      expect.objectContaining({ code: "argument-invalid" }) as Error,
-    );
+  test("every fault is told, and of lists that can be read none", () => {
+    expect(listFaults(config({ allow: ["*.com", "a.example", "x..y"] })).map(({ path }) => path)).toEqual([
+      ["egress", "allow", 0],
+      ["egress", "allow", 2],
+    ]);
+    expect(listFaults(config(lists))).toEqual([]);
+    expect(listFaults(config({}))).toEqual([]);
+  });
+
+  test("a list that cannot be read is the caller's mistake, and named", () => {
+    const read = () => parseLists(listsFor(config({}), { ...NOTHING, session: ["*.com"] }));
+    expect(read).toThrow(expect.objectContaining({ code: "argument-invalid" }) as Error);
+    expect(read).toThrow("the session list[0]");
   });
 
   test.each([

@@ -201,6 +201,7 @@ describe("a kernel without an egress hook", () => {
       policy: () => ({ state: "loading", referee: { state: "idle", judged: 0, why: "" } }),
       vault: () => ({ state: "absent", detail: "" }),
       exec: () => ({ state: "absent", detail: "" }),
+      egress: () => ({ state: "absent", detail: "" }),
       clock: { monoNs: () => 0n, wallMs: () => 0, bootId: () => "" },
       switches: { network: true, usb: false, process: false },
       obstacles: [],

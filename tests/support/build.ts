@@ -21,6 +21,7 @@ const ENTRIES = [
   "daemon/adapters/cedar-child",
   "daemon/adapters/inventory-worker",
   "daemon/adapters/pkcs11-child",
+  "daemon/egress-service/main",
   "daemon/worker/bridge",
   "daemon/worker/main",
 ];

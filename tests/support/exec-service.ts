@@ -30,6 +30,14 @@ type Options = {
   readonly beforeSecret?: (() => void)[];
 };
 
+const NO_EGRESS: EgressDoor = {
+  start: () => undefined,
+  state: () => ({ kind: "absent", why: "there is none in this test" }),
+  open: () => Promise.reject(new Error("not asked")),
+  endAll: () => undefined,
+  stop: () => undefined,
+};
+
 const profiles = (bin: string): string => `version: 1
 patterns: { word: '[^/]*' }
 notPaths: [word]
@@ -84,7 +92,7 @@ export async function execService(options: Options = {}) {
     profiles: parsed.value,
     host: { ...createExecHost(), ...options.host },
     worker: adapter,
-    egress: options.egress ?? null,
+    egress: options.egress ?? NO_EGRESS,
     evaluator: host.evaluator,
     daemon: host.daemon,
     trustedInterfaces: [],

@@ -1,9 +1,9 @@
 import { mkdirSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { dirname } from "node:path";
+import { createFrameReader, renderFrame } from "../../daemon/core/frames.ts";
 import { type RunOrder, readOrder, readOrderKey } from "../../daemon/exec/run-order.ts";
 import type { Sandbox } from "../../daemon/exec/worker-frames.ts";
-import { createFrameReader, renderFrame } from "../../daemon/worker/frames.ts";
 
 export const WHOLE: Sandbox = {
   namespaces: true,

@@ -42,6 +42,7 @@ const NO_EXEC: Exec = {
   tick: never,
   stop: never,
   status: never,
+  egressStatus: never,
 };
 
 function never(): never {

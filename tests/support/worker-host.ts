@@ -15,8 +15,8 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createClock } from "../../daemon/adapters/clock.ts";
+import { createFrameReader, renderFrame } from "../../daemon/core/frames.ts";
 import { ORDER_LIFETIME_MS, type RunOrder, renderOrder, signOrder } from "../../daemon/exec/run-order.ts";
-import { createFrameReader, renderFrame } from "../../daemon/worker/frames.ts";
 import type { Sandbox, ToDaemon } from "../../daemon/worker/messages.ts";
 
 const MAIN = join(import.meta.dirname, "../../daemon/worker/main.ts");

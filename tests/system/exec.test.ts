@@ -61,6 +61,23 @@ test("a hook by a profile that is not there is no start", () => {
   }
 });
 
+test("lists of hosts that cannot be read are no start, and each entry is named where it stands", () => {
+  const made = createHome(
+    'egress:\n  allow: [ok.example, "*.com"]\n  projects:\n    web:\n      - a.example\n      - "*.co.uk"\n',
+  );
+  try {
+    const main = join(import.meta.dirname, "../../daemon/main.ts");
+    const ran = spawnSync(process.execPath, [main, "--check-config", "--config", made.configFile], {
+      encoding: "utf8",
+    });
+    expect(ran.status).toBe(2);
+    expect(ran.stderr).toContain(`${made.configFile}:2:23: egress.allow[1]: `);
+    expect(ran.stderr).toContain(`${made.configFile}:6:9: egress.projects.web[1]: `);
+  } finally {
+    made.remove();
+  }
+});
+
 describe.skipIf(NO_SANDBOX !== "")(
   `guarded commands, with the real worker${NO_SANDBOX === "" ? "" : ` (${NO_SANDBOX})`}`,
   () => {

@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { uidIn } from "../../daemon/core/accounts.ts";
+import { createFrameReader, MAX_FRAME_BYTES, renderFrame } from "../../daemon/core/frames.ts";
 import {
   ORDER_LIFETIME_MS,
   type OrderKey,
@@ -13,9 +15,8 @@ import {
   signOrder,
 } from "../../daemon/exec/run-order.ts";
 import { openCgroups } from "../../daemon/worker/cgroup.ts";
-import { createFrameReader, MAX_FRAME_BYTES, renderFrame } from "../../daemon/worker/frames.ts";
 import { readMessage } from "../../daemon/worker/messages.ts";
-import { parseWorkerCommand, uidIn } from "../../daemon/worker/options.ts";
+import { parseWorkerCommand } from "../../daemon/worker/options.ts";
 import { claimedId, createOrderGate } from "../../daemon/worker/order-gate.ts";
 import { isForeign } from "../../daemon/worker/program.ts";
 import { calledAs, limitCommand, renderOptions, sandboxOptions } from "../../daemon/worker/sandbox-args.ts";

@@ -14,7 +14,7 @@ import {
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { renderFrame } from "../../daemon/worker/frames.ts";
+import { renderFrame } from "../../daemon/core/frames.ts";
 import type { ToDaemon } from "../../daemon/worker/messages.ts";
 import {
   asWorker,

@@ -1,5 +1,9 @@
-import { parseStrictJson } from "../core/json.ts";
+import { parseStrictJson } from "./json.ts";
 
+/**
+ * How the daemon and the processes beside it (worker, egress) speak: a length of four bytes, big-endian, then that many
+ * bytes of JSON in UTF-8.
+ */
 /** Of one frame, both ways. */
 export const MAX_FRAME_BYTES = 4_194_304;
 const HEADER_BYTES = 4;
@@ -7,10 +11,7 @@ const FIRST_CAPACITY_BYTES = 4_096;
 /** Nothing that is sent nests deeper. */
 const MAX_DEPTH = 4;
 
-/**
- * Reads frames (a length of four bytes, big-endian, then that many bytes of JSON in UTF-8) off a stream. A fault is the
- * last thing read: the stream cannot be trusted to be in step any more.
- */
+/** Reads frames off a stream. A fault is the last thing read: the stream cannot be trusted to be in step any more. */
 export type FrameReader = {
   push(chunk: Uint8Array): readonly FrameRead[];
 };
@@ -29,8 +30,11 @@ export function renderFrame(message: object): Buffer {
   return frame;
 }
 
-/** A reader for one connection. What it holds grows with what has come, never with what a length promises. */
-export function createFrameReader(): FrameReader {
+/**
+ * A reader for one connection, of frames of at most `mostBytes`. What it holds grows with what has come, never with what a
+ * length promises.
+ */
+export function createFrameReader(mostBytes = MAX_FRAME_BYTES): FrameReader {
   const header = Buffer.alloc(HEADER_BYTES);
   let headerBytes = 0;
   let body = Buffer.alloc(0);
@@ -68,7 +72,7 @@ export function createFrameReader(): FrameReader {
     while (!dead && rest.length > 0) {
       rest = rest.subarray(take(rest));
       if (headerBytes < HEADER_BYTES) continue;
-      if (wanted === 0 || wanted > MAX_FRAME_BYTES) {
+      if (wanted === 0 || wanted > mostBytes) {
         dead = true;
         found.push({ ok: false, why: `a frame of ${wanted} bytes` });
       } else if (bodyBytes === wanted) {

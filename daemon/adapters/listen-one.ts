@@ -1,19 +1,24 @@
 import { createServer, type Socket } from "node:net";
-import { peerOf } from "../adapters/peer.ts";
-import { descriptorOf } from "../adapters/socket-descriptor.ts";
-import { claimSocketPath } from "../adapters/socket-path.ts";
-import { BoundaryError } from "../core/errors.ts";
-import { type Session, type SessionSettings, serve } from "./session.ts";
+import { listenAt } from "./listen-at.ts";
+import { peerOf } from "./peer.ts";
+import { descriptorOf } from "./socket-descriptor.ts";
+import { claimSocketPath } from "./socket-path.ts";
+
+/** One connection that is served. */
+export type Served = {
+  /** Ends it, and all that hangs on it. Resolves when nothing of it is left. */
+  stop(): Promise<void>;
+};
 
 export type Listening = {
-  /** Ends the session and everything in it, and withdraws the socket. */
+  /** Ends what is served, and withdraws the socket. */
   stop(): Promise<void>;
 };
 
 export type ListenSettings = {
   readonly path: string;
   readonly daemonUid: number;
-  readonly session: SessionSettings;
+  readonly serve: (socket: Socket) => Served;
   readonly onRefused: (why: string) => void;
 };
 
@@ -22,12 +27,12 @@ const TURN_MS = 1_000;
 
 /**
  * Listens for the daemon: one connection at a time, of the one user that was named. The socket has the group of its
- * directory (set-group-id), so that the worker need not be a member of the daemon's group.
+ * directory (set-group-id), so that who listens need not be a member of the daemon's group.
  * Throws BoundaryError "socket-in-use" or "socket-unsafe".
  */
-export async function listen(settings: ListenSettings): Promise<Listening> {
-  const { path, daemonUid, onRefused } = settings;
-  let session: Session | null = null;
+export async function listenForOne(settings: ListenSettings): Promise<Listening> {
+  const { path, daemonUid, serve, onRefused } = settings;
+  let current: Served | null = null;
   /** The connection that is next, while what the one before it left is ending. */
   let next: Socket | null = null;
   /** Resolves when the connection that is served is over, and nothing of it is left. */
@@ -55,9 +60,9 @@ export async function listen(settings: ListenSettings): Promise<Listening> {
   async function served(socket: Socket): Promise<void> {
     busy = true;
     const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
-    session = serve(socket, settings.session);
+    current = serve(socket);
     await closed;
-    await session.stop();
+    await current.stop();
     busy = false;
   }
 
@@ -68,24 +73,13 @@ export async function listen(settings: ListenSettings): Promise<Listening> {
 
   const place = await claimSocketPath(path, { mode: 0o660, group: null });
   const server = createServer(accept);
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause) =>
-      reject(new BoundaryError("socket-unsafe", `listening at ${path}`, { cause })),
-    );
-    const before = process.umask(0o177);
-    try {
-      server.listen(place.bindPath, () => resolve());
-    } finally {
-      process.umask(before);
-    }
-  });
-  place.publish();
+  await listenAt(server, place);
   return {
     stop: async () => {
       place.withdraw();
       server.close();
       next?.destroy();
-      await session?.stop();
+      await current?.stop();
     },
   };
 }
