@@ -195,8 +195,30 @@ describe("exec run", () => {
     ["both inputs", ["--stdin", "--secret", "a/b", "--", "tool"]],
     ["a variable without a value", ["--env", "X", "--", "tool"]],
     ["a name of a secret that is none", ["--secret", "a/b/c", "--", "tool"]],
+    ["bytes that are no number", ["--output-bytes", "many", "--", "tool"]],
+    ["bytes that are below none", ["--output-bytes", "-5", "--", "tool"]],
+    ["a command that begins before --", ["tool", "--", "x"]],
   ])("2 for %s", async (_, args) => {
     expect((await boundaryctl(["exec", "run", ...args], {}, "")).code).toBe(2);
+  });
+
+  test("what is behind -- is the command's, letter for letter, whatever it looks like", async () => {
+    const argv = [
+      "tool",
+      "007",
+      "0x10",
+      "1e3",
+      "",
+      " ",
+      "--json",
+      "--help",
+      "-h",
+      "--version",
+      "--",
+      "--env=A=1",
+    ];
+    await run(ended(), ["--", ...argv]);
+    expect(fakes[0]?.requests[0]?.params).toMatchObject({ argv, environment: {} });
   });
 
   test("Ctrl-C has the command ended, and its end is waited for", async () => {
