@@ -42,6 +42,7 @@ import { flowToKeep, preflightReply } from "./preflight-reply.ts";
 import {
   type ApprovalList,
   type ApprovalView,
+  type AskedAtDoor,
   type CeremonyReply,
   type Event,
   type IsolationReply,
@@ -134,10 +135,14 @@ type Row<V extends Verb> = Needed & {
   readonly handle: Handler<V>;
 };
 
+/** Which rows ask is said once, where clients see it, too. */
+type Asking<V extends Verb> = { readonly policy: NonNullable<Row<V>["policy"]> };
+type NotAsking = { readonly policy?: never };
+
 const LOOSENS = { person: true, scope: "mode.loosen" } as const;
 
 /** Everything that can be asked, by whom, with what limits. What each verb takes is PARAMS in protocol/messages.ts. */
-const VERBS: { readonly [V in Verb]: Row<V> } = {
+const VERBS: { readonly [V in Verb]: Row<V> & (V extends AskedAtDoor ? Asking<V> : NotAsking) } = {
   status: { role: "readonly", limit: "verb", handle: (office) => office.status() },
   "mode.set": {
     role: "operator",

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Assurance } from "../core/assurance.ts";
+import type { Evaluation } from "../core/access.ts";
 import type { ErrorCode } from "../core/errors.ts";
 import type { Mode } from "../core/mode.ts";
 import { NAME } from "../vault/document.ts";
@@ -98,23 +98,13 @@ export type ExecVerdict = {
 /** `configured`: whether the profile that was meant is there; without it nothing was judged. */
 export type ExecCheckReply = ExecVerdict & { readonly configured: boolean; readonly correlationId: string };
 
-/** Whether it runs, and why not. The fields after `verdict` are those of `check`. */
-export type ExecRunReply = {
-  readonly decision: boolean;
-  readonly code: "allowed" | ErrorCode;
+/** Whether it runs, and why not: the answer to `check`, and what there is of a run beside it. */
+export type ExecRunReply = Omit<Evaluation, "retryable"> & {
   /** Of the run; "" where there is none. */
   readonly id: string;
   readonly why: string;
   /** null: it did not come to that. */
   readonly verdict: ExecVerdict | null;
-  readonly reason: readonly string[];
-  readonly mode: Mode;
-  readonly assurance: Assurance;
-  readonly correlationId: string;
-  readonly wouldAllow: string;
-  readonly askPerson: boolean;
-  readonly approval: string;
-  readonly retryAfterMs: number;
 };
 
 export type ExecEnd = {
