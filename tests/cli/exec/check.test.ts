@@ -1,14 +1,13 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { programLookup } from "../../../daemon/adapters/exec-programs.ts";
 import { parseExecProfiles } from "../../../daemon/exec/profile.ts";
 import { boundaryctl } from "../../support/boundaryctl.ts";
+import { directoryOfFile } from "../../support/directory-of-file.ts";
 
-const HOME = realpathSync(mkdtempSync(join(tmpdir(), "boundary-exec-")));
-afterAll(() => rmSync(HOME, { recursive: true }));
+const HOME = realpathSync(directoryOfFile("exec"));
 
 const BIN = join(HOME, "bin");
 mkdirSync(BIN);
