@@ -163,7 +163,9 @@ function tellEnd(end: ExecEnd): void {
     ...(end.timedOut ? ["it was ended: its time was over"] : []),
     ...(end.cancelled || end.codes.includes("exec-unavailable") ? [`it was ended: ${end.why}`] : []),
     ...(lost > 0 ? [`${lost} bytes of output were over the limit, and are lost`] : []),
-    ...(end.redacted > 0 ? [`${end.redacted} secrets were taken out of its output`] : []),
+    ...(end.redacted > 0
+      ? [`${end.redacted === 1 ? "one secret was" : `${end.redacted} secrets were`} taken out of its output`]
+      : []),
     ...(end.codes.includes("exec-redaction") ? ["some output could not be searched, and is not shown"] : []),
   ];
   const { paint } = painter(process.stderr);
