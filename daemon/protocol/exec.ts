@@ -13,6 +13,8 @@ const Path = z.string().min(1).max(4_095);
 const SecretName = z.string().regex(NAME, "use lower case letters, digits, - and _, 63 at most");
 /** Of a run: who was not told it cannot guess it. */
 const Id = z.string().regex(/^[0-9a-f]{32}$/, "an id has 32 hex digits");
+/** Of what is judged and not run. A longer one would keep everybody else waiting. */
+export const MAX_JUDGED = 16_384;
 /** The whole has to fit into a frame. */
 export const MAX_STDIN_BYTES = 32_768;
 export const RUN_DEFAULTS = { timeoutMs: 30_000, graceMs: 5_000, outputBytes: 51_200 } as const;
@@ -27,9 +29,14 @@ export const EXEC_PARAMS = {
   /** Judged by the profile alone: nothing is run, nobody is asked, and it is recorded. */
   "exec.check": z
     .strictObject({
-      argv: z.array(Word).min(1).max(1_024).optional(),
+      argv: z
+        .array(Word)
+        .min(1)
+        .max(1_024)
+        .refine((words) => words.join(" ").length <= MAX_JUDGED, `${MAX_JUDGED} characters at most`)
+        .optional(),
       /** Instead: what a shell would read. */
-      line: z.string().max(65_536).optional(),
+      line: z.string().max(MAX_JUDGED).optional(),
       /** Without it: that of an agent's hook (`exec.hookProfile`). */
       profile: Profile.optional(),
       ...Place,

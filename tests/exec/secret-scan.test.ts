@@ -128,6 +128,7 @@ describe("the whole of it", () => {
     environment: [],
     stdin: Buffer.alloc(0),
     files: [],
+    places: [],
     ...over,
   });
   const reading = (text: string) => ({

@@ -117,6 +117,7 @@ export async function execService(options: Options = {}) {
     adapter,
     exec,
     ask,
+    office,
     told,
     /** Everything that was recorded, as text. */
     log: () => host.store.bytes.toString("utf8"),

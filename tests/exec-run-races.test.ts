@@ -1,0 +1,329 @@
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import type { EgressDoor } from "../daemon/ports.ts";
+import type { ExecRunReply } from "../daemon/protocol/exec.ts";
+import { type ExecService, execService, until } from "./support/exec-service.ts";
+import { WHOLE } from "./support/fake-worker.ts";
+import { codeOf, dataOf, UIDS } from "./support/office.ts";
+
+/** What happens to a guarded command on its way while something else happens, and what nobody can find out by asking. */
+
+const { operator, admin, readonly: reader } = UIDS;
+const KEY = ["glpat", "R8sKd02LmQx7VbNcT5yWz"].join("-");
+
+const open: ExecService[] = [];
+afterEach(async () => {
+  vi.restoreAllMocks();
+  for (const one of open.splice(0)) {
+    await one.host.checkInvariants();
+    await one.remove();
+  }
+});
+
+async function service(options: Parameters<typeof execService>[0] = {}): Promise<ExecService> {
+  const one = await execService(options);
+  open.push(one);
+  return one;
+}
+
+/** How many more of one user's commands can be begun: all that are free. */
+async function places(on: ExecService, uid = operator): Promise<number> {
+  let begun = 0;
+  for (; begun < 20; begun++) {
+    const said = await on.ask(uid, "exec.run", { argv: ["tool", "run"], cwd: on.workspace });
+    if (codeOf(said) === "too-many-requests") break;
+  }
+  return begun;
+}
+
+/** The first write of the log that is held, and what is asked meanwhile. */
+async function held(on: ExecService, writes: number, asked: Promise<unknown>): Promise<void> {
+  const { store } = on.host;
+  for (let write = 1; ; write++) {
+    await Promise.race([until(() => store.holding() > 0), asked]);
+    if (write === writes) return;
+    store.release();
+    store.behaviour = "holds";
+  }
+}
+
+/** The worker's connection ends, and there is another. */
+async function dropped(on: ExecService): Promise<void> {
+  on.worker.drop();
+  await until(() => on.told.some((line) => line.startsWith("no worker")));
+  await until(() => on.adapter.state().kind === "ready");
+}
+
+describe("while its start is recorded", () => {
+  test("the worker goes and comes back: what is over is ordered of nobody", async () => {
+    const on = await service();
+    on.host.store.behaviour = "holds";
+    const asked = on.run(operator, ["tool", "run"]);
+    await held(on, 2, asked);
+    await dropped(on);
+    on.host.store.release();
+    expect(await asked).toMatchObject({ decision: false, code: "answer-lapsed", id: "" });
+    expect(on.worker.runs).toEqual([]);
+    await until(() => on.host.last("exec.ended") !== undefined);
+    expect(on.host.last("exec.ended")?.data).toMatchObject({ ran: "no" });
+    expect(await places(on)).toBe(8);
+  });
+
+  test("who asked goes: nobody could end it, so it is not ordered", async () => {
+    const on = await service();
+    const closing: (() => void)[] = [];
+    const connection = {
+      ...on.office.connectionOf(operator),
+      onClose: (then: () => void) => void closing.push(then),
+    };
+    on.host.store.behaviour = "holds";
+    const asked = on.office.over(connection, "exec.run", { argv: ["tool", "run"], cwd: on.workspace });
+    await held(on, 2, asked);
+    for (const then of closing) then();
+    on.host.store.release();
+    expect(dataOf<ExecRunReply>(await asked)).toMatchObject({
+      decision: false,
+      code: "answer-lapsed",
+      why: expect.stringContaining("who asked for it is gone"),
+    });
+    expect(on.worker.runs).toEqual([]);
+    // however often he asks, he is listened for once
+    await on.office.over(connection, "exec.check", { argv: ["tool", "run"], cwd: on.workspace });
+    expect(closing).toHaveLength(1);
+  });
+
+  test("the daemon stops: it is not ordered, and the stop is the last record", async () => {
+    const on = await service();
+    on.host.store.behaviour = "holds";
+    const asked = on.run(operator, ["tool", "run"]);
+    await held(on, 2, asked);
+    on.exec.stop();
+    on.host.store.release();
+    expect(await asked).toMatchObject({ decision: false, code: "answer-lapsed" });
+    expect(on.worker.runs).toEqual([]);
+  });
+});
+
+test("who asked goes before he could hear its id: it is ended", async () => {
+  const closing: (() => void)[] = [];
+  const on = await service({
+    onRun: (run) => {
+      for (const then of closing) then();
+      run.started();
+    },
+  });
+  const connection = {
+    ...on.office.connectionOf(operator),
+    onClose: (then: () => void) => void closing.push(then),
+  };
+  const said = await on.office.over(connection, "exec.run", { argv: ["tool", "run"], cwd: on.workspace });
+  const { id } = dataOf<ExecRunReply>(said);
+  await until(() => on.worker.ends.length === 1);
+  expect(on.worker.ends).toEqual([{ id, why: "ended by the daemon, since who asked for it is gone" }]);
+});
+
+describe("its place among those that run", () => {
+  test("is held until it has ended, also where the worker began it without its sandbox", async () => {
+    const on = await service({ onRun: (run) => run.started({ ...WHOLE, seccomp: false }) });
+    expect(await on.run(operator, ["tool", "run"])).toMatchObject({ code: "exec-isolation", id: "" });
+    expect(await places(on)).toBe(7);
+    for (const run of on.worker.runs) run.ended({ exitCode: null, signal: "SIGKILL", cancelled: true });
+    await until(() => on.host.kinds().filter((kind) => kind === "exec.ended").length === 8);
+    expect(await places(on)).toBe(8);
+  });
+
+  test("is free after each way to a no", async () => {
+    const on = await service();
+    const run = (params: object) =>
+      on.ask(operator, "exec.run", { argv: ["tool", "run"], cwd: on.workspace, ...params });
+    for (let turn = 0; turn < 3; turn++) {
+      await run({ argv: ["tool", "burn"] });
+      await run({ argv: ["tool", "push", "x"] });
+      await run({ argv: ["tool", "run", KEY] });
+      await run({ argv: ["tool", "run", "\ud800"] });
+      await run({ profile: "none" });
+      await run({ cwd: "/" });
+      await run({ secret: { name: "none" } });
+      await run({ network: true, argv: ["tool", "fetch"] });
+    }
+    expect(await places(on)).toBe(8);
+  });
+
+  test("is free where nothing can be recorded", async () => {
+    const on = await service();
+    on.host.store.behaviour = "fails";
+    expect(await places(on)).toBe(20);
+    expect(on.worker.runs).toEqual([]);
+  });
+
+  test("is free when the order could not be written, and nobody else's command ends for it", async () => {
+    const on = await service();
+    const other = await on.run(admin, ["tool", "run"]);
+    vi.spyOn(on.adapter, "run").mockImplementationOnce(() => {
+      throw new Error("no order");
+    });
+    const said = await on.run(operator, ["tool", "run"]);
+    expect(said).toMatchObject({ decision: false, code: "internal", id: "" });
+    await until(() => on.host.last("exec.ended") !== undefined);
+    expect(on.host.last("exec.ended")?.data).toMatchObject({
+      ran: "no",
+      why: "the order could not be written",
+    });
+    on.host.clock.pass(12_000);
+    on.exec.tick();
+    expect(dataOf(await on.ask(admin, "exec.wait", { id: other.id, forMs: 0 }))).toMatchObject({
+      state: "running",
+    });
+    expect(await places(on)).toBe(8);
+  });
+});
+
+describe("a way out", () => {
+  const doorOf = (over: Partial<EgressDoor> = {}) => {
+    const ended: string[] = [];
+    const opening: (() => void)[] = [];
+    const egress: EgressDoor = {
+      open: ({ id }) =>
+        new Promise((resolve) => {
+          opening.push(() =>
+            resolve({ path: `/run/egress/${id}.sock`, end: async (why) => void ended.push(why) }),
+          );
+        }),
+      ...over,
+    };
+    return { egress, ended, opening };
+  };
+
+  test("that does not open in time is a no; one that opens later is closed", async () => {
+    const { egress, ended, opening } = doorOf();
+    const on = await service({ egress });
+    const set = vi.spyOn(globalThis, "setTimeout");
+    const asked = on.run(operator, ["tool", "fetch"], { network: true });
+    await until(() => opening.length === 1);
+    const alarm = set.mock.calls.find(([, ms]) => ms === 10_000);
+    alarm?.[0]();
+    expect(await asked).toMatchObject({ decision: false, code: "exec-unavailable", id: "" });
+    opening[0]?.();
+    await until(() => ended.length === 1);
+    expect(on.worker.runs).toEqual([]);
+    expect(await places(on)).toBe(8);
+  });
+
+  test("that is opened for what is over meanwhile is closed", async () => {
+    const { egress, ended, opening } = doorOf();
+    const on = await service({ egress });
+    const asked = on.run(operator, ["tool", "fetch"], { network: true });
+    await until(() => opening.length === 1);
+    await dropped(on);
+    opening[0]?.();
+    expect(await asked).toMatchObject({ decision: false, id: "" });
+    await until(() => ended.length === 1);
+    expect(on.worker.runs).toEqual([]);
+  });
+
+  test("and AIRGAP while it is opened: nothing is ordered, and it is closed", async () => {
+    const { egress, ended, opening } = doorOf();
+    const on = await service({ egress });
+    const asked = on.run(operator, ["tool", "fetch"], { network: true });
+    await until(() => opening.length === 1);
+    await on.host.set("AIRGAP");
+    opening[0]?.();
+    expect(await asked).toMatchObject({ decision: false, code: "answer-lapsed" });
+    await until(() => ended.length === 1);
+    expect(on.worker.runs).toEqual([]);
+  });
+
+  test("that cannot be opened is a no, with what it says", async () => {
+    const { egress } = doorOf({ open: () => Promise.reject(new Error("no room for a socket")) });
+    const on = await service({ egress });
+    expect(await on.run(operator, ["tool", "fetch"], { network: true })).toMatchObject({ code: "internal" });
+    expect(await places(on)).toBe(8);
+  });
+});
+
+describe("what nobody finds out by asking", () => {
+  test("which directories there are on the host", async () => {
+    const on = await service();
+    const say = async (params: object) => {
+      const said = await on.ask(reader, "exec.check", {
+        argv: ["tool", "run"],
+        profile: "default",
+        ...params,
+      });
+      return said.ok ? "" : said.problem.detail;
+    };
+    const told = await Promise.all(
+      ["/etc", "/etc/hosts", "/nowhere", "/root/nowhere", "/", on.bin].flatMap((path) => [
+        say({ cwd: path }),
+        say({ cwd: on.workspace, workspace: path }),
+      ]),
+    );
+    expect(new Set(told)).toEqual(new Set([expect.stringContaining("no configured workspace")]));
+  });
+
+  test("which programs there are outside of the profile's places", async () => {
+    const on = await service();
+    const say = async (name: string) =>
+      dataOf(await on.ask(reader, "exec.check", { argv: [name], cwd: on.workspace, profile: "default" }));
+    const { correlationId: _, layers: __, ...there } = (await say("/usr/bin/env")) as Record<string, unknown>;
+    expect(await say("/usr/bin/nothing-of-that-name")).toMatchObject(there);
+  });
+
+  test("what is in files that a link of the workspace leads to", async () => {
+    const on = await service();
+    const secret = join(on.home, "elsewhere");
+    mkdirSync(secret);
+    writeFileSync(join(secret, "conf"), `token = ${KEY}\n`);
+    writeFileSync(join(on.workspace, "mine"), `token = ${KEY}\n`);
+    symlinkSync(join(secret, "conf"), join(on.workspace, "out"));
+    symlinkSync(secret, join(on.workspace, "dir"));
+    symlinkSync(join(secret, "none"), join(on.workspace, "none"));
+    symlinkSync("mine", join(on.workspace, "inside"));
+    for (const word of ["out", "dir/conf", "none"])
+      expect(await on.run(operator, ["tool", "run", word])).toMatchObject({ decision: true });
+    for (const word of ["mine", "inside"])
+      expect(await on.run(operator, ["tool", "run", word])).toMatchObject({ code: "exec-secret" });
+  });
+});
+
+describe("what is searched", () => {
+  test("is a long value of the environment to its end, in turns", async () => {
+    const on = await service();
+    const value = `${"word ".repeat(5_000)}${KEY}`;
+    expect(await on.run(operator, ["tool", "run"], { environment: { GREETING: value } })).toMatchObject({
+      code: "exec-secret",
+      why: expect.stringContaining("environment, GREETING"),
+    });
+    const honest = "word ".repeat(6_000);
+    expect((await on.run(operator, ["tool", "run"], { environment: { GREETING: honest } })).decision).toBe(
+      true,
+    );
+  });
+
+  test("has a limit where it is only judged", async () => {
+    const on = await service();
+    const say = (params: object) =>
+      on
+        .ask(operator, "exec.check", { cwd: on.workspace, profile: "default", ...params })
+        .then((said) => codeOf(said));
+    expect(await say({ line: "a".repeat(16_384) })).toBe("");
+    expect(await say({ line: "a".repeat(16_385) })).toBe("request-invalid");
+    expect(await say({ argv: ["tool", "a".repeat(16_379)] })).toBe("");
+    expect(await say({ argv: ["tool", "a".repeat(16_380)] })).toBe("request-invalid");
+  });
+
+  test("is stdout and stderr by turns, each whole and in order", async () => {
+    const texts = { stdout: "out 1\n".repeat(6_000), stderr: "err 2\n".repeat(6_000) };
+    const on = await service({
+      onRun: (run) => {
+        run.started();
+        for (const stream of ["stdout", "stderr"] as const) run.output(stream, texts[stream]);
+        run.ended();
+      },
+    });
+    const { id } = await on.run(operator, ["tool", "run"], { outputBytes: 1_048_576 });
+    const { stdout, stderr, end } = await on.rest(operator, id);
+    expect([stdout === texts.stdout, stderr === texts.stderr, end.codes]).toEqual([true, true, []]);
+  });
+});
