@@ -277,6 +277,7 @@ export function createExec(parts: ExecParts): Exec {
         stdin: wish.stdin,
         files: filesNamed(wish, places),
         places,
+        known: parts.vault.known(),
       },
       host,
       () => monoMs(clock),
@@ -338,7 +339,7 @@ export function createExec(parts: ExecParts): Exec {
 
   /** The one way to a decision (decide.ts), with what the profile leaves to a person; then it is begun. */
   async function decided(judged: Judged, asker: Asker, slot: Slot): Promise<ExecRunReply> {
-    const { wish, program, verdict, then } = judged;
+    const { wish, program, verdict } = judged;
     const { caller } = asker;
     const digest = digestOf(wish, program);
     const about = commandRequest(wish, asker.principal, {
@@ -364,9 +365,6 @@ export function createExec(parts: ExecParts): Exec {
       const second = await evaluator.evaluate(caller, reading, approval === "" ? {} : { approval });
       if (!second.decision) return replyOf(second, verdict);
     }
-    const changed = changedSince(then, moment()) ?? goneOf(asker);
-    if (changed !== null) return lapsed(replyOf(evaluation, verdict), changed);
-    if (stopped) throw new BoundaryError("stopping", "starting a command");
     const decision = { evaluation, digest };
     if (wish.secret === null) {
       const { came } = await begin(judged, asker, decision, { stdin: wish.stdin, secret: null }, slot);
@@ -394,6 +392,9 @@ export function createExec(parts: ExecParts): Exec {
     { stdin, secret }: Input,
     slot: Slot,
   ): Promise<{ readonly came: Promise<ExecRunReply> }> {
+    const before = changedSince(then, moment()) ?? goneOf(asker);
+    if (before !== null) return { came: Promise.resolve(lapsed(replyOf(evaluation, verdict), before)) };
+    if (stopped) throw new BoundaryError("stopping", "starting a command");
     const id = randomBytes(16).toString("hex");
     const { uid, pid, token } = asker.caller;
     let way: Awaited<ReturnType<EgressDoor["open"]>> | null = null;
@@ -458,8 +459,6 @@ export function createExec(parts: ExecParts): Exec {
     }
     const changed = runs.cancelled(id) || changedSince(then, moment()) || goneOf(asker);
     if (changed) return off("answer-lapsed", `ask again: ${changed}`);
-    const ready = readiness();
-    if (ready !== null) return off(ready.code, ready.why);
     const lock = secret?.isOpen() ?? true;
     if (!lock) return off("vault-locked", "the secret's workspace was locked meanwhile");
     const start = runs.started(id);

@@ -1,4 +1,5 @@
 import { redactText } from "./core/redact.ts";
+import type { Known } from "./exec/output-redactor.ts";
 import { type Find, OVERLAP, scanText } from "./exec/secret-scan.ts";
 import { findSecrets } from "./exec/secrets.ts";
 import type { ExecHost } from "./ports.ts";
@@ -12,6 +13,8 @@ export type Given = {
   readonly files: readonly string[];
   /** Directories that they have to be in, behind all links: elsewhere the sandbox has nothing but the system's own. */
   readonly places: readonly string[];
+  /** What the vault has open: none of it is a word, or in the environment, where others could see it. */
+  readonly known: Pick<Known, "locate">;
 };
 
 /** unscanned: it could not be looked at in full, which is no better. */
@@ -45,6 +48,16 @@ export async function scanGiven(
       .map(({ kind, place }) => ({ rule: kind, place: `argv, ${place}` })),
   ];
   if (inWords.length > 0) return { verdict: "found", finds: inWords };
+  const inSight = given.argv.map((word, index): readonly [string, string] => [
+    word,
+    `argv, word ${index + 1}`,
+  ]);
+  for (const [name, value] of given.environment) inSight.push([value, `environment, ${name}`]);
+  for (const [text, place] of inSight) {
+    const located = given.known.locate(Buffer.from(text));
+    if (located === null) return unscanned(`${place} looks too much like what is sealed`);
+    if (located.length > 0) return { verdict: "found", finds: [{ rule: "known", place }] };
+  }
   for (const [name, value] of given.environment) {
     const inValue = await scanValue(name, value);
     if (inValue.verdict !== "clean") return inValue;

@@ -1,8 +1,10 @@
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
+import type { DecideParts } from "../daemon/decide.ts";
 import type { EgressDoor } from "../daemon/ports.ts";
 import type { ExecRunReply } from "../daemon/protocol/exec.ts";
+import { PERMIT } from "./support/decisions-of.ts";
 import { type ExecService, execService, until } from "./support/exec-service.ts";
 import { WHOLE } from "./support/fake-worker.ts";
 import { codeOf, dataOf, UIDS } from "./support/office.ts";
@@ -11,6 +13,15 @@ import { codeOf, dataOf, UIDS } from "./support/office.ts";
 
 const { operator, admin, readonly: reader } = UIDS;
 const KEY = ["glpat", "R8sKd02LmQx7VbNcT5yWz"].join("-");
+
+/** Of no form: known because it is sealed. */
+const SEALED = ["correct", "horse", "7f3a"].join("-");
+const PERMITTING: DecideParts["policies"] = {
+  answer: () => PERMIT,
+  digest: () => "",
+  withKnown: (request) => request,
+  settled: () => Promise.resolve(),
+};
 
 const open: ExecService[] = [];
 afterEach(async () => {
@@ -91,6 +102,19 @@ describe("while its start is recorded", () => {
     // however often he asks, he is listened for once
     await on.office.over(connection, "exec.check", { argv: ["tool", "run"], cwd: on.workspace });
     expect(closing).toHaveLength(1);
+  });
+
+  test("the secret's workspace is locked: it is not ordered", async () => {
+    const on = await service({ policies: PERMITTING });
+    await on.vault.make("build");
+    await on.vault.put("build", "deploy", SEALED);
+    on.host.store.behaviour = "holds";
+    const asked = on.run(operator, ["tool", "run"], { secret: { workspace: "build", name: "deploy" } });
+    await held(on, 3, asked);
+    await on.vault.vault.lock("build", "ana");
+    on.host.store.release();
+    expect(await asked).toMatchObject({ decision: false, code: "vault-locked", id: "" });
+    expect(on.worker.runs).toEqual([]);
   });
 
   test("the daemon stops: it is not ordered, and the stop is the last record", async () => {
@@ -177,6 +201,21 @@ describe("its place among those that run", () => {
     });
     expect(await places(on)).toBe(8);
   });
+});
+
+test("LOCKDOWN, and a worker that says nothing more: it is told at once, and its connection ended in time", async () => {
+  const on = await service();
+  const { id } = await on.run(operator, ["tool", "run"], { timeoutMs: 180_000, graceMs: 1_000 });
+  await on.host.set("LOCKDOWN");
+  await until(() => on.worker.ends.length === 1);
+  on.host.clock.pass(5_900);
+  on.exec.tick();
+  expect(on.host.last("exec.ended")).toBeUndefined();
+  on.host.clock.pass(200);
+  on.exec.tick();
+  const { end } = await on.rest(operator, id);
+  expect(end).toMatchObject({ exitCode: null, why: "mode LOCKDOWN", codes: ["exec-unavailable"] });
+  await until(() => on.told.some((line) => line.startsWith("no worker")));
 });
 
 describe("a way out", () => {
@@ -288,6 +327,59 @@ describe("what nobody finds out by asking", () => {
 });
 
 describe("what is searched", () => {
+  test("has no sealed secret among words and in the environment: it comes by stdin", async () => {
+    const on = await service();
+    await on.vault.make("build");
+    await on.vault.put("build", "deploy", SEALED);
+    const hex = Buffer.from(SEALED).toString("hex");
+    expect(await on.run(operator, ["tool", "run", `x=${SEALED}`])).toMatchObject({
+      code: "exec-secret",
+      why: expect.stringContaining("known in argv, word 3"),
+    });
+    expect(await on.run(operator, ["tool", "run"], { environment: { GREETING: hex } })).toMatchObject({
+      code: "exec-secret",
+      why: expect.stringContaining("known in environment, GREETING"),
+    });
+    expect(on.log()).not.toContain("exec.started");
+  });
+
+  test("and refused leaves nothing that it could be tried against: all of those count as one", async () => {
+    const on = await service();
+    const say = async (text: string) =>
+      dataOf<{ correlationId: string; verdict: string }>(
+        await on.ask(operator, "exec.check", {
+          line: `tool run ${text}`,
+          cwd: on.workspace,
+          profile: "default",
+        }),
+      );
+    const [one, other] = [await say(KEY), await say(KEY.replaceAll("R", "S"))];
+    expect(one.verdict).toBe("deny");
+    expect(other).toEqual(one);
+    const [first, second] = [
+      await on.run(operator, ["tool", "run", KEY]),
+      await on.run(operator, ["tool", "run", KEY.replaceAll("R", "S")]),
+    ];
+    expect(second?.correlationId).toBe(first?.correlationId);
+    // as a program's argument that no rule has, too
+    const [third, fourth] = [
+      await on.run(operator, ["tool", "burn", `--token=${KEY}`]),
+      await on.run(operator, ["tool", "burn", `--token=${KEY.replaceAll("R", "S")}`]),
+    ];
+    expect(fourth?.correlationId).toBe(third?.correlationId);
+  });
+
+  test("is the program as well: one that is pinned, and was changed since it was judged, is not run", async () => {
+    const changed = await service({ host: { digest: async () => "0".repeat(64) } });
+    expect(await changed.run(operator, ["pinned"])).toMatchObject({
+      code: "exec-denied",
+      reason: ["exec-denied", "program"],
+    });
+    expect(changed.worker.runs).toEqual([]);
+    const on = await service();
+    expect((await on.run(operator, ["pinned"])).decision).toBe(true);
+  });
+
   test("is a long value of the environment to its end, in turns", async () => {
     const on = await service();
     const value = `${"word ".repeat(5_000)}${KEY}`;

@@ -360,7 +360,7 @@ describe("what is not run", () => {
     await on.host.set("RESTRICTED");
     waiting[0]?.();
     expect(await asked).toMatchObject({ decision: false, code: "answer-lapsed" });
-    expect(on.worker.runs).toEqual([]);
+    expect([on.worker.runs, on.host.kinds().includes("exec.started")]).toEqual([[], false]);
   });
 
   test("nothing, when a mode came while the vault was busy: no record of a start, and no order", async () => {
@@ -373,7 +373,7 @@ describe("what is not run", () => {
     await on.host.set("RESTRICTED");
     waiting[0]?.();
     expect(await asked).toMatchObject({ decision: false, code: "answer-lapsed" });
-    expect(on.worker.runs).toEqual([]);
+    expect([on.worker.runs, on.host.kinds().includes("exec.started")]).toEqual([[], false]);
   });
 
   test("what the worker refuses, or starts without its sandbox", async () => {
@@ -418,10 +418,21 @@ describe("what a person has to approve", () => {
     await on.vault.make("build");
     await on.vault.put("build", "deploy", SEALED);
     const more = { secret: { workspace: "build", name: "deploy" } };
-    expect(await on.run(operator, ["tool", "run"], more)).toMatchObject({ code: "approval-required" });
+    expect(await on.run(operator, ["tool", "run"], more)).toMatchObject({
+      code: "approval-required",
+      reason: ["secret.read"],
+    });
+    // he is shown the command that it is for, and not the secret alone
+    const { approvals } = dataOf<ApprovalList>(await on.ask(admin, "approvals.list"));
+    expect(JSON.stringify(approvals)).toContain("command.run");
+    expect(JSON.stringify(approvals)).not.toContain("secret.read");
     await approve(on);
     expect((await on.run(operator, ["tool", "run"], more)).decision).toBe(true);
     expect(on.worker.runs[0]?.stdin.toString()).toBe(SEALED);
+    const allowed = on.host.records.filter(
+      ({ kind, data }) => kind === "decision" && data["decision"] === "allow",
+    );
+    expect(allowed.map(({ data }) => data["action"]).slice(-2)).toEqual(["command.run", "secret.read"]);
   });
 });
 
@@ -456,6 +467,15 @@ describe("a secret that is injected", () => {
       decision: false,
       code: "policy-denied",
     });
+    // nobody is asked about a command that would not get it
+    const asks = await service({
+      policies: answering((action) => (action === "secret.read" ? "deny" : "person")),
+    });
+    expect(await asks.run(operator, ["tool", "run"], more)).toMatchObject({
+      code: "policy-denied",
+      approval: "",
+    });
+    expect(dataOf<ApprovalList>(await asks.ask(admin, "approvals.list")).approvals).toEqual([]);
     const free = await service();
     await free.vault.make("build");
     await free.vault.put("build", "deploy", SEALED);

@@ -47,6 +47,7 @@ const NOT_RUN: ReadonlySet<ErrorCode | "allowed"> = new Set([
   "exec-cwd",
   "log-unavailable",
   "policy-unavailable",
+  "vault-locked",
   "stopping",
   "internal",
 ]);

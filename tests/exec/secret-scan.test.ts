@@ -129,6 +129,7 @@ describe("the whole of it", () => {
     stdin: Buffer.alloc(0),
     files: [],
     places: [],
+    known: { locate: () => [] },
     ...over,
   });
   const reading = (text: string) => ({

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -30,6 +31,8 @@ type Options = {
   readonly beforeSecret?: (() => void)[];
 };
 
+const PROGRAM = "#!/bin/true\n";
+
 const profiles = (bin: string): string => `version: 1
 patterns: { word: '[^/]*' }
 notPaths: [word]
@@ -46,6 +49,10 @@ profiles:
           - { id: run, verdict: allow, first: [run], operands: ['text*'], match: ['tool run a'] }
           - { id: fetch, verdict: allow, reach: network, first: [fetch], operands: ['text*'], match: ['tool fetch a'] }
           - { id: push, verdict: ask, first: [push], operands: ['text*'], match: ['tool push a'] }
+      - name: [pinned]
+        sha256: ${createHash("sha256").update(PROGRAM).digest("hex")}
+        rules:
+          - { id: run, verdict: allow, match: ['pinned'] }
 `;
 
 export type ExecService = Awaited<ReturnType<typeof execService>>;
@@ -55,7 +62,7 @@ export async function execService(options: Options = {}) {
   const home = realpathSync(mkdtempSync(join(tmpdir(), "boundary-exec-")));
   const [bin, workspace] = [join(home, "bin"), join(home, "work")];
   for (const directory of [bin, workspace]) mkdirSync(directory);
-  writeFileSync(join(bin, "tool"), "#!/bin/true\n", { mode: 0o755 });
+  for (const name of ["tool", "pinned"]) writeFileSync(join(bin, name), PROGRAM, { mode: 0o755 });
   const parsed = parseExecProfiles(profiles(bin));
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
   const path = join(home, "worker", "worker.sock");
