@@ -203,6 +203,18 @@ describe("its place among those that run", () => {
   });
 });
 
+test("a mode that the kernel does not confirm ends what runs, at the next tick", async () => {
+  const on = await service();
+  const { id } = await on.run(operator, ["tool", "run"]);
+  on.host.firewall.behaviour = "refuses";
+  await on.host.set("RESTRICTED");
+  expect(on.host.daemon.state().applied).toBeNull();
+  on.exec.tick();
+  await until(() => on.worker.ends.length === 1);
+  expect(on.worker.ends).toEqual([{ id, why: "mode LOCKDOWN" }]);
+  on.host.firewall.behaviour = "works";
+});
+
 test("LOCKDOWN, and a worker that says nothing more: it is told at once, and its connection ended in time", async () => {
   const on = await service();
   const { id } = await on.run(operator, ["tool", "run"], { timeoutMs: 180_000, graceMs: 1_000 });
@@ -361,11 +373,12 @@ describe("what is searched", () => {
       await on.run(operator, ["tool", "run", KEY.replaceAll("R", "S")]),
     ];
     expect(second?.correlationId).toBe(first?.correlationId);
-    // as a program's argument that no rule has, too
+    // what only may be one, among words that no rule has
     const [third, fourth] = [
-      await on.run(operator, ["tool", "burn", `--token=${KEY}`]),
-      await on.run(operator, ["tool", "burn", `--token=${KEY.replaceAll("R", "S")}`]),
+      await on.run(operator, ["tool", "burn", "the password: hunter2 is"]),
+      await on.run(operator, ["tool", "burn", "the password: hunter3 is"]),
     ];
+    expect([third?.code, fourth?.code]).toEqual(["exec-secret", "exec-secret"]);
     expect(fourth?.correlationId).toBe(third?.correlationId);
   });
 
@@ -391,6 +404,21 @@ describe("what is searched", () => {
     expect((await on.run(operator, ["tool", "run"], { environment: { GREETING: honest } })).decision).toBe(
       true,
     );
+  });
+
+  test("and allowed is no yes while the log's disk is nearly full", async () => {
+    const on = await service();
+    on.host.disk.freeBytes = 1;
+    on.host.daemon.tick();
+    expect(
+      dataOf(
+        await on.ask(operator, "exec.check", {
+          argv: ["tool", "run"],
+          cwd: on.workspace,
+          profile: "default",
+        }),
+      ),
+    ).toMatchObject({ verdict: "deny", rule: "log-unavailable" });
   });
 
   test("has a limit where it is only judged", async () => {
