@@ -55,7 +55,8 @@ export function digestOfCheck(params: object): string {
 }
 
 /** What policy said, as the answer to a command; without a run of its own. */
-export function replyOf({ retryable: _, ...told }: Evaluation, verdict: ExecVerdict): ExecRunReply {
+export function replyOf(evaluation: Evaluation, verdict: ExecVerdict): ExecRunReply {
+  const { retryable: _, ...told } = evaluation;
   return { ...told, id: "", why: told.decision ? "" : told.reason.join(", "), verdict };
 }
 

@@ -254,8 +254,8 @@ export function createExec(parts: ExecParts): Exec {
     const profile = profileOf(params.profile);
     const wish = await readWish(params, host, settings.workspaces);
     // what comes after is found on this: files, people and the vault take their time
-    const then = moment();
-    const mode = privilegeMode(then.situation);
+    const seen = moment();
+    const mode = privilegeMode(seen.situation);
     const lookUp = remembered(host.programs(profile));
     const places = placesOf(wish, profile);
     const judgement = judge(
@@ -314,7 +314,7 @@ export function createExec(parts: ExecParts): Exec {
         [],
         plainDigest,
       );
-    return decided({ wish, profile, program, judgement, verdict, mode, then }, asker, slot);
+    return decided({ wish, profile, program, judgement, verdict, mode, seen }, asker, slot);
   }
 
   /** Why nothing can be run now; null when it can. */
@@ -334,7 +334,7 @@ export function createExec(parts: ExecParts): Exec {
     readonly verdict: ExecVerdict;
     readonly mode: Mode;
     /** When it was judged: nothing is ordered once that has changed. */
-    readonly then: Moment;
+    readonly seen: Moment;
   };
 
   /** The one way to a decision (decide.ts), with what the profile leaves to a person; then it is begun. */
@@ -386,13 +386,13 @@ export function createExec(parts: ExecParts): Exec {
 
   /** The record first; when it is on disk and nothing has changed, the order. */
   async function begin(
-    { wish, profile, program, judgement, verdict, mode, then }: Judged,
+    { wish, profile, program, judgement, verdict, mode, seen }: Judged,
     asker: Asker,
     { evaluation, digest }: { readonly evaluation: Evaluation; readonly digest: string },
     { stdin, secret }: Input,
     slot: Slot,
   ): Promise<{ readonly came: Promise<ExecRunReply> }> {
-    const before = changedSince(then, moment()) ?? goneOf(asker);
+    const before = changedSince(seen, moment()) ?? goneOf(asker);
     if (before !== null) return { came: Promise.resolve(lapsed(replyOf(evaluation, verdict), before)) };
     if (stopped) throw new BoundaryError("stopping", "starting a command");
     const id = randomBytes(16).toString("hex");
@@ -457,7 +457,7 @@ export function createExec(parts: ExecParts): Exec {
         error instanceof BoundaryError ? error : { code: "internal" as const, message: "" };
       return off(code, message);
     }
-    const changed = runs.cancelled(id) || changedSince(then, moment()) || goneOf(asker);
+    const changed = runs.cancelled(id) || changedSince(seen, moment()) || goneOf(asker);
     if (changed) return off("answer-lapsed", `ask again: ${changed}`);
     const lock = secret?.isOpen() ?? true;
     if (!lock) return off("vault-locked", "the secret's workspace was locked meanwhile");

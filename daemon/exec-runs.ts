@@ -225,7 +225,7 @@ export function createRuns(parts: RunsParts) {
       pipe.raw = raw.length > SLICE_BYTES ? [raw.subarray(SLICE_BYTES)] : [];
       look(run, stream, () => pipe.redactor.push(raw.subarray(0, SLICE_BYTES)));
     }
-    if (STREAMS.some((stream) => run.pipes[stream].raw.length > 0)) run.flush = setImmediate(() => pump(run));
+    if (STREAMS.some((one) => run.pipes[one].raw.length > 0)) run.flush = setImmediate(() => pump(run));
     else if (run.over !== null) {
       for (const one of STREAMS) look(run, one, () => run.pipes[one].redactor.end());
       conclude(run, run.over);

@@ -41,12 +41,10 @@ export async function scanGiven(
   nowMs: () => number,
 ): Promise<Scanned> {
   const untilMs = nowMs() + BUDGET_MS;
-  const inWords = [
-    // of what only may be one, a person can tell: the profile's judge asks him
-    ...findSecrets(given.argv)
-      .filter(({ sure }) => sure)
-      .map(({ kind, place }) => ({ rule: kind, place: `argv, ${place}` })),
-  ];
+  // of what only may be one, a person can tell: the profile's judge asks him
+  const inWords = findSecrets(given.argv)
+    .filter(({ sure }) => sure)
+    .map(({ kind, place }) => ({ rule: kind, place: `argv, ${place}` }));
   if (inWords.length > 0) return { verdict: "found", finds: inWords };
   const inSight = given.argv.map((word, index): readonly [string, string] => [
     word,

@@ -317,7 +317,7 @@ describe("what nobody finds out by asking", () => {
     const on = await service();
     const say = async (name: string) =>
       dataOf(await on.ask(reader, "exec.check", { argv: [name], cwd: on.workspace, profile: "default" }));
-    const { correlationId: _, layers: __, ...there } = (await say("/usr/bin/env")) as Record<string, unknown>;
+    const { correlationId: _, layers: __, ...there } = await say("/usr/bin/env");
     expect(await say("/usr/bin/nothing-of-that-name")).toMatchObject(there);
   });
 

@@ -469,7 +469,9 @@ describe("a secret that is injected", () => {
     });
     // nobody is asked about a command that would not get it
     const asks = await service({
-      policies: answering((action) => (action === "secret.read" ? "deny" : "person")),
+      policies: answering((action, approved) =>
+        action === "secret.read" ? "deny" : approved ? "allow" : "person",
+      ),
     });
     expect(await asks.run(operator, ["tool", "run"], more)).toMatchObject({
       code: "policy-denied",
