@@ -143,6 +143,15 @@ describe("looking programs up", () => {
 
   test("with a digest where one is listed", () => {
     const sha256 = createHash("sha256").update("#!/bin/true\n").digest("hex");
-    expect(look(profiles(`        sha256: ${sha256}\n`))("alias", HOME)?.sha256).toBe(sha256);
+    const found = look(profiles(`        sha256: ${sha256}\n`));
+    expect(found("alias", HOME)?.sha256).toBe(sha256);
+    // one that is remembered is the one that is there
+    writeFileSync(tool, "#!/bin/false\n", { mode: 0o755 });
+    try {
+      expect(found("alias", HOME)?.sha256).toBe(createHash("sha256").update("#!/bin/false\n").digest("hex"));
+    } finally {
+      writeFileSync(tool, "#!/bin/true\n", { mode: 0o755 });
+    }
+    expect(found("alias", HOME)?.sha256).toBe(sha256);
   });
 });

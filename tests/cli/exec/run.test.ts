@@ -253,6 +253,42 @@ describe("exec run", () => {
   });
 });
 
+test("a command whose output nobody reads any more is ended", async () => {
+  let asked = 0;
+  let isEnded = false;
+  const over = {
+    exitCode: null,
+    signal: "SIGTERM",
+    cancelled: true,
+    why: "ended by ana",
+    codes: ["cancelled"],
+  };
+  const fake = await fakeDaemon({
+    "exec.run": { data: REPLY },
+    "exec.wait": () =>
+      new Promise<Behaviour>((resolve) => {
+        asked += 1;
+        const more = {
+          id: ID,
+          state: "running",
+          output: [piece("stdout", "more\n")],
+          next: asked,
+          end: null,
+        };
+        setTimeout(() => resolve(isEnded ? ended(over) : { data: more }), 50);
+      }),
+    "exec.end": () => {
+      isEnded = true;
+      return { data: { id: ID, state: "running" } };
+    },
+  });
+  fakes.push(fake);
+  const { child, done } = startBoundaryctl(["exec", "run", "--runtime-dir", fake.runtimeDir, "--", "tool"]);
+  child.stdout?.once("data", () => child.stdout?.destroy());
+  expect((await done).code).toBe(143);
+  expect(fake.requests.filter(({ verb }) => verb === "exec.end")).toHaveLength(1);
+});
+
 describe("secret inject", () => {
   test("is a guarded command with that secret on its stdin", async () => {
     const said = await ran(
