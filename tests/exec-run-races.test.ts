@@ -117,6 +117,17 @@ describe("while its start is recorded", () => {
     expect(on.worker.runs).toEqual([]);
   });
 
+  test("or before that: the daemon stops, and there is no record of a start", async () => {
+    const on = await service();
+    on.host.store.behaviour = "holds";
+    const asked = on.ask(operator, "exec.run", { argv: ["tool", "run"], cwd: on.workspace });
+    await held(on, 1, asked);
+    on.exec.stop();
+    on.host.store.release();
+    expect(codeOf(await asked)).toBe("stopping");
+    expect(on.host.kinds()).not.toContain("exec.started");
+  });
+
   test("the daemon stops: it is not ordered, and the stop is the last record", async () => {
     const on = await service();
     on.host.store.behaviour = "holds";
