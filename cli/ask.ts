@@ -1,7 +1,8 @@
 import { type Client, connectControl, type Outcome, type Params, type Replies } from "../client/control.ts";
 import { controlSocket } from "../client/places.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
-import { ASKED_OF_POLICY, type Problem, type Verb } from "../daemon/protocol/messages.ts";
+import { ASKED_OF_POLICY } from "../daemon/protocol/asked-of-policy.ts";
+import type { Problem, Verb } from "../daemon/protocol/messages.ts";
 import type { Common } from "./command.ts";
 import { type ExitCode, exitCodeOf } from "./exit.ts";
 import { printJson, printLines, printProblem } from "./output.ts";

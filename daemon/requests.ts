@@ -39,11 +39,11 @@ import type { LimitDesk } from "./limits.ts";
 import type { Policies } from "./policies.ts";
 import type { Connection, HostSockets, OpLog, Peer, PeerFacts } from "./ports.ts";
 import { flowToKeep, preflightReply } from "./preflight-reply.ts";
+import type { AskedAtDoor } from "./protocol/asked-of-policy.ts";
 import type { ExecRunReply } from "./protocol/exec.ts";
 import {
   type ApprovalList,
   type ApprovalView,
-  type AskedAtDoor,
   type CeremonyReply,
   type Event,
   type IsolationReply,
