@@ -26,9 +26,11 @@ const PERMITTING: DecideParts["policies"] = {
 const open: ExecService[] = [];
 afterEach(async () => {
   vi.restoreAllMocks();
-  for (const one of open.splice(0)) {
-    await one.host.checkInvariants();
-    await one.remove();
+  const all = open.splice(0);
+  try {
+    for (const one of all) await one.host.checkInvariants();
+  } finally {
+    for (const one of all) await one.remove();
   }
 });
 

@@ -15,9 +15,11 @@ const KEY = ["ghp", "R8sKd02LmQx7VbNcT5yWzE3uJhPa9FgD1oXi"].join("_");
 
 const open: ExecService[] = [];
 afterEach(async () => {
-  for (const one of open.splice(0)) {
-    await one.host.checkInvariants();
-    await one.remove();
+  const all = open.splice(0);
+  try {
+    for (const one of all) await one.host.checkInvariants();
+  } finally {
+    for (const one of all) await one.remove();
   }
 });
 
