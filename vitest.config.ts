@@ -5,6 +5,7 @@ export default defineConfig({
     include: ["tests/**/*.test.ts"],
     // under tests/foreign/agree.ts
     setupFiles: process.env["BOUNDARY_FOREIGN"] ? ["tests/foreign/record-logs.ts"] : [],
+    globalSetup: ["tests/support/leftovers.ts"],
     testTimeout: 20_000,
     hookTimeout: 30_000,
     maxWorkers: 2,

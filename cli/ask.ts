@@ -1,6 +1,7 @@
 import { type Client, connectControl, type Outcome, type Params, type Replies } from "../client/control.ts";
 import { controlSocket } from "../client/places.ts";
 import { BoundaryError } from "../daemon/core/errors.ts";
+import { ASKED_OF_POLICY } from "../daemon/protocol/asked-of-policy.ts";
 import type { Problem, Verb } from "../daemon/protocol/messages.ts";
 import type { Common } from "./command.ts";
 import { type ExitCode, exitCodeOf } from "./exit.ts";
@@ -18,29 +19,13 @@ export async function withDaemon<T>(common: Common, work: (client: Client) => Pr
   }
 }
 
-/** Before these policy is asked, which a daemon that has just started has to read first: a second, or many on a slow host. */
-const ASKED_OF_POLICY: ReadonlySet<Verb> = new Set<Verb>([
-  "mode.set",
-  "mode.confirm",
-  "token.mint",
-  "token.narrow",
-  "lease.request",
-  "lease.approve",
-  "approvals.approve",
-  "usb.allow",
-  "usb.challenge",
-  "secret.put",
-  "secret.rotate",
-  "vault.unlock",
-  "vault.rewrap",
-  "peer.add",
-  "peer.export",
-]);
+const POLICIES_FIRST: ReadonlySet<Verb> = new Set<Verb>(ASKED_OF_POLICY);
+/** A daemon that has just started has to read its policies before it answers those: a second, or many on a slow host. */
 const POLICY_MS = 60_000;
 
 /** How long an answer to a verb is waited for; undefined: as long as the client says. */
 export function patienceFor(verb: Verb): number | undefined {
-  return ASKED_OF_POLICY.has(verb) ? POLICY_MS : undefined;
+  return POLICIES_FIRST.has(verb) ? POLICY_MS : undefined;
 }
 
 /** Asks one verb and shows the answer. `exitCode` says what an answer is worth; 0 without it. */

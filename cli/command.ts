@@ -44,14 +44,14 @@ export function define<A extends Common>(spec: {
     describe: spec.describe,
     children: [],
     isDefault,
-    optionNames: () => namesOf(spec.options),
+    optionNames: () => declaredBy(spec.options).flatMap(({ name, isOption }) => (isOption ? [name] : [])),
     runBare: null,
     register: (yargs, settle) => {
       yargs.command<A>({
         command: isDefault ? [spec.usage, "$0"] : spec.usage,
         describe: spec.describe,
         builder: (inner: Argv) => addExamples(spec.options(inner as Argv<Common>), spec.examples),
-        handler: (args) => settle(async () => spec.run(args)),
+        handler: (args) => settle(async () => spec.run(lastOfEach(args, declaredBy(spec.options)))),
       });
     },
   };
@@ -95,27 +95,49 @@ export function group(spec: {
           if (isDemanded) typed.demandCommand(1, `name one of: ${named}`);
           return addExamples(typed, spec.examples);
         },
-        handler: (args) => (alone === null ? undefined : settle(() => alone(args))),
+        handler: (args) => (alone === null ? undefined : settle(() => alone(lastOfEach(args, [])))),
       });
     },
   };
 }
 
-/** What a command would tell yargs of its options: yargs itself takes longer to load, and does not give them out. */
-function namesOf<A>(options: (yargs: Argv<Common>) => Argv<A>): readonly string[] {
-  const names: string[] = [];
+type Declared = { readonly name: string; readonly isOption: boolean; readonly isList: boolean };
+
+/** What a command tells yargs that it takes: yargs itself takes longer to load, and does not give it out. */
+function declaredBy<A>(options: (yargs: Argv<Common>) => Argv<A>): readonly Declared[] {
+  const found: Declared[] = [];
+  const add = (name: string, spec: unknown, isOption: boolean): void => {
+    const isList = typeof spec === "object" && spec !== null && Reflect.get(spec, "array") === true;
+    found.push({ name, isOption, isList });
+  };
   const listener: object = new Proxy(
     {},
     {
-      get: (_target, called) => (name: unknown) => {
-        if (called === "option") names.push(String(name));
-        if (called === "options") names.push(...Object.keys(name as object));
+      get: (_target, called) => (name: unknown, spec: unknown) => {
+        if (called === "option" || called === "positional") add(String(name), spec, called === "option");
+        if (called === "options")
+          for (const [each, its] of Object.entries(name as object)) add(each, its, true);
         return listener;
       },
     },
   );
   options(listener as Argv<Common>);
-  return names;
+  return found;
+}
+
+/** yargs makes a list of what is given twice. Where the command takes none the last counts: two --reason are no list. */
+function lastOfEach<T extends object>(args: T, declared: readonly Declared[]): T {
+  const lists = new Set(["_", ...declared.flatMap(({ name, isList }) => (isList ? [camelCase(name)] : []))]);
+  const given = Object.entries(args).map(([name, value]: [string, unknown]) => [
+    name,
+    Array.isArray(value) && !lists.has(name) ? value.at(-1) : value,
+  ]);
+  return Object.fromEntries(given) as T;
+}
+
+/** As yargs names an option with dashes for us. */
+function camelCase(name: string): string {
+  return name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }
 
 /** The word a command is called by. */

@@ -41,7 +41,7 @@ function createParser(argv: readonly string[]): Argv<Common> {
       global: true,
     })
     .parserConfiguration({
-      "duplicate-arguments-array": false, // the last counts; two --reason are no list
+      "duplicate-arguments-array": true, // a list goes on; of anything else the last counts: command.ts
       "dot-notation": false,
       "boolean-negation": false,
       "parse-numbers": false,

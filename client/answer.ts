@@ -1,4 +1,4 @@
-import type { Evaluation } from "../daemon/core/access.ts";
+import { type Evaluation, NOTHING_BESIDE } from "../daemon/core/access.ts";
 import type { Assurance } from "../daemon/core/assurance.ts";
 import { ERRORS, type ErrorCode } from "../daemon/core/errors.ts";
 import { MODES, type Mode } from "../daemon/core/mode.ts";
@@ -27,17 +27,13 @@ const MAX_RETRY_MS = 86_400_000;
 /** A denial that is ours: no daemon decided. */
 export function denial(code: ErrorCode, detail: string): Answer {
   return {
+    ...NOTHING_BESIDE,
     decision: false,
     code,
     reason: [],
     mode: null,
     assurance: "failed",
-    correlationId: "",
-    wouldAllow: "",
-    askPerson: false,
-    approval: "",
     retryable: ERRORS[code].lasts === "transient",
-    retryAfterMs: 0,
     detail,
   };
 }

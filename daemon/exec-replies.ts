@@ -1,4 +1,4 @@
-import type { AccessRequest, Evaluation } from "./core/access.ts";
+import { type AccessRequest, type Evaluation, NOTHING_BESIDE } from "./core/access.ts";
 import { accessDigest } from "./core/access-text.ts";
 import { renderWords, type Wish } from "./exec-wish.ts";
 import type { ExecCheckReply, ExecRunReply, ExecVerdict } from "./protocol/exec.ts";
@@ -56,37 +56,17 @@ export function digestOfCheck(params: object): string {
 
 /** What policy said, as the answer to a command; without a run of its own. */
 export function replyOf(evaluation: Evaluation, verdict: ExecVerdict): ExecRunReply {
-  const { decision, code, reason, mode, assurance, correlationId } = evaluation;
-  const { wouldAllow, askPerson, approval, retryAfterMs } = evaluation;
-  const why = decision ? "" : reason.join(", ");
-  return {
-    decision,
-    code,
-    id: "",
-    why,
-    verdict,
-    reason,
-    mode,
-    assurance,
-    correlationId,
-    wouldAllow,
-    askPerson,
-    approval,
-    retryAfterMs,
-  };
+  const { retryable: _, ...told } = evaluation;
+  return { ...told, id: "", why: told.decision ? "" : told.reason.join(", "), verdict };
 }
 
 /** A refusal that is still to be filled in. */
 export const EMPTY: Omit<ExecRunReply, "code" | "why" | "mode" | "assurance"> = {
+  ...NOTHING_BESIDE,
   decision: false,
   id: "",
   verdict: null,
   reason: [],
-  correlationId: "",
-  wouldAllow: "",
-  askPerson: false,
-  approval: "",
-  retryAfterMs: 0,
 };
 
 /** No profile is meant for this: nothing was judged, and nothing is said against it. */

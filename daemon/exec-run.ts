@@ -4,7 +4,7 @@ import type { Data } from "./audit/record.ts";
 import type { Caller, Evaluation } from "./core/access.ts";
 import { privilegeMode } from "./core/authority.ts";
 import type { Config } from "./core/config.ts";
-import { BoundaryError, type ErrorCode } from "./core/errors.ts";
+import { BoundaryError, type ErrorCode, renderErrorChain } from "./core/errors.ts";
 import type { Mode } from "./core/mode.ts";
 import { posture } from "./core/posture.ts";
 import { redactText } from "./core/redact.ts";
@@ -27,7 +27,7 @@ import {
 } from "./exec-replies.ts";
 import { createRuns, type RunOwner, type Start } from "./exec-runs.ts";
 import { scanGiven } from "./exec-scan.ts";
-import { digestOf, filesNamed, readPlace, readWish, renderWords, type Wish } from "./exec-wish.ts";
+import { digestOf, filesNamed, placesOf, readPlace, readWish, renderWords, type Wish } from "./exec-wish.ts";
 import type { Clerk } from "./limits.ts";
 import { monoMs } from "./limits.ts";
 import type { Clock, EgressDoor, EgressWish, ExecHost, ExecWorker, OpLog } from "./ports.ts";
@@ -49,6 +49,8 @@ export type Asker = {
   readonly caller: Caller;
   readonly principal: { readonly type: string; readonly id: string };
   readonly owner: RunOwner;
+  /** Whether he could not be told any more what came of it: nobody else learns its id. */
+  readonly isGone: () => boolean;
 };
 
 export type ExecParts = {
@@ -71,6 +73,8 @@ export type ExecParts = {
 const MAX_RUNS = 16;
 const MAX_RUNS_OF_UID = 8;
 const MAX_LAYERS_TOLD = 24;
+/** For a way out to be opened. */
+const WAY_MS = 10_000;
 
 /** Commands, run for those who ask: decided here, and run by the worker. */
 export type Exec = Clerk & {
@@ -90,6 +94,9 @@ export type Exec = Clerk & {
   /** Of the way out that commands have. */
   egressStatus(): Pick<Control, "state" | "detail">;
 };
+
+/** A place among those that run at once. */
+type Slot = { handOver(): void; isHandedOver(): boolean; release(): void };
 
 /** What a command gets on its stdin. */
 type Input = {
@@ -211,19 +218,16 @@ export function createExec(parts: ExecParts): Exec {
   }
 
   async function run(params: Params<"exec.run">, asker: Asker): Promise<ExecRunReply> {
-    const release = takeSlot(asker.caller.uid);
+    const slot = takeSlot(asker.caller.uid);
     try {
-      const reply = await runInSlot(params, asker, release);
-      if (reply.id === "") release();
-      return reply;
-    } catch (error) {
-      release();
-      throw error;
+      return await runInSlot(params, asker, slot);
+    } finally {
+      if (!slot.isHandedOver()) slot.release();
     }
   }
 
-  /** Holds a place until it is over; the same one twice counts once. */
-  function takeSlot(uid: number): () => void {
+  /** Holds a place until it is over; released twice it counts once. A run that it was handed over to releases it itself. */
+  function takeSlot(uid: number): Slot {
     const all = [...slots.values()].reduce((sum, count) => sum + count, 0);
     const own = slots.get(uid) ?? 0;
     if (all >= MAX_RUNS || own >= MAX_RUNS_OF_UID)
@@ -234,28 +238,31 @@ export function createExec(parts: ExecParts): Exec {
           : `starting a command: ${all} run already`,
       );
     slots.set(uid, own + 1);
-    let held = true;
-    return () => {
-      if (!held) return;
-      held = false;
-      const left = (slots.get(uid) ?? 1) - 1;
-      if (left === 0) slots.delete(uid);
-      else slots.set(uid, left);
+    let [held, handedOver] = [true, false];
+    return {
+      handOver() {
+        handedOver = true;
+      },
+      isHandedOver: () => handedOver,
+      release() {
+        if (!held) return;
+        held = false;
+        const left = (slots.get(uid) ?? 1) - 1;
+        if (left === 0) slots.delete(uid);
+        else slots.set(uid, left);
+      },
     };
   }
 
-  async function runInSlot(
-    params: Params<"exec.run">,
-    asker: Asker,
-    release: () => void,
-  ): Promise<ExecRunReply> {
+  async function runInSlot(params: Params<"exec.run">, asker: Asker, slot: Slot): Promise<ExecRunReply> {
     if (stopped) throw new BoundaryError("stopping", "starting a command");
     const profile = profileOf(params.profile);
     const wish = await readWish(params, host, settings.workspaces);
     // what comes after is found on this: files, people and the vault take their time
-    const asOf = moment();
-    const mode = privilegeMode(asOf.situation);
+    const seen = moment();
+    const mode = privilegeMode(seen.situation);
     const lookUp = remembered(host.programs(profile));
+    const places = placesOf(wish, profile);
     const judgement = judge(
       {
         argv: wish.argv,
@@ -269,7 +276,14 @@ export function createExec(parts: ExecParts): Exec {
     const say = (code: ErrorCode, why: string, reason: readonly string[], digest: string | null) =>
       refused(asker, judgement, { code, why, reason: [code, ...reason], verdict, digest });
     const scanned = await scanGiven(
-      { argv: wish.argv, environment: wish.environment, stdin: wish.stdin, files: filesNamed(wish, profile) },
+      {
+        argv: wish.argv,
+        environment: wish.environment,
+        stdin: wish.stdin,
+        files: filesNamed(wish, places),
+        places,
+        known: parts.vault.known(),
+      },
       host,
       () => monoMs(clock),
     );
@@ -301,7 +315,7 @@ export function createExec(parts: ExecParts): Exec {
     const way = egress.state();
     if (wish.network && way.kind === "absent")
       return say("exec-unavailable", noProxy(way.why), [], plainDigest);
-    return decided({ wish, profile, program, judgement, verdict, mode, asOf }, asker, release);
+    return decided({ wish, profile, program, judgement, verdict, mode, seen }, asker, slot);
   }
 
   /** Why nothing can be run now; null when it can. */
@@ -321,12 +335,12 @@ export function createExec(parts: ExecParts): Exec {
     readonly verdict: ExecVerdict;
     readonly mode: Mode;
     /** When it was judged: nothing is ordered once that has changed. */
-    readonly asOf: Moment;
+    readonly seen: Moment;
   };
 
   /** The one way to a decision (decide.ts), with what the profile leaves to a person; then it is begun. */
-  async function decided(judged: Judged, asker: Asker, release: () => void): Promise<ExecRunReply> {
-    const { wish, program, verdict, asOf } = judged;
+  async function decided(judged: Judged, asker: Asker, slot: Slot): Promise<ExecRunReply> {
+    const { wish, program, verdict } = judged;
     const { caller } = asker;
     const digest = digestOf(wish, program);
     const about = commandRequest(wish, asker.principal, {
@@ -352,12 +366,9 @@ export function createExec(parts: ExecParts): Exec {
       const second = await evaluator.evaluate(caller, reading, approval === "" ? {} : { approval });
       if (!second.decision) return replyOf(second, verdict);
     }
-    const changed = changedSince(asOf, moment());
-    if (changed !== null) return lapsed(replyOf(evaluation, verdict), changed);
-    if (stopped) throw new BoundaryError("stopping", "starting a command");
     const decision = { evaluation, digest };
     if (wish.secret === null) {
-      const { came } = await begin(judged, asker, decision, { stdin: wish.stdin, secret: null }, release);
+      const { came } = await begin(judged, asker, decision, { stdin: wish.stdin, secret: null }, slot);
       return came;
     }
     const { workspace, name } = wish.secret;
@@ -368,7 +379,7 @@ export function createExec(parts: ExecParts): Exec {
         asker,
         decision,
         { stdin: secret.plain, secret: { ...secret, name: `${workspace}/${name}` } },
-        release,
+        slot,
       ),
     );
     return came;
@@ -376,15 +387,23 @@ export function createExec(parts: ExecParts): Exec {
 
   /** The record first; when it is on disk and nothing has changed, the order. */
   async function begin(
-    { wish, profile, program, judgement, verdict, mode, asOf }: Judged,
+    { wish, profile, program, judgement, verdict, mode, seen }: Judged,
     asker: Asker,
     { evaluation, digest }: { readonly evaluation: Evaluation; readonly digest: string },
     { stdin, secret }: Input,
-    release: () => void,
+    slot: Slot,
   ): Promise<{ readonly came: Promise<ExecRunReply> }> {
+    const before = changedSince(seen, moment()) ?? goneOf(asker);
+    if (before !== null) return { came: Promise.resolve(lapsed(replyOf(evaluation, verdict), before)) };
+    if (stopped) throw new BoundaryError("stopping", "starting a command");
     const id = randomBytes(16).toString("hex");
     const { uid, pid, token } = asker.caller;
     let way: Awaited<ReturnType<EgressDoor["open"]>> | null = null;
+    /** Also where the run was over before it was open. */
+    const endWay = (): void => {
+      void way?.end("the command is over").catch(() => undefined);
+      way = null;
+    };
     runs.add({
       id,
       owner: asker.owner,
@@ -392,9 +411,13 @@ export function createExec(parts: ExecParts): Exec {
       limits: wish.limits,
       facts: { id, uid, program: program.path },
       known: secret === null ? parts.vault.known() : both(parts.vault.known(), secret.known),
-      cutOff: () => void way?.end(OVER),
-      release,
+      cutOff: endWay,
+      release: () => {
+        slot.release();
+        endWay();
+      },
     });
+    slot.handOver();
     const started = daemon.record({
       kind: "exec.started",
       data: {
@@ -419,8 +442,8 @@ export function createExec(parts: ExecParts): Exec {
       },
     });
     const off = (code: ErrorCode, why: string) => {
-      void way?.end(OVER); // also of one that was over while it was opened
       runs.abandon(id, why);
+      endWay();
       const no = { ...replyOf(evaluation, verdict), decision: false, code, why, reason: [code] };
       return { came: Promise.resolve(no) };
     };
@@ -430,45 +453,50 @@ export function createExec(parts: ExecParts): Exec {
       return off("log-unavailable", "it could not be recorded, so nothing was run");
     }
     try {
-      if (wish.network) way = await egress.open(egressWish(id, wish, asker));
+      if (wish.network) way = await wayFor(egressWish(id, wish, asker));
     } catch (error) {
       const { code, message } =
         error instanceof BoundaryError ? error : { code: "internal" as const, message: "" };
       return off(code, message);
     }
-    const changed = runs.cancelled(id) || changedSince(asOf, moment());
+    const changed = runs.cancelled(id) || changedSince(seen, moment()) || goneOf(asker);
     if (changed) return off("answer-lapsed", `ask again: ${changed}`);
-    const ready = readiness();
-    if (ready !== null) return off(ready.code, ready.why);
     const lock = secret?.isOpen() ?? true;
     if (!lock) return off("vault-locked", "the secret's workspace was locked meanwhile");
     const start = runs.started(id);
-    const isSent = worker.run(
-      {
-        v: 1,
-        id,
-        boot: clock.bootId(),
-        notAfterMs: Math.round(clock.bootMs()) + ORDER_LIFETIME_MS,
-        argv: wish.argv,
-        program,
-        cwd: wish.cwd,
-        workspace: wish.workspace,
-        environment: wish.environment,
-        profile: profile.name,
-        mode,
-        network: wish.network ? "proxy" : "none",
-        proxySocket: way?.path ?? "",
-        readable: profile.readable.map((path) => (path === "/" ? path : path.replace(/\/$/, ""))),
-        stdinDigest: digestOfStdin(stdin),
-        limits: {
-          ...wish.limits,
-          memoryBytes: settings.memoryBytes,
-          pids: settings.processes,
-          cpus: settings.cpus,
+    let isSent: boolean;
+    try {
+      isSent = worker.run(
+        {
+          v: 1,
+          id,
+          boot: clock.bootId(),
+          notAfterMs: Math.round(clock.bootMs()) + ORDER_LIFETIME_MS,
+          argv: wish.argv,
+          program,
+          cwd: wish.cwd,
+          workspace: wish.workspace,
+          environment: wish.environment,
+          profile: profile.name,
+          mode,
+          network: wish.network ? "proxy" : "none",
+          proxySocket: way?.path ?? "",
+          readable: profile.readable.map((path) => (path === "/" ? path : path.replace(/\/$/, ""))),
+          stdinDigest: digestOfStdin(stdin),
+          limits: {
+            ...wish.limits,
+            memoryBytes: settings.memoryBytes,
+            pids: settings.processes,
+            cpus: settings.cpus,
+          },
         },
-      },
-      stdin,
-    );
+        stdin,
+      );
+    } catch (error) {
+      // an order that no worker would read is a fault of ours, and nobody else's command ends for it
+      opLog.error({ err: renderErrorChain(error) }, "an order could not be written");
+      return off("internal", "the order could not be written");
+    }
     if (!isSent) return off("exec-unavailable", "the worker did not take the order");
     return { came: start.then((came) => told(came)) };
 
@@ -478,6 +506,17 @@ export function createExec(parts: ExecParts): Exec {
       opLog.warn({ id, code: came.code, rule: judgement.rule }, "the worker ran nothing");
       return { ...reply, decision: false, code: came.code, why: redactText(came.why), reason: [came.code] };
     }
+  }
+
+  /** The way out, within some time: one that is opened later is closed at once. */
+  async function wayFor(wanted: EgressWish): Promise<Awaited<ReturnType<EgressDoor["open"]>>> {
+    const opening = egress.open(wanted);
+    const late = Promise.withResolvers<null>();
+    const alarm = setTimeout(() => late.resolve(null), WAY_MS).unref();
+    const way = await Promise.race([opening, late.promise]).finally(() => clearTimeout(alarm));
+    if (way !== null) return way;
+    void opening.then((one) => one.end("nobody waits for it any more")).catch(() => undefined);
+    throw new BoundaryError("exec-unavailable", "opening a way out: the proxy does not say that it is there");
   }
 
   function egressWish(id: string, wish: Wish, asker: Asker): EgressWish {
@@ -602,10 +641,13 @@ export function createExec(parts: ExecParts): Exec {
   };
 }
 
-const OVER = "the command is over";
-
 function noProxy(why: string): string {
   return `there is no egress proxy (start boundary-egress.service): ${why}`;
+}
+
+/** Why nothing is run for him any more; null: he can be told. */
+function goneOf({ isGone }: Asker): string | null {
+  return isGone() ? "who asked for it is gone" : null;
 }
 
 function lapsed(reply: ExecRunReply, why: string): ExecRunReply {

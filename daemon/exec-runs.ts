@@ -67,6 +67,8 @@ type Run = NewRun & {
   begin: ((start: Start) => void) | null;
   /** When what came is looked at; null while nothing waits. */
   flush: NodeJS.Timeout | NodeJS.Immediate | null;
+  /** Of its output the last. */
+  lookedAt: Stream;
   /** What looking at its output took. */
   spentMs: number;
   /** It is over, and is told when its output was looked at. */
@@ -124,6 +126,7 @@ export function createRuns(parts: RunsParts) {
       deadlineMs: clock.bootMs() + START_MS,
       begin: null,
       flush: null,
+      lookedAt: "stderr",
       spentMs: 0,
       over: null,
       pace: Promise.resolve(),
@@ -138,7 +141,8 @@ export function createRuns(parts: RunsParts) {
   function cancelled(id: string): string {
     const run = runs.get(id);
     if (run === undefined) return "it is not known";
-    return run.cancelled === "" && run.state === "ended" ? "its worker was gone" : run.cancelled;
+    // the worker may have gone and come back: what is over is ordered of nobody
+    return run.cancelled === "" && run.state === "ended" ? "it is over" : run.cancelled;
   }
 
   /** It was never ordered: there is nothing to tell but that. */
@@ -212,17 +216,20 @@ export function createRuns(parts: RunsParts) {
   /** Looks at some of what came, and at the rest in later turns; at the end of a run that is over, concludes it. */
   function pump(run: Run): void {
     run.flush = null;
-    for (const stream of STREAMS) {
-      const pipe = run.pipes[stream];
-      if (pipe.raw.length === 0) continue;
+    // one of them in a turn, and the other one next
+    const stream =
+      STREAMS.find((one) => one !== run.lookedAt && run.pipes[one].raw.length > 0) ?? run.lookedAt;
+    run.lookedAt = stream;
+    const pipe = run.pipes[stream];
+    if (pipe.raw.length > 0) {
       const [only = Buffer.alloc(0)] = pipe.raw;
       const raw = pipe.raw.length === 1 ? only : Buffer.concat(pipe.raw);
       pipe.raw = raw.length > SLICE_BYTES ? [raw.subarray(SLICE_BYTES)] : [];
       look(run, stream, () => pipe.redactor.push(raw.subarray(0, SLICE_BYTES)));
     }
-    if (STREAMS.some((stream) => run.pipes[stream].raw.length > 0)) run.flush = setImmediate(() => pump(run));
+    if (STREAMS.some((one) => run.pipes[one].raw.length > 0)) run.flush = setImmediate(() => pump(run));
     else if (run.over !== null) {
-      for (const stream of STREAMS) look(run, stream, () => run.pipes[stream].redactor.end());
+      for (const one of STREAMS) look(run, one, () => run.pipes[one].redactor.end());
       conclude(run, run.over);
     }
   }

@@ -77,7 +77,7 @@ export async function readPlace(
       ? known.toSorted((a, b) => b.length - a.length).find((root) => isWithin(cwd, root))
       : await real(normal(wanted, "workspace"), host);
   if (workspace === undefined || !known.some((root) => isWithin(workspace, root)))
-    throw new BoundaryError("exec-cwd", "looking for the workspace: it is in none that is configured");
+    throw new BoundaryError("exec-cwd", NO_PLACE);
   if (!isWithin(cwd, workspace))
     throw new BoundaryError("exec-cwd", "looking for the working directory: it is not in the workspace");
   return { cwd, workspace };
@@ -85,10 +85,13 @@ export async function readPlace(
 
 async function real(path: string, host: Pick<ExecHost, "directory">): Promise<string> {
   const directory = path.startsWith("/") ? await host.directory(path) : null;
-  if (directory === null || !isPlainPath(directory))
-    throw new BoundaryError("exec-cwd", "looking for a directory: the daemon sees none of that name");
+  if (directory === null || !isPlainPath(directory)) throw new BoundaryError("exec-cwd", NO_PLACE);
   return directory;
 }
+
+/** The same for one that is not there and for one that is elsewhere: nobody is to find out what there is on the host. */
+const NO_PLACE =
+  "looking for a directory: it is in no configured workspace, or the daemon sees none of that name";
 
 /** Two texts that are drawn alike are one: matching, and running, is of what is left (X1). */
 function normal(text: string, what: string): string {
@@ -125,9 +128,13 @@ export function digestOf(wish: Wish, program: { readonly path: string; readonly 
   });
 }
 
+/** Where a command may find files that are not the system's. */
+export function placesOf({ workspace }: Wish, profile: Profile): readonly string[] {
+  return [workspace, ...profile.readable];
+}
+
 /** Files that the words of a command may name: whole words, what is behind "=", "@" and a one-letter option. */
-export function filesNamed({ argv, cwd, workspace }: Wish, profile: Profile): readonly string[] {
-  const places = [workspace, ...profile.readable];
+export function filesNamed({ argv, cwd }: Wish, places: readonly string[]): readonly string[] {
   const texts = argv.slice(1).flatMap((word) => {
     const behind = [
       word.slice(word.indexOf("=") + 1),

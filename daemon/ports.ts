@@ -260,10 +260,10 @@ export interface ExecHost {
   programs(profile: Profile): (name: string, cwd: string) => ProgramFile | null;
   /** SHA-256 of a program's file, hex; null when it cannot be read. */
   digest(path: string): Promise<string | null>;
-  /** A regular file, links followed. */
+  /** A regular file, links followed; one that is not in one of these places then counts as none. */
   read(
     path: string,
-    mostBytes: number,
+    within: { readonly mostBytes: number; readonly places: readonly string[] },
   ): Promise<
     | { readonly kind: "bytes"; readonly bytes: Buffer }
     /** No file, one that is no regular file, one that is larger, one that we may not read. */

@@ -39,6 +39,8 @@ import type { LimitDesk } from "./limits.ts";
 import type { Policies } from "./policies.ts";
 import type { Connection, HostSockets, OpLog, Peer, PeerFacts } from "./ports.ts";
 import { flowToKeep, preflightReply } from "./preflight-reply.ts";
+import type { AskedAtDoor } from "./protocol/asked-of-policy.ts";
+import type { ExecRunReply } from "./protocol/exec.ts";
 import {
   type ApprovalList,
   type ApprovalView,
@@ -134,10 +136,14 @@ type Row<V extends Verb> = Needed & {
   readonly handle: Handler<V>;
 };
 
+/** Which rows ask is said once, where clients see it, too. */
+type Asking<V extends Verb> = { readonly policy: NonNullable<Row<V>["policy"]> };
+type NotAsking = { readonly policy?: never };
+
 const LOOSENS = { person: true, scope: "mode.loosen" } as const;
 
 /** Everything that can be asked, by whom, with what limits. What each verb takes is PARAMS in protocol/messages.ts. */
-const VERBS: { readonly [V in Verb]: Row<V> } = {
+const VERBS: { readonly [V in Verb]: Row<V> & (V extends AskedAtDoor ? Asking<V> : NotAsking) } = {
   status: { role: "readonly", limit: "verb", handle: (office) => office.status() },
   "mode.set": {
     role: "operator",
@@ -386,7 +392,7 @@ const VERBS: { readonly [V in Verb]: Row<V> } = {
     role: "readonly",
     token: "suffices",
     limit: "decision",
-    handle: (office, call) => office.exec.run(call.params, askerOf(office, call)),
+    handle: runCommand,
   },
   "exec.wait": {
     role: "readonly",
@@ -526,18 +532,30 @@ function isGoverned<V extends Verb>(
   return policy !== undefined && (typeof person !== "function" || person(office, params));
 }
 
+const ends = new WeakMap<Connection, () => boolean>();
+
+/** Says whether a connection has ended since it was asked about first. Listens once, however often it is asked. */
+function endOf(connection: Connection): () => boolean {
+  const before = ends.get(connection);
+  if (before !== undefined) return before;
+  let isGone = false;
+  connection.onClose(() => {
+    isGone = true;
+  });
+  const said = (): boolean => isGone;
+  ends.set(connection, said);
+  return said;
+}
+
 /** Waits for the first policies. Why what waited lapses ("" when it does not): what tightens does not wait, and has to stand. */
 async function firstPolicies(
   { policies, daemon, tightened }: Office,
   connection: Connection,
 ): Promise<string> {
   const [{ epoch }, { count }] = [daemon.state(), tightened];
-  let isGone = false;
-  connection.onClose(() => {
-    isGone = true;
-  });
+  const isGone = endOf(connection);
   await policies.settled();
-  if (isGone) return "who asked for it is gone";
+  if (isGone()) return "who asked for it is gone";
   if (daemon.state().epoch === epoch && tightened.count === count) return "";
   return "something was tightened while it waited for the policies to be read";
 }
@@ -905,12 +923,22 @@ function deciderOf(tokens: Tokens, { uid, name, terminal }: Person, { tokenId }:
   return { uid, name, terminal, tokenId, names, tree: tokens.rootOf(tokenId)?.id ?? "" };
 }
 
+/** Whoever asked and cannot hear its id leaves a command that nobody could end: it is ended with him. */
+async function runCommand(office: Office, call: Call<"exec.run">): Promise<ExecRunReply> {
+  const asker = askerOf(office, call);
+  const reply = await office.exec.run(call.params, asker);
+  if (reply.id !== "" && asker.isGone())
+    office.exec.end({ id: reply.id }, asker.owner, "the daemon, since who asked for it is gone");
+  return reply;
+}
+
 /** For whom a command is to run: without a token for his user, and nobody else. */
 function askerOf(
   { tokens }: Office,
-  { peer, token, maker }: Pick<Call<"exec.run">, "peer" | "token" | "maker">,
+  { peer, token, maker, connection }: Pick<Call<"exec.run">, "peer" | "token" | "maker" | "connection">,
 ): Asker {
   return {
+    isGone: endOf(connection),
     caller: { ...peer, token: token?.id ?? null },
     principal: token?.principal ?? { type: "User", id: String(peer.uid) },
     owner: { uid: peer.uid, tree: tokens.rootOf(maker.tokenId)?.id ?? "" },

@@ -5,6 +5,7 @@ import { BoundaryError } from "../daemon/core/errors.ts";
 import { initialState, type State } from "../daemon/core/state.ts";
 import { createEvaluator, type DecideParts, limited } from "../daemon/decide.ts";
 import type { PolicyAnswer } from "../daemon/policy/answer.ts";
+import { PERMIT } from "./support/decisions-of.ts";
 
 const CALLER: Caller = { uid: 1_000, gid: 1_000, pid: 7, groups: [], token: null };
 const REQUEST: AccessRequest = {
@@ -17,14 +18,6 @@ const OPEN: State = {
   ...initialState("OPEN", 0, { kind: "initial", why: "" }),
   applied: "OPEN",
   how: "kernel",
-};
-const PERMIT: PolicyAnswer = {
-  decision: "allow",
-  code: "allowed",
-  reasons: ["p"],
-  errors: [],
-  needsPerson: false,
-  advice: "",
 };
 const FORBID: PolicyAnswer = {
   ...PERMIT,

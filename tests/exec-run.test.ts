@@ -17,9 +17,11 @@ const KEY = ["ghp", "R8sKd02LmQx7VbNcT5yWzE3uJhPa9FgD1oXi"].join("_");
 
 const open: ExecService[] = [];
 afterEach(async () => {
-  for (const one of open.splice(0)) {
-    await one.host.checkInvariants();
-    await one.remove();
+  const all = open.splice(0);
+  try {
+    for (const one of all) await one.host.checkInvariants();
+  } finally {
+    for (const one of all) await one.remove();
   }
 });
 
@@ -379,7 +381,7 @@ describe("what is not run", () => {
     await on.host.set("RESTRICTED");
     waiting[0]?.();
     expect(await asked).toMatchObject({ decision: false, code: "answer-lapsed" });
-    expect(on.worker.runs).toEqual([]);
+    expect([on.worker.runs, on.host.kinds().includes("exec.started")]).toEqual([[], false]);
   });
 
   test("nothing, when a mode came while the vault was busy: no record of a start, and no order", async () => {
@@ -392,7 +394,7 @@ describe("what is not run", () => {
     await on.host.set("RESTRICTED");
     waiting[0]?.();
     expect(await asked).toMatchObject({ decision: false, code: "answer-lapsed" });
-    expect(on.worker.runs).toEqual([]);
+    expect([on.worker.runs, on.host.kinds().includes("exec.started")]).toEqual([[], false]);
   });
 
   test("what the worker refuses, or starts without its sandbox", async () => {
@@ -437,10 +439,21 @@ describe("what a person has to approve", () => {
     await on.vault.make("build");
     await on.vault.put("build", "deploy", SEALED);
     const more = { secret: { workspace: "build", name: "deploy" } };
-    expect(await on.run(operator, ["tool", "run"], more)).toMatchObject({ code: "approval-required" });
+    expect(await on.run(operator, ["tool", "run"], more)).toMatchObject({
+      code: "approval-required",
+      reason: ["secret.read"],
+    });
+    // he is shown the command that it is for, and not the secret alone
+    const { approvals } = dataOf<ApprovalList>(await on.ask(admin, "approvals.list"));
+    expect(JSON.stringify(approvals)).toContain("command.run");
+    expect(JSON.stringify(approvals)).not.toContain("secret.read");
     await approve(on);
     expect((await on.run(operator, ["tool", "run"], more)).decision).toBe(true);
     expect(on.worker.runs[0]?.stdin.toString()).toBe(SEALED);
+    const allowed = on.host.records.filter(
+      ({ kind, data }) => kind === "decision" && data["decision"] === "allow",
+    );
+    expect(allowed.map(({ data }) => data["action"]).slice(-2)).toEqual(["command.run", "secret.read"]);
   });
 });
 
@@ -475,6 +488,17 @@ describe("a secret that is injected", () => {
       decision: false,
       code: "policy-denied",
     });
+    // nobody is asked about a command that would not get it
+    const asks = await service({
+      policies: answering((action, approved) =>
+        action === "secret.read" ? "deny" : approved ? "allow" : "person",
+      ),
+    });
+    expect(await asks.run(operator, ["tool", "run"], more)).toMatchObject({
+      code: "policy-denied",
+      approval: "",
+    });
+    expect(dataOf<ApprovalList>(await asks.ask(admin, "approvals.list")).approvals).toEqual([]);
     const free = await service();
     await free.vault.make("build");
     await free.vault.put("build", "deploy", SEALED);

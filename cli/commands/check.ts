@@ -5,6 +5,7 @@ import { type Common, define } from "../command.ts";
 import { type ExitCode, usageError } from "../exit.ts";
 import { type Paint, painter, plain } from "../output.ts";
 import { keepStdin, readStdin } from "../secret-input.ts";
+import { upper } from "../upper.ts";
 
 /** What can be asked, and the AuthZEN resource type that goes with it. */
 const ACTIONS = {
@@ -124,11 +125,6 @@ function renderMessage({ verdict, found, why, correlationId }: MessageReply): re
 
 function contextOf(taint: readonly string[] | undefined): { context?: { taint: readonly string[] } } {
   return taint === undefined ? {} : { context: { taint } };
-}
-
-function upper(value: string | undefined): (typeof CLASSES)[number] | undefined {
-  // yargs has checked the choice before it is narrowed
-  return value?.toUpperCase() as (typeof CLASSES)[number] | undefined;
 }
 
 /** A decision as lines of text, safe for a terminal. */

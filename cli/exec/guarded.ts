@@ -47,6 +47,7 @@ const NOT_RUN: ReadonlySet<ErrorCode | "allowed"> = new Set([
   "exec-cwd",
   "log-unavailable",
   "policy-unavailable",
+  "vault-locked",
   "stopping",
   "internal",
 ]);
@@ -100,7 +101,7 @@ function paramsOf(wish: GuardedWish) {
   };
 }
 
-/** Ctrl-C ends the command, and we wait for its end; a second one does not wait. */
+/** Ctrl-C ends the command, and we wait for its end; a second one does not wait. So does whoever reads our output no more. */
 function interruptible(client: Client) {
   let id: string | null = null;
   let count = 0;
@@ -112,15 +113,25 @@ function interruptible(client: Client) {
     if (count > 1) process.exit(EXIT_INTERRUPTED);
     end();
   };
+  let isUnread = false;
+  const unread = (): void => {
+    if (!isUnread) end();
+    isUnread = true;
+  };
+  // not as everywhere else (run.ts), where that is no failure: here something goes on behind our back
+  const others = process.stdout.listeners("error") as ((error: Error) => void)[];
+  process.stdout.removeAllListeners("error").on("error", unread);
   process.on("SIGINT", heard);
   process.on("SIGTERM", heard);
   return {
     isRun(run: string): void {
       id = run;
-      if (count > 0) end();
+      if (count > 0 || isUnread) end();
     },
     wasTwice: () => count > 1,
     off(): void {
+      if (!isUnread) process.stdout.removeAllListeners("error");
+      if (!isUnread) for (const other of others) process.stdout.on("error", other);
       process.off("SIGINT", heard);
       process.off("SIGTERM", heard);
     },
@@ -163,7 +174,9 @@ function tellEnd(end: ExecEnd): void {
     ...(end.timedOut ? ["it was ended: its time was over"] : []),
     ...(end.cancelled || end.codes.includes("exec-unavailable") ? [`it was ended: ${end.why}`] : []),
     ...(lost > 0 ? [`${lost} bytes of output were over the limit, and are lost`] : []),
-    ...(end.redacted > 0 ? [`${end.redacted} secrets were taken out of its output`] : []),
+    ...(end.redacted > 0
+      ? [`${end.redacted === 1 ? "one secret was" : `${end.redacted} secrets were`} taken out of its output`]
+      : []),
     ...(end.codes.includes("exec-redaction") ? ["some output could not be searched, and is not shown"] : []),
   ];
   const { paint } = painter(process.stderr);

@@ -68,10 +68,16 @@ export function wishOf(args: Guarded) {
     environment: Object.fromEntries((args.env ?? []).map(variableOf)),
     timeoutMs: args.timeout === undefined ? null : parseDuration(args.timeout),
     graceMs: args.grace === undefined ? null : parseDuration(args.grace),
-    outputBytes: args.outputBytes ?? null,
+    outputBytes: bytesOf(args.outputBytes),
     network: args.network,
     raw: args.raw,
   };
+}
+
+function bytesOf(given: number | undefined): number | null {
+  if (given !== undefined && !(Number.isSafeInteger(given) && given >= 0))
+    throw usageError("--output-bytes takes a whole number");
+  return given ?? null;
 }
 
 function variableOf(text: string): readonly [string, string] {

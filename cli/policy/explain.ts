@@ -7,6 +7,7 @@ import { dataOr, withDaemon } from "../ask.ts";
 import { type Common, define } from "../command.ts";
 import { type ExitCode, usageError } from "../exit.ts";
 import { plain, printJson, printLines } from "../output.ts";
+import { upper } from "../upper.ts";
 import { goodSet, policyDirectory, readTextFile } from "./policy-sets.ts";
 
 const MAX_REQUEST_BYTES = 65_536;
@@ -158,8 +159,4 @@ function render({ decision, ceiling, policy, policies, changes }: Explanation): 
           ...changes.map((change) => `  ${plain(change)}`),
         ]),
   ];
-}
-
-function upper<T extends string | undefined>(text: T): T {
-  return text?.toUpperCase() as T;
 }

@@ -1,5 +1,14 @@
 import { createHash } from "node:crypto";
-import { accessSync, closeSync, constants, openSync, readSync, realpathSync, statSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readSync,
+  realpathSync,
+  statSync,
+} from "node:fs";
 import { open } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { ProgramFile } from "../exec/judging.ts";
@@ -35,17 +44,32 @@ function programAt(found: string, profile: Profile): ProgramFile | null {
   }
 }
 
+/** Digests of files as they were found, by what changes with their bytes. Whoever runs one hashes it again. */
+const digests = new Map<string, string>();
+const MAX_DIGESTS = 64;
+/** A file that was changed so short a time ago may be changed again, and look the same. */
+const SETTLED_NS = 2_000_000_000n;
+
+/** Nobody else is served while a file is read: of a large one that is long, so the same one is read once. */
 function digestOf(path: string): string {
   const hash = createHash("sha256");
   const part = Buffer.alloc(1 << 16);
   const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
+    const { dev, ino, size, mtimeNs, ctimeNs } = fstatSync(fd, { bigint: true });
+    const key = [dev, ino, size, mtimeNs, ctimeNs].join(" ");
+    const before = digests.get(key);
+    if (before !== undefined) return before;
+    const isSettled = BigInt(Date.now()) * 1_000_000n - ctimeNs > SETTLED_NS;
     for (let used = readSync(fd, part); used > 0; used = readSync(fd, part))
       hash.update(part.subarray(0, used));
+    const digest = hash.digest("hex");
+    if (digests.size >= MAX_DIGESTS) digests.clear();
+    if (isSettled) digests.set(key, digest);
+    return digest;
   } finally {
     closeSync(fd);
   }
-  return hash.digest("hex");
 }
 
 /** SHA-256 of a program's file, hex, without holding anybody up; null when it cannot be read. */

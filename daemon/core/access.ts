@@ -110,6 +110,15 @@ export type Evaluation = {
   readonly retryAfterMs: number;
 };
 
+/** What an answer has beside itself where there is nothing to tell. */
+export const NOTHING_BESIDE = {
+  correlationId: "",
+  wouldAllow: "",
+  askPerson: false,
+  approval: "",
+  retryAfterMs: 0,
+} as const satisfies Partial<Evaluation>;
+
 /** The one way to an answer, for both sockets. Never rejects: what goes wrong is a denial. */
 export type Evaluator = {
   evaluate(caller: Caller, request: AccessRequest, terms?: Terms): Promise<Evaluation>;

@@ -20,14 +20,15 @@ const NAMES: readonly (readonly [kind: string, words: string])[] = [
 ];
 const NAME = NAMES.map(([, words]) => `(${words})`).join("|");
 const REST_OF_NAME = "([A-Za-z0-9_.\\-]{0,40})";
+// looks ahead before it looks back: else a text that is made for it takes a hundred times as long
 const HEAD = new RegExp(
-  `(?:${NAME})${REST_OF_NAME}(?:[\\s"'\`\\\\\\])]{0,96}(?:=>|<-|->|[:=]{1,3})\\s{0,8}|(?<=--[A-Za-z0-9_.\\-]{1,80})\\s{1,8})`,
+  `(?:${NAME})${REST_OF_NAME}(?:[\\s"'\`\\\\\\])]{0,96}(?:=>|<-|->|[:=]{1,3})\\s{0,8}|(?=\\s)(?<=--[A-Za-z0-9_.\\-]{1,80})\\s{1,8})`,
   "gi",
 );
 const WHOLE_NAME = new RegExp(`(?:${NAME})${REST_OF_NAME}$`, "i");
 
 /** For a quick look: what may follow where one of NAME_BEGINNINGS stands. */
-export const ASSIGNMENT_HINT = `(?:${NAME})[\\w.\\-]{0,40}(?:[\\s"'\`\\])]{0,12}(?:[:=]|<-|->)|(?<=--?[\\w.\\-]{1,80})(?:[\\s"]|$))`;
+export const ASSIGNMENT_HINT = `(?:${NAME})[\\w.\\-]{0,40}(?:[\\s"'\`\\])]{0,12}(?:[:=]|<-|->)|(?=[\\s"]|$)(?<=--?[\\w.\\-]{1,80}))`;
 export const NAME_BEGINNINGS =
   "pass mnem seed reco pwd auth cook api acce secr priv encr sign mast sess acco shar stor lice wrap pre psk cred sig x-am _aut toke jwt otp totp".split(
     " ",

@@ -21,6 +21,7 @@ import { parseShellLine, type SimpleCommand } from "./shell.ts";
 import { unwrap } from "./unwrap.ts";
 
 const MAX_DEPTH = 8;
+const NOT_LISTED = "the program is not listed";
 
 /** Judges a line that a shell will read: every command in it, and what in it cannot be known before it runs. */
 export function judgeLine(line: string, judging: Judging, depth: number, input: Input): void {
@@ -48,7 +49,10 @@ export function judgeLine(line: string, judging: Judging, depth: number, input: 
   );
   if (parsed.line.commands.length === 0) say("deny", "empty", "there is no command");
   let here = judging;
-  for (const command of parsed.line.commands) here = judgeSimple(command, here, depth, input);
+  for (const command of parsed.line.commands) {
+    if (isFull(judging)) return;
+    here = judgeSimple(command, here, depth, input);
+  }
 }
 
 /** Gives back where the next command of the line stands: `cd` moves it. */
@@ -165,7 +169,8 @@ export function judgeArgv(
   }
   const file = judging.resolveProgram(name, judging.places.cwd);
   if (file === null) {
-    say("deny", "unlisted", "there is no such program");
+    // by a path nobody is to find out what there is on the host
+    say("deny", "unlisted", name.includes("/") ? NOT_LISTED : "there is no such program");
     return;
   }
   const carried = unwrap([name, file.found, file.real], args, input);
@@ -191,7 +196,7 @@ function judgeProgram(file: ProgramFile, args: readonly string[], given: Given):
       say(profile.unresolved, "workspace-program", "a program of the workspace: what it does is not known");
       return;
     }
-    say(profile.unlisted, "unlisted", "the program is not listed", file.real);
+    say(profile.unlisted, "unlisted", NOT_LISTED, file.real);
     return;
   }
   const trusted = listed.filter(({ sha256 }) => sha256 === null || sha256 === file.sha256);

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Assurance } from "../core/assurance.ts";
+import type { Evaluation } from "../core/access.ts";
 import type { ErrorCode } from "../core/errors.ts";
 import type { Mode } from "../core/mode.ts";
 import { NAME } from "../vault/document.ts";
@@ -13,6 +13,8 @@ const Path = z.string().min(1).max(4_095);
 const SecretName = z.string().regex(NAME, "use lower case letters, digits, - and _, 63 at most");
 /** Of a run: who was not told it cannot guess it. */
 const Id = z.string().regex(/^[0-9a-f]{32}$/, "an id has 32 hex digits");
+/** Of what is judged and not run. A longer one would keep everybody else waiting. */
+export const MAX_JUDGED = 16_384;
 /** The whole has to fit into a frame. */
 export const MAX_STDIN_BYTES = 32_768;
 export const RUN_DEFAULTS = { timeoutMs: 30_000, graceMs: 5_000, outputBytes: 51_200 } as const;
@@ -27,9 +29,14 @@ export const EXEC_PARAMS = {
   /** Judged by the profile alone: nothing is run, nobody is asked, and it is recorded. */
   "exec.check": z
     .strictObject({
-      argv: z.array(Word).min(1).max(1_024).optional(),
+      argv: z
+        .array(Word)
+        .min(1)
+        .max(1_024)
+        .refine((words) => words.join(" ").length <= MAX_JUDGED, `${MAX_JUDGED} characters at most`)
+        .optional(),
       /** Instead: what a shell would read. */
-      line: z.string().max(65_536).optional(),
+      line: z.string().max(MAX_JUDGED).optional(),
       /** Without it: that of an agent's hook (`exec.hookProfile`). */
       profile: Profile.optional(),
       ...Place,
@@ -98,23 +105,13 @@ export type ExecVerdict = {
 /** `configured`: whether the profile that was meant is there; without it nothing was judged. */
 export type ExecCheckReply = ExecVerdict & { readonly configured: boolean; readonly correlationId: string };
 
-/** Whether it runs, and why not. The fields after `verdict` are those of `check`. */
-export type ExecRunReply = {
-  readonly decision: boolean;
-  readonly code: "allowed" | ErrorCode;
+/** Whether it runs, and why not: the answer to `check`, and what there is of a run beside it. */
+export type ExecRunReply = Omit<Evaluation, "retryable"> & {
   /** Of the run; "" where there is none. */
   readonly id: string;
   readonly why: string;
   /** null: it did not come to that. */
   readonly verdict: ExecVerdict | null;
-  readonly reason: readonly string[];
-  readonly mode: Mode;
-  readonly assurance: Assurance;
-  readonly correlationId: string;
-  readonly wouldAllow: string;
-  readonly askPerson: boolean;
-  readonly approval: string;
-  readonly retryAfterMs: number;
 };
 
 /** How a command ended, as the worker tells it. */

@@ -1,8 +1,8 @@
 import { hmac } from "./fingerprint.ts";
 
 /**
- * Finds known secrets in a text without holding them: what is held are keyed hashes of pieces of each secret, as it is
- * and in hex and base64. A piece is looked for at every place of the text with a rolling hash, and what the hash finds is
+ * Finds known secrets in a text without holding them: what is held are keyed hashes of pieces of each secret, as it is,
+ * in hex and base64, and escaped as in a URL or in JSON. A piece is looked for at every place of the text with a rolling hash, and what the hash finds is
  * confirmed by an HMAC. So the time grows with the length of the text, however many secrets there are.
  *
  * A secret of 8 to 63 bytes is found as a whole, anywhere; a longer one by any 32 of its first 2,048 bytes that begin at
@@ -209,7 +209,10 @@ export function createWatchlist(key: Buffer): Watchlist {
   };
 }
 
-/** As it is; in hex, lower and upper case; and in base64, for each of the three places it may have in a longer text. */
+/**
+ * As it is; in hex, lower and upper case; in base64, for each of the three places it may have in a longer text; and, where
+ * there is something to escape, as in a URL (both cases) and in JSON.
+ */
 function formsOf(secret: Uint8Array): readonly Uint8Array[] {
   if (secret.length < WIDTHS[0]) return [secret];
   const bytes = Buffer.from(secret.buffer, secret.byteOffset, secret.byteLength);
@@ -230,7 +233,38 @@ function formsOf(secret: Uint8Array): readonly Uint8Array[] {
     if (core.some((byte) => byte === 0x2b || byte === 0x2f))
       forms.push(Buffer.from(core.map((byte) => (byte === 0x2b ? 0x2d : byte === 0x2f ? 0x5f : byte))));
   }
+  for (const way of [urlEscape("0123456789ABCDEF"), urlEscape("0123456789abcdef"), jsonEscape]) {
+    const form = escaped(bytes, way);
+    if (form.length > bytes.length) forms.push(form);
+  }
   return forms;
+}
+
+/** Each byte as these are written; null: as it is. Without a text in between, which could not be wiped. */
+function escaped(bytes: Uint8Array, way: (byte: number) => string | null): Buffer {
+  const form = Buffer.alloc(6 * bytes.length);
+  let at = 0;
+  for (const byte of bytes) {
+    const written = way(byte);
+    if (written === null) form[at++] = byte;
+    else at += form.write(written, at, "latin1");
+  }
+  return form.subarray(0, at);
+}
+
+/** As encodeURIComponent does it. */
+function urlEscape(digits: string): (byte: number) => string | null {
+  return (byte) =>
+    /[A-Za-z0-9_.!~*'()-]/.test(String.fromCharCode(byte))
+      ? null
+      : `%${digits[byte >> 4] ?? ""}${digits[byte & 15] ?? ""}`;
+}
+
+/** As JSON.stringify does it: what is no ASCII stays. */
+function jsonEscape(byte: number): string | null {
+  if (byte === 0x22 || byte === 0x5c) return `\\${String.fromCharCode(byte)}`;
+  if (byte >= 0x20) return null;
+  return JSON.stringify(String.fromCharCode(byte)).slice(1, -1);
 }
 
 /** A secret number for each byte, and one to multiply with: who does not know them cannot make texts that collide. */

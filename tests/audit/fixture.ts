@@ -1,6 +1,5 @@
 import { createPrivateKey, createPublicKey, hash, sign } from "node:crypto";
 import * as fs from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createSegment, prepareLogDirectory, segmentName } from "../../daemon/adapters/log-file.ts";
 import { renderCanonical } from "../../daemon/audit/canonical.ts";
@@ -12,6 +11,7 @@ import { type Entry, FIRST_PREV, type LogRecord } from "../../daemon/audit/recor
 import type { Chunk } from "../../daemon/audit/split.ts";
 import { BoundaryError } from "../../daemon/core/errors.ts";
 import type { Clock, HeadStore, LogStore, Signer } from "../../daemon/ports.ts";
+import { directoryOfFile } from "../support/directory-of-file.ts";
 
 export const ORIGIN = "boundary-daemon/test";
 
@@ -214,9 +214,9 @@ export function bytesOf(lines: readonly string[]): Buffer {
   return Buffer.from(lines.map((line) => `${line}\n`).join(""));
 }
 
-/** A directory that is gone after the test, also when it fails. */
+/** A directory that is gone after the test, also when it fails; with the process at the latest. */
 export function tempDirectory(): { readonly path: string; [Symbol.dispose](): void } {
-  const path = fs.mkdtempSync(join(tmpdir(), "boundary-test-"));
+  const path = directoryOfFile("test");
   return { path, [Symbol.dispose]: () => fs.rmSync(path, { recursive: true, force: true }) };
 }
 

@@ -1,11 +1,11 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { renderUsbList } from "../../cli/commands/usb.ts";
 import type { UsbDeviceView, UsbList } from "../../daemon/protocol/messages.ts";
 import { problem } from "../../daemon/protocol/problem.ts";
 import { boundaryctl, type Ran } from "../support/boundaryctl.ts";
+import { directoryOfFile } from "../support/directory-of-file.ts";
 import { type FakeDaemon, fakeDaemon } from "../support/fake-daemon.ts";
 
 const STICK: UsbDeviceView = {
@@ -33,7 +33,7 @@ const LIST: UsbList = {
   rules: { permanent: 1, configured: 2 },
   wouldBlock: 0,
 };
-const DIRECTORY = mkdtempSync(join(tmpdir(), "boundary-cli-usb-"));
+const DIRECTORY = directoryOfFile("cli-usb");
 
 let daemon: FakeDaemon | undefined;
 afterEach(async () => {
@@ -131,6 +131,5 @@ describe("usb, without a daemon", () => {
     expect(good).toMatchObject({ code: 0, stdout: "# mine\nallow id 1234:5678\n" });
     expect(good.stderr).toContain("warning");
     expect((await boundaryctl(["usb", "import", file("permit everything\n")])).code).toBe(1);
-    rmSync(DIRECTORY, { recursive: true });
   });
 });

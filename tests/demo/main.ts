@@ -3,13 +3,19 @@ import { NO_NETNS, removeNetns } from "../support/netns.ts";
 import { stopAgents } from "../support/packets.ts";
 import { createReport, StoryBroken } from "./report.ts";
 import { tellEnforced } from "./story-enforced.ts";
+import { tellExec } from "./story-exec.ts";
 import { tellLogOnly } from "./story-log-only.ts";
 
 /**
  * `npm run demo`: the story of one daemon, every step checked. As root, in network namespaces of its own; otherwise
- * the log-only form. `--keep` leaves the log and the other files for a look.
+ * the log-only form. `npm run demo -- exec`: guarded commands. `--keep` leaves the log and the other files for a look.
  */
 const keep = process.argv.includes("--keep");
+const [part = "", ...more] = process.argv.slice(2).filter((word) => word !== "--keep");
+if (!["", "exec"].includes(part) || more.length > 0) {
+  console.error("npm run demo [-- [exec] [--keep]]");
+  process.exit(2);
+}
 const report = createReport();
 const begunMs = performance.now();
 const home = createHome({
@@ -20,7 +26,8 @@ const home = createHome({
 });
 
 try {
-  if (NO_NETNS === "") await tellEnforced(report, home);
+  if (part === "exec") await tellExec(report, home);
+  else if (NO_NETNS === "") await tellEnforced(report, home);
   else await tellLogOnly(report, home, NO_NETNS);
   const seconds = ((performance.now() - begunMs) / 1_000).toFixed(1);
   console.log(`\n${report.checks()} checks, all as told, in ${seconds} s`);

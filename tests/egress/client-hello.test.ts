@@ -1,9 +1,7 @@
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { createSecureContext, TLSSocket } from "node:tls";
 import fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { createHelloReader, MAX_HELLO_BYTES, type ReadHello } from "../../daemon/egress/client-hello.ts";
 import {
   buildHello,
@@ -14,6 +12,7 @@ import {
   serverName,
   vector,
 } from "../support/client-hellos.ts";
+import { directoryOfFile } from "../support/directory-of-file.ts";
 import { makeCertificates } from "../support/tls-files.ts";
 
 const NAME = "www.example.com";
@@ -136,7 +135,7 @@ describe("any bytes", () => {
 });
 
 describe("against OpenSSL", () => {
-  const directory = mkdtempSync(join(tmpdir(), "boundary-hello-"));
+  const directory = directoryOfFile("hello");
   let hello: Buffer;
   let context: ReturnType<typeof createSecureContext>;
   beforeAll(async () => {
@@ -144,7 +143,6 @@ describe("against OpenSSL", () => {
     context = createSecureContext({ cert: readFileSync(server.cert), key: readFileSync(server.key) });
     hello = await realHello({ servername: NAME, rejectUnauthorized: false });
   });
-  afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
   /** The name that a server takes from these bytes; undefined where it takes none. */
   function nameAtServer(bytes: Buffer): Promise<string | undefined> {

@@ -109,6 +109,39 @@ describe("redaction of output as it streams", () => {
     );
   });
 
+  test("nor as in a URL, in JSON, or in base64 within something longer, wherever the chunks end", () => {
+    const secrets = fc.string({
+      unit: fc.constantFrom("a", "Q", "7", "-", "+", "/", "=", "@", ":", "%", '"', "\\", "&", " ", "é"),
+      minLength: 8,
+      maxLength: 90,
+    });
+    const forms: readonly ((secret: string) => string)[] = [
+      encodeURIComponent,
+      (secret) => encodeURIComponent(secret).replace(/%[0-9A-F]{2}/g, (one) => one.toLowerCase()),
+      (secret) => JSON.stringify(secret).slice(1, -1),
+      (secret) => Buffer.from(secret).toString("base64url"),
+      (secret) => Buffer.from(`ab${secret}`).toString("base64"),
+    ];
+    fc.assert(
+      fc.property(
+        filler,
+        secrets,
+        fc.constantFrom(...forms),
+        filler,
+        sizes,
+        (before, secret, form, after, cuts) => {
+          fc.pre(new Set(secret.replace(/ /g, "")).size >= 8);
+          const text = form(secret);
+          const output = told(Buffer.from(`${before} ${text} ${after}`), cuts, knowing(secret)).toString();
+          expect(output).toContain("[redacted:");
+          // of base64 the digits beside it are its neighbours' too
+          expect(output).not.toContain(text.slice(4, -4));
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
   test("a private key of many lines is hidden to its end, and what comes after it is told", () => {
     const body = Array.from({ length: 60 }, () => randomBytes(48).toString("base64"));
     const end = "-----END RSA PRIVATE KEY¦-----".replace("¦", "");

@@ -128,6 +128,8 @@ describe("the whole of it", () => {
     environment: [],
     stdin: Buffer.alloc(0),
     files: [],
+    places: [],
+    known: { locate: () => [] },
     ...over,
   });
   const reading = (text: string) => ({

@@ -1,59 +1,14 @@
 import { describe, expect, test, vi } from "vitest";
-import { openDecisions } from "../../daemon/compose/decide.ts";
-import type { AccessRequest } from "../../daemon/core/access.ts";
-import type { DecideParts } from "../../daemon/decide.ts";
-import type { Policies } from "../../daemon/policies.ts";
-import type { NewToken } from "../../daemon/protocol/grants.ts";
 import { TOKEN } from "../support/authzen-fixture.ts";
 import { ask, startDecide } from "../support/decide-server.ts";
-import { settled, startHost } from "../support/host.ts";
-import { dataOf, officeOf, ROLES_CONFIG, UIDS } from "../support/office.ts";
+import { callerOf, decisionsOf, PERMIT, recall, startedOffice } from "../support/decisions-of.ts";
+import { settled, type startHost } from "../support/host.ts";
+import { UIDS } from "../support/office.ts";
 import { type RawHttp, rawHttp } from "../support/raw-http.ts";
 
 /** A third review of step 4: what the mends of the first two left open. */
 
-async function started(config: object = {}) {
-  const host = await startHost({ mode: "OPEN", config: { roles: ROLES_CONFIG, ...config } });
-  const office = officeOf(host);
-  const make = async (uid: number, verb: string, params: object = {}, token?: string) =>
-    dataOf<NewToken>(await office.ask(uid, verb, params, token));
-  const { text: admin } = await make(0, "token.bootstrap");
-  return { host, ...office, make, admin };
-}
-
-const ALLOW: ReturnType<DecideParts["policies"]["answer"]> = {
-  decision: "allow",
-  code: "allowed",
-  reasons: ["p"],
-  errors: [],
-  needsPerson: false,
-  advice: "",
-};
-const DENY = { ...ALLOW, decision: "deny", code: "policy-denied", reasons: ["no"] } as const;
-const NOBODY = { uids: [], gids: [] };
-
-/** decide.sock's service over a host, with policies that say what the test says. */
-function decisionsOf(host: Awaited<ReturnType<typeof startHost>>, answer: DecideParts["policies"]["answer"]) {
-  return openDecisions({
-    daemon: host.daemon,
-    trustedInterfaces: [],
-    roles: { readonly: NOBODY, operator: NOBODY, admin: NOBODY, auditor: NOBODY },
-    ownUid: 999,
-    ...host.grants,
-    policies: {
-      answer,
-      digest: () => "d",
-      withKnown: (request: AccessRequest) => request,
-      settled: () => Promise.resolve(),
-      current: () => null,
-    } as unknown as Policies,
-    approvals: host.approvals,
-    denials: host.denials,
-    limits: host.limits,
-    wallMs: host.clock.wallMs,
-    opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
-  }).service;
-}
+const DENY = { ...PERMIT, decision: "deny", code: "policy-denied", reasons: ["no"] } as const;
 
 const BODY = JSON.stringify({
   subject: { type: "user", id: "a" },
@@ -62,21 +17,14 @@ const BODY = JSON.stringify({
 });
 const QUESTION = `POST /access/v1/evaluation HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${TOKEN}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(BODY)}\r\n\r\n${BODY}`;
 const peerOf = (uid: number) => ({ uid, gid: uid, pid: 7, groups: [uid] });
-const callerOf = (uid: number, token: string) => ({ ...peerOf(uid), token });
-const recall = (id: string, subject = { type: "Agent", id: "a" }): AccessRequest => ({
-  subject: { ...subject, properties: {} },
-  action: { name: "recall", properties: {} },
-  resource: { type: "memory", id, properties: { class: "PUBLIC" } },
-  context: {},
-});
 
 describe("tokens", () => {
   test("a child does not carry its parent's role over to somebody that the parent stood for without one", async () => {
-    const { host, make, admin } = await started();
+    const { host, make, admin } = await startedOffice();
     const asked: [string, readonly string[]][] = [];
     const { evaluator } = decisionsOf(host, (_request, { id, roles }) => {
       asked.push([id, roles]);
-      return ALLOW;
+      return PERMIT;
     });
     const wish = { principal: "Service::s", role: "operator", subjects: ["User::*"] };
     const service = await make(0, "token.mint", wish, admin);
@@ -96,7 +44,7 @@ describe("tokens", () => {
 
 describe("denials", () => {
   test("who narrows his token again and again takes nobody else's room in the log", async () => {
-    const { host, make, admin } = await started({
+    const { host, make, admin } = await startedOffice({
       limits: { token: { requests: 0 }, uid: { requests: 0 }, overall: { requests: 0 } },
     });
     const { evaluator } = decisionsOf(host, () => DENY);
@@ -123,7 +71,7 @@ describe("denials", () => {
 describe("the counts of denials", () => {
   /** As many callers as are told apart, each with as many denials as he has room for, all of them twice. */
   async function crowded() {
-    const { host, make, admin } = await started();
+    const { host, make, admin } = await startedOffice();
     const { evaluator } = decisionsOf(host, () => DENY);
     const { token } = await make(0, "token.mint", { principal: "Agent::a" }, admin);
     for (let n = 0; n < 256 * 33 * 2; n++) {
@@ -158,8 +106,8 @@ describe("the counts of denials", () => {
 
 describe("refusals", () => {
   test("a crowd with tokens that nobody knows hides nobody who is refused a verb", async () => {
-    const { host, ask: askVerb } = await started();
-    const service = decisionsOf(host, () => ALLOW);
+    const { host, ask: askVerb } = await startedOffice();
+    const service = decisionsOf(host, () => PERMIT);
     for (let n = 0; n < 200; n++) service.identify("bd_none", peerOf(100_000 + n));
     await askVerb(UIDS.readonly, "log.prune", { keptDays: 1 });
     await settled();
@@ -171,8 +119,8 @@ describe("refusals", () => {
 
 describe("limits", () => {
   test("whoever has no token uses up nothing of what those with one share", async () => {
-    const { host, make, admin } = await started();
-    const service = decisionsOf(host, () => ALLOW);
+    const { host, make, admin } = await startedOffice();
+    const service = decisionsOf(host, () => PERMIT);
     const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
     for (let n = 0; n < 4_008; n++) expect(service.identify("bd_none", peerOf(5_000 + (n % 8)))).toBe(null);
     const asked = await service.evaluator.evaluate(callerOf(UIDS.none, agent.token.id), recall("n"));
@@ -183,8 +131,10 @@ describe("limits", () => {
   });
 
   test("nor of the room in which the log keeps who is blocked", async () => {
-    const { host, ask: askVerb } = await started({ limits: { uid: { requests: 5, blockMs: 300_000 } } });
-    const service = decisionsOf(host, () => ALLOW);
+    const { host, ask: askVerb } = await startedOffice({
+      limits: { uid: { requests: 5, blockMs: 300_000 } },
+    });
+    const service = decisionsOf(host, () => PERMIT);
     for (let n = 0; n < 6; n++) await askVerb(UIDS.readonly, "status");
     host.clock.pass(1_000);
     for (let n = 0; n < 60 * 6; n++) service.identify("bd_none", peerOf(100_000 + (n % 60)));
@@ -196,8 +146,10 @@ describe("limits", () => {
   });
 
   test("nor of the room in which callers are told apart", async () => {
-    const { host, make, admin } = await started({ limits: { uid: { requests: 20, blockMs: 300_000 } } });
-    const service = decisionsOf(host, () => ALLOW);
+    const { host, make, admin } = await startedOffice({
+      limits: { uid: { requests: 20, blockMs: 300_000 } },
+    });
+    const service = decisionsOf(host, () => PERMIT);
     const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
     for (let n = 0; n < 4_200; n++) service.identify("bd_none", peerOf(100_000 + n));
     for (let n = 0; n < 30; n++) service.identify("bd_none", peerOf(200_000 + n));
@@ -279,9 +231,9 @@ function slowToStop({ sensors }: Awaited<ReturnType<typeof startHost>>): void {
 
 describe("a stop", () => {
   test("stays the last record, whatever comes at decide.sock meanwhile", async () => {
-    const { host, make, admin } = await started();
+    const { host, make, admin } = await startedOffice();
     const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
-    const service = decisionsOf(host, () => ALLOW);
+    const service = decisionsOf(host, () => PERMIT);
     slowToStop(host);
     const { type, id } = recall("n").subject;
     const query = {
@@ -304,7 +256,7 @@ describe("a stop", () => {
   });
 
   test("is not followed by what somebody records between it and the log's end", async () => {
-    const { host } = await started();
+    const { host } = await startedOffice();
     slowToStop(host);
     const stopping = host.daemon.stop("SIGTERM");
     while (host.log.fold().stop !== "clean") await new Promise((resolve) => setImmediate(resolve));
@@ -319,7 +271,7 @@ describe("a stop", () => {
 
 describe("answers", () => {
   test("an allow whose record could not even be begun has no number", async () => {
-    const { host, make, admin } = await started();
+    const { host, make, admin } = await startedOffice();
     const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
     const record: typeof host.daemon.record = () => {
       const durable = Promise.reject(new Error("no room"));
@@ -327,7 +279,7 @@ describe("answers", () => {
       return { seq: -1, durable };
     };
     const full = { ...host, daemon: { ...host.daemon, record } };
-    const { evaluator } = decisionsOf(full, () => ALLOW);
+    const { evaluator } = decisionsOf(full, () => PERMIT);
     expect(await evaluator.evaluate(callerOf(UIDS.none, agent.token.id), recall("n"))).toMatchObject({
       decision: false,
       code: "log-unavailable",

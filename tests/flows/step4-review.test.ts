@@ -3,24 +3,20 @@ import { createApprovals } from "../../daemon/approvals.ts";
 import { renderCanonical } from "../../daemon/audit/canonical.ts";
 import { emptyFold, fold } from "../../daemon/audit/fold.ts";
 import { renderSnapshot } from "../../daemon/audit/snapshot.ts";
-import { openDecisions } from "../../daemon/compose/decide.ts";
-import type { AccessRequest } from "../../daemon/core/access.ts";
 import { describeAccess } from "../../daemon/core/access-text.ts";
 import { approve, ask } from "../../daemon/core/approval.ts";
 import { tokenData } from "../../daemon/core/grant-data.ts";
 import { createLimits } from "../../daemon/core/limit.ts";
 import { stateData } from "../../daemon/core/limit-memory.ts";
 import { renderUsbMemory } from "../../daemon/core/usb-memory.ts";
-import type { DecideParts } from "../../daemon/decide.ts";
 import { createEndpoints } from "../../daemon/decide-endpoints.ts";
 import { createSearch } from "../../daemon/decide-search.ts";
 import { createGrants } from "../../daemon/grants.ts";
-import type { Policies } from "../../daemon/policies.ts";
 import { readDecisionFacts } from "../../daemon/policy/decision-facts.ts";
 import { searchAnswer } from "../../daemon/protocol/authzen-reply.ts";
-import type { NewToken } from "../../daemon/protocol/grants.ts";
-import { FakeClock, settled, startHost, trip } from "../support/host.ts";
-import { codeOf, dataOf, officeOf, ROLES_CONFIG, UIDS } from "../support/office.ts";
+import { callerOf, decisionsOf, PERMIT, recall, startedOffice } from "../support/decisions-of.ts";
+import { FakeClock, settled, type startHost, trip } from "../support/host.ts";
+import { codeOf, dataOf, UIDS } from "../support/office.ts";
 import { openDoor } from "../support/open-door.ts";
 import { recordOf, START_MS, tokenOf } from "../support/tokens.ts";
 
@@ -32,64 +28,11 @@ const CHECK = {
 };
 const MINUTE_MS = 60_000;
 
-async function started(config: object = {}, terminal: string | null = "pts/1") {
-  const host = await startHost({
-    mode: "OPEN",
-    config: { roles: ROLES_CONFIG, ...config },
+const started = (config: object = {}, terminal: string | null = "pts/1") =>
+  startedOffice(config, {
+    terminal,
     tripwires: [trip("link", "network.link"), trip("probing", "peer.probing", { action: { kind: "note" } })],
   });
-  const office = officeOf(host, { terminal });
-  const make = async (uid: number, verb: string, params: object = {}, token?: string) =>
-    dataOf<NewToken>(await office.ask(uid, verb, params, token));
-  const { text: admin } = await make(0, "token.bootstrap");
-  return { host, ...office, make, admin };
-}
-
-const ALLOW: ReturnType<DecideParts["policies"]["answer"]> = {
-  decision: "allow",
-  code: "allowed",
-  reasons: ["p"],
-  errors: [],
-  needsPerson: false,
-  advice: "",
-};
-
-/** decide.sock's service over a host, with policies that say what the test says. */
-function decisionsOf(host: Awaited<ReturnType<typeof startHost>>, answer: DecideParts["policies"]["answer"]) {
-  const policies = {
-    answer,
-    digest: () => "d",
-    withKnown: (request: AccessRequest) => request,
-    settled: () => Promise.resolve(),
-    current: () => null,
-  } as unknown as Policies;
-  return openDecisions({
-    daemon: host.daemon,
-    trustedInterfaces: [],
-    roles: officeRoles(),
-    ownUid: 999,
-    ...host.grants,
-    policies,
-    approvals: host.approvals,
-    denials: host.denials,
-    limits: host.limits,
-    wallMs: host.clock.wallMs,
-    opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
-  }).service;
-}
-
-function officeRoles(): DecideParts["roles"] {
-  const nobody = { uids: [], gids: [] };
-  return { readonly: nobody, operator: nobody, admin: nobody, auditor: nobody };
-}
-
-const callerOf = (uid: number, token: string) => ({ uid, gid: uid, pid: 7, groups: [uid], token });
-const recall = (id: string, subject = { type: "Agent", id: "a" }): AccessRequest => ({
-  subject: { ...subject, properties: {} },
-  action: { name: "recall", properties: {} },
-  resource: { type: "memory", id, properties: { class: "PUBLIC" } },
-  context: {},
-});
 
 describe("an allow that has not been told yet", () => {
   test("lapses when the host has been closed meanwhile", async () => {
@@ -223,12 +166,12 @@ describe("time", () => {
 });
 
 describe("decide.sock", () => {
-  const FORBID = { ...ALLOW, decision: "deny", code: "policy-denied", reasons: ["f"] } as const;
+  const FORBID = { ...PERMIT, decision: "deny", code: "policy-denied", reasons: ["f"] } as const;
 
   test("a search counts against the limits as a question does", async () => {
     const { host, make, admin } = await started({ limits: { token: { requests: 3, blockMs: 300_000 } } });
     const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
-    const service = decisionsOf(host, () => ALLOW);
+    const service = decisionsOf(host, () => PERMIT);
     const caller = callerOf(UIDS.none, agent.token.id);
     for (let n = 0; n < 5; n++) await service.evaluator.evaluate(caller, recall(`n-${n}`));
     expect(await service.evaluator.evaluate(caller, recall("x"))).toMatchObject({ code: "rate-limited" });
@@ -261,7 +204,7 @@ describe("decide.sock", () => {
     async function searching() {
       const { host, ask, make, admin } = await started();
       const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
-      const service = decisionsOf(host, () => ALLOW);
+      const service = decisionsOf(host, () => PERMIT);
       const search = (token: string | null, id = "a") => {
         const { subject, resource, context } = recall("s", { type: token === null ? "User" : "Agent", id });
         const query = { kind: "action", subject, resource, context } as const;
@@ -323,7 +266,7 @@ describe("decide.sock", () => {
     const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
     const child = await make(UIDS.none, "token.narrow", {}, agent.text);
     dataOf(await ask(0, "token.revoke", { id: child.token.id }));
-    const service = decisionsOf(host, () => ALLOW);
+    const service = decisionsOf(host, () => PERMIT);
     for (let n = 0; n < 10; n++)
       await service.evaluator.evaluate(callerOf(UIDS.readonly, child.token.id), recall(`n-${n}`));
     expect(await service.evaluator.evaluate(callerOf(UIDS.none, agent.token.id), recall("m"))).toMatchObject({
@@ -334,7 +277,7 @@ describe("decide.sock", () => {
   test("what the limits refuse is no probing (docs/LIMITS.md)", async () => {
     const { host, make, admin } = await started({ limits: { token: { requests: 1, blockMs: 300_000 } } });
     const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
-    const service = decisionsOf(host, () => ALLOW);
+    const service = decisionsOf(host, () => PERMIT);
     const seen: string[] = [];
     for (let n = 0; n < 40; n++) {
       const { code } = await service.evaluator.evaluate(callerOf(UIDS.none, agent.token.id), recall("n"));
@@ -349,7 +292,7 @@ describe("decide.sock", () => {
     const { host } = await started();
     const before = host.records.length;
     const endpoints = createEndpoints({
-      service: decisionsOf(host, () => ALLOW),
+      service: decisionsOf(host, () => PERMIT),
       identifier: "https://pdp.example.com",
       opLog: { info: () => undefined, warn: () => undefined, error: () => undefined },
     });
@@ -373,7 +316,7 @@ describe("probing", () => {
   test("is noticed when each of his own children is shown for a few of the denials", async () => {
     const { host, make, admin } = await started();
     const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
-    const service = decisionsOf(host, () => ({ ...ALLOW, decision: "deny", code: "policy-denied" }));
+    const service = decisionsOf(host, () => ({ ...PERMIT, decision: "deny", code: "policy-denied" }));
     for (let n = 0; n < 10; n++) {
       const child = await make(UIDS.none, "token.narrow", {}, agent.text);
       for (let m = 0; m < 9; m++)
@@ -393,7 +336,7 @@ describe("a denial", () => {
   test("is in the log, whatever was asked", async () => {
     const { host, make, admin } = await started();
     const agent = await make(0, "token.mint", { principal: "Agent::a" }, admin);
-    const service = decisionsOf(host, () => ({ ...ALLOW, decision: "deny", code: "policy-denied" }));
+    const service = decisionsOf(host, () => ({ ...PERMIT, decision: "deny", code: "policy-denied" }));
     // each becomes four times as long when the log takes it out: the record is too large, and there is none
     const filler = "pwd=a ".repeat(1_300);
     const stuffed = {
@@ -605,7 +548,7 @@ describe("a token shown by users whose it is not", () => {
   test("is in the log once for each of them", async () => {
     const { host, make, admin } = await started();
     const agent = await make(0, "token.mint", { principal: "Agent::a", uid: UIDS.none }, admin);
-    const service = decisionsOf(host, () => ALLOW);
+    const service = decisionsOf(host, () => PERMIT);
     for (const uid of [UIDS.readonly, UIDS.operator, UIDS.admin])
       await service.evaluator.evaluate(callerOf(uid, agent.token.id), recall("n"));
     await settled();

@@ -9,6 +9,7 @@ import type { PolicySet } from "../../daemon/policy/policy-set.ts";
 import type { Registry } from "../../daemon/policy/registry.ts";
 import type { LeaseReply, NewToken } from "../../daemon/protocol/grants.ts";
 import type { Office } from "../../daemon/requests.ts";
+import { PERMIT } from "../support/decisions-of.ts";
 import { settled, startHost, trip } from "../support/host.ts";
 import { codeOf, dataOf, officeOf, READY, ROLES_CONFIG, UIDS } from "../support/office.ts";
 import { loadGood, registry, shippedFiles } from "../support/policies.ts";
@@ -24,14 +25,6 @@ beforeAll(async () => {
   shipped = { set, registry: registry(set.shapes) };
 });
 
-const PERMIT: PolicyAnswer = {
-  decision: "allow",
-  code: "allowed",
-  reasons: ["p"],
-  errors: [],
-  needsPerson: false,
-  advice: "",
-};
 const FORBID: PolicyAnswer = {
   ...PERMIT,
   decision: "deny",

@@ -2,12 +2,13 @@ import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { renderCheckpoint, signNote } from "../../daemon/audit/checkpoint.ts";
 import type { Data } from "../../daemon/audit/record.ts";
 import { verifyLog } from "../../daemon/audit/verify.ts";
 import type { Signer } from "../../daemon/ports.ts";
-import { bytesOf, chunksOf, forge, recordOf, tempDirectory, testSigner } from "../audit/fixture.ts";
+import { bytesOf, chunksOf, forge, recordOf, testSigner } from "../audit/fixture.ts";
+import { directoryOfFile } from "../support/directory-of-file.ts";
 import { foreignVerify, NO_PYTHON, PYTHON, VERIFY_PY } from "../support/foreign.ts";
 import { createSegmentedLog, type SegmentedLog, writeSegmented } from "../support/segmented-log.ts";
 
@@ -23,13 +24,12 @@ const third = testSigner("third");
 const thief = testSigner("the thief's key");
 const MODE = { wanted: "RESTRICTED", epoch: 1, frozen: "" };
 
-const temp = tempDirectory();
-afterAll(() => temp[Symbol.dispose]());
+const temp = directoryOfFile("foreign");
 let made = 0;
 
 function fresh(): string {
   made += 1;
-  const directory = join(temp.path, String(made));
+  const directory = join(temp, String(made));
   mkdirSync(directory);
   return directory;
 }

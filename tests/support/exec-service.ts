@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -37,6 +38,7 @@ const NO_EGRESS: EgressDoor = {
   endAll: () => undefined,
   stop: () => undefined,
 };
+const PROGRAM = "#!/bin/true\n";
 
 const profiles = (bin: string): string => `version: 1
 patterns: { word: '[^/]*' }
@@ -54,6 +56,10 @@ profiles:
           - { id: run, verdict: allow, first: [run], operands: ['text*'], match: ['tool run a'] }
           - { id: fetch, verdict: allow, reach: network, first: [fetch], operands: ['text*'], match: ['tool fetch a'] }
           - { id: push, verdict: ask, first: [push], operands: ['text*'], match: ['tool push a'] }
+      - name: [pinned]
+        sha256: ${createHash("sha256").update(PROGRAM).digest("hex")}
+        rules:
+          - { id: run, verdict: allow, match: ['pinned'] }
 `;
 
 export type ExecService = Awaited<ReturnType<typeof execService>>;
@@ -63,7 +69,7 @@ export async function execService(options: Options = {}) {
   const home = realpathSync(mkdtempSync(join(tmpdir(), "boundary-exec-")));
   const [bin, workspace] = [join(home, "bin"), join(home, "work")];
   for (const directory of [bin, workspace]) mkdirSync(directory);
-  writeFileSync(join(bin, "tool"), "#!/bin/true\n", { mode: 0o755 });
+  for (const name of ["tool", "pinned"]) writeFileSync(join(bin, name), PROGRAM, { mode: 0o755 });
   const parsed = parseExecProfiles(profiles(bin));
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.problems));
   const path = join(home, "worker", "worker.sock");
@@ -125,6 +131,7 @@ export async function execService(options: Options = {}) {
     adapter,
     exec,
     ask,
+    office,
     told,
     /** Everything that was recorded, as text. */
     log: () => host.store.bytes.toString("utf8"),

@@ -106,7 +106,7 @@ export class FakeClock {
   }
 }
 
-type HostOptions = {
+export type HostOptions = {
   readonly mode?: Mode;
   readonly start?: Start;
   readonly tripwires?: readonly Tripwire[];

@@ -1,5 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { segmentName } from "../../daemon/adapters/log-file.ts";
 import { renderCertificate } from "../../daemon/audit/certificate.ts";
@@ -9,6 +8,7 @@ import { append, copyFrontier, emptyFrontier, leafHash } from "../../daemon/audi
 import type { Data, Entry } from "../../daemon/audit/record.ts";
 import type { LogStore, Signer } from "../../daemon/ports.ts";
 import { fakeHead, fakeStore, nameOf, testClock, testSigner } from "../audit/fixture.ts";
+import { directoryOfFile } from "./directory-of-file.ts";
 
 /** A log of several segments, each under its own key, in memory, as the daemon's own appender writes it. */
 export type RealLog = {
@@ -169,8 +169,8 @@ export function textOf(lines: readonly string[]): string {
   return lines.map((line) => `${line}\n`).join("");
 }
 
-/** A directory for a test; gone with `remove`. */
+/** A directory for a test; gone with `remove`, or with the process. */
 export function shipDirectory(): { readonly path: string; remove(): void } {
-  const path = mkdtempSync(join(tmpdir(), "boundary-ship-"));
+  const path = directoryOfFile("ship");
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
 }

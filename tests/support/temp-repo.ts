@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { directoryOfFile } from "./directory-of-file.ts";
 
 const PROJECT = join(import.meta.dirname, "../..");
 /** What the hooks need to find in a repository. */
@@ -26,7 +26,7 @@ export type TempRepo = {
 };
 
 export function makeTempRepo(): TempRepo {
-  const dir = mkdtempSync(join(tmpdir(), "boundary-hooks-"));
+  const dir = directoryOfFile("hooks");
   for (const path of COPIED) cpSync(join(PROJECT, path), join(dir, path), { recursive: true });
   symlinkSync(join(PROJECT, "node_modules"), join(dir, "node_modules"));
   const git: TempRepo["git"] = (args, env = {}) => {

@@ -10,9 +10,8 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { headOfNote } from "../../cli/head.ts";
 import { connectControl } from "../../client/control.ts";
 import { readHead } from "../../daemon/adapters/head-file.ts";
@@ -23,6 +22,7 @@ import type { Signer } from "../../daemon/ports.ts";
 import { bytesOf, forge, recordOf, testSigner } from "../audit/fixture.ts";
 import { boundaryctl } from "../support/boundaryctl.ts";
 import { createHome, type DaemonHome, startDaemon } from "../support/daemon-process.ts";
+import { directoryOfFile } from "../support/directory-of-file.ts";
 import { foreignVerify, NO_PYTHON, PYTHON } from "../support/foreign.ts";
 import { delay } from "../support/packets.ts";
 
@@ -54,14 +54,12 @@ type Written = {
   readonly firstKeyLeftIn: readonly string[];
 };
 
-const scratch = mkdtempSync(join(tmpdir(), "boundary-attacks-"));
+const scratch = directoryOfFile("attacks");
 let log: Written;
 
 beforeAll(async () => {
   log = await writeRealLog("one", CONFIG);
 });
-
-afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 /** Decisions, modes, a trip and a clean stop. */
 async function writeRealLog(name: string, config: object): Promise<Written> {

@@ -1,11 +1,10 @@
-import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { directoryOfFile } from "../support/directory-of-file.ts";
 import { NO_BWRAP, runSandboxed } from "../support/sandboxed.ts";
 
-const directory = mkdtempSync(join(tmpdir(), "boundary-bridge-"));
+const directory = directoryOfFile("bridge");
 const socket = join(directory, "proxy.sock");
 const sockets = new Set<Socket>();
 let server: Server;
@@ -23,7 +22,6 @@ beforeAll(async () => {
 afterAll(() => {
   for (const one of sockets) one.destroy();
   server.close();
-  rmSync(directory, { recursive: true, force: true });
 });
 
 const run = (command: readonly string[], stdin = "") => runSandboxed({ socket, command, stdin }).ended;

@@ -1,14 +1,13 @@
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { programLookup } from "../../../daemon/adapters/exec-programs.ts";
 import { parseExecProfiles } from "../../../daemon/exec/profile.ts";
 import { boundaryctl } from "../../support/boundaryctl.ts";
+import { directoryOfFile } from "../../support/directory-of-file.ts";
 
-const HOME = realpathSync(mkdtempSync(join(tmpdir(), "boundary-exec-")));
-afterAll(() => rmSync(HOME, { recursive: true }));
+const HOME = realpathSync(directoryOfFile("exec"));
 
 const BIN = join(HOME, "bin");
 mkdirSync(BIN);
@@ -144,6 +143,15 @@ describe("looking programs up", () => {
 
   test("with a digest where one is listed", () => {
     const sha256 = createHash("sha256").update("#!/bin/true\n").digest("hex");
-    expect(look(profiles(`        sha256: ${sha256}\n`))("alias", HOME)?.sha256).toBe(sha256);
+    const found = look(profiles(`        sha256: ${sha256}\n`));
+    expect(found("alias", HOME)?.sha256).toBe(sha256);
+    // one that is remembered is the one that is there
+    writeFileSync(tool, "#!/bin/false\n", { mode: 0o755 });
+    try {
+      expect(found("alias", HOME)?.sha256).toBe(createHash("sha256").update("#!/bin/false\n").digest("hex"));
+    } finally {
+      writeFileSync(tool, "#!/bin/true\n", { mode: 0o755 });
+    }
+    expect(found("alias", HOME)?.sha256).toBe(sha256);
   });
 });

@@ -195,8 +195,30 @@ describe("exec run", () => {
     ["both inputs", ["--stdin", "--secret", "a/b", "--", "tool"]],
     ["a variable without a value", ["--env", "X", "--", "tool"]],
     ["a name of a secret that is none", ["--secret", "a/b/c", "--", "tool"]],
+    ["bytes that are no number", ["--output-bytes", "many", "--", "tool"]],
+    ["bytes that are below none", ["--output-bytes", "-5", "--", "tool"]],
+    ["a command that begins before --", ["tool", "--", "x"]],
   ])("2 for %s", async (_, args) => {
     expect((await boundaryctl(["exec", "run", ...args], {}, "")).code).toBe(2);
+  });
+
+  test("what is behind -- is the command's, letter for letter, whatever it looks like", async () => {
+    const argv = [
+      "tool",
+      "007",
+      "0x10",
+      "1e3",
+      "",
+      " ",
+      "--json",
+      "--help",
+      "-h",
+      "--version",
+      "--",
+      "--env=A=1",
+    ];
+    await run(ended(), ["--", ...argv]);
+    expect(fakes[0]?.requests[0]?.params).toMatchObject({ argv, environment: {} });
   });
 
   test("Ctrl-C has the command ended, and its end is waited for", async () => {
@@ -229,6 +251,42 @@ describe("exec run", () => {
     expect((await done).code).toBe(143);
     expect(fake.requests.map(({ verb }) => verb)).toEqual(["exec.run", "exec.wait", "exec.end"]);
   });
+});
+
+test("a command whose output nobody reads any more is ended", async () => {
+  let asked = 0;
+  let isEnded = false;
+  const over = {
+    exitCode: null,
+    signal: "SIGTERM",
+    cancelled: true,
+    why: "ended by ana",
+    codes: ["cancelled"],
+  };
+  const fake = await fakeDaemon({
+    "exec.run": { data: REPLY },
+    "exec.wait": () =>
+      new Promise<Behaviour>((resolve) => {
+        asked += 1;
+        const more = {
+          id: ID,
+          state: "running",
+          output: [piece("stdout", "more\n")],
+          next: asked,
+          end: null,
+        };
+        setTimeout(() => resolve(isEnded ? ended(over) : { data: more }), 50);
+      }),
+    "exec.end": () => {
+      isEnded = true;
+      return { data: { id: ID, state: "running" } };
+    },
+  });
+  fakes.push(fake);
+  const { child, done } = startBoundaryctl(["exec", "run", "--runtime-dir", fake.runtimeDir, "--", "tool"]);
+  child.stdout?.once("data", () => child.stdout?.destroy());
+  expect((await done).code).toBe(143);
+  expect(fake.requests.filter(({ verb }) => verb === "exec.end")).toHaveLength(1);
 });
 
 describe("secret inject", () => {
