@@ -10,14 +10,11 @@ import { BoundaryError } from "../core/errors.ts";
 import { type ExecProfiles, parseExecProfiles } from "../exec/profile.ts";
 import { createExec, type Exec, type ExecParts } from "../exec-run.ts";
 
-/** Where the worker listens, below the runtime directory. */
-const WORKER_SOCKET = "worker/worker.sock";
-
 /**
- * Where the egress process has its sockets, beside the runtime directory: in that, which is ours, nobody could make a
- * directory for another user without trusting us not to have put a link there.
+ * Where the worker and the egress process have their sockets, beside the runtime directory: in that, which is ours, nobody
+ * could make a directory for another user without trusting us not to have put a link there.
  */
-const EGRESS = "-egress";
+const [WORKER, EGRESS] = ["-worker", "-egress"];
 
 /** Guarded commands, with the host, the worker and the egress process as they are. */
 export function openExec(
@@ -30,7 +27,7 @@ export function openExec(
   return createExec({
     ...parts,
     host: createExecHost(),
-    worker: openExecWorker({ ...link, path: `${runtimeDir}/${WORKER_SOCKET}` }),
+    worker: openExecWorker({ ...link, path: `${runtimeDir}${WORKER}/worker.sock` }),
     egress: openEgressDoor({
       ...link,
       directory: `${runtimeDir}${EGRESS}`,

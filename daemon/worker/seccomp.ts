@@ -203,10 +203,10 @@ const TABLES: Readonly<Record<Architecture, Table>> = {
 };
 
 /** Looked at by their arguments, or answered otherwise than with EPERM. */
-const JUDGED = [
-  ...["clone", "clone3", "ioctl", "openat2", "personality", "socket", "socketpair"],
-  ...["chmod", "creat", "fchmod", "fchmodat", "fchmodat2", "mknod", "mknodat", "open", "openat"],
-];
+const JUDGED =
+  "chmod clone clone3 creat fchmod fchmodat fchmodat2 ioctl mknod mknodat open openat openat2 personality socket socketpair".split(
+    " ",
+  );
 
 /** Every CLONE_NEW* that clone knows: mnt, cgroup, uts, ipc, user, pid, net. (Time can be asked of unshare and clone3 alone.) */
 const CLONE_NEW = 0x7e02_0000;

@@ -94,7 +94,7 @@ export async function tellExec(report: Report, home: DaemonHome): Promise<void> 
 }
 
 async function withWorker(report: Report, home: DaemonHome, lines: readonly string[]): Promise<void> {
-  const at = join(home.runtimeDir, "worker");
+  const at = `${home.runtimeDir}-worker`;
   mkdirSync(at, { mode: 0o750 });
   chownSync(at, UID, process.getgid?.() ?? 0);
   const worker = await startWorker([], [], join(at, "worker.sock"));

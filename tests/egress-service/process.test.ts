@@ -151,6 +151,7 @@ describe("how it is called", () => {
       "utf8",
     );
     expect(tmpfiles.split("\n").filter((line) => line.includes("/run/"))).toEqual([
+      "d /run/boundary-daemon-worker 2750 boundary-worker boundary -",
       "d /run/boundary-daemon-egress 0755 root root -",
       "d /run/boundary-daemon-egress/daemon 2750 boundary-egress boundary -",
       "d /run/boundary-daemon-egress/runs 2750 boundary-egress boundary-worker -",

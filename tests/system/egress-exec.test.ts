@@ -96,7 +96,7 @@ describe.skipIf(WHY !== "")(`a guarded command with the network ${WHY}`, () => {
     });
     daemon = await startDaemon(home, { netns: near.name });
     stops.push(() => daemon.kill());
-    const at = join(home.runtimeDir, "worker");
+    const at = `${home.runtimeDir}-worker`;
     mkdirSync(at, { mode: 0o750 });
     chownSync(at, UID, process.getgid?.() ?? 0);
     worker = await startWorker([`--bridge=${BRIDGE}`], within(), join(at, "worker.sock"));

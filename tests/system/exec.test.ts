@@ -89,7 +89,7 @@ describe.skipIf(NO_SANDBOX !== "")(
         exec: { profilesFile: profiles, workspaces: ["/tmp"] },
       });
       daemon = await startDaemon(home);
-      const at = join(home.runtimeDir, "worker");
+      const at = `${home.runtimeDir}-worker`;
       mkdirSync(at, { mode: 0o750 });
       chownSync(at, UID, process.getgid?.() ?? 0);
       worker = await startWorker([], [], join(at, "worker.sock"));

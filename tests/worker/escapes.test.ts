@@ -75,7 +75,7 @@ describe.skipIf(NO_SANDBOX !== "" || !ROOT)(
           "@boundary-escapes",
           "/run/boundary-daemon/control.sock",
           "/run/boundary-daemon/decide.sock",
-          "/run/boundary-daemon/worker/worker.sock",
+          "/run/boundary-daemon-worker/worker.sock",
           "/run/systemd/notify",
           "/run/systemd/private",
           "/run/dbus/system_bus_socket",

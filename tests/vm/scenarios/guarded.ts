@@ -4,10 +4,11 @@ import { until } from "../guest.ts";
 import type { Stage } from "../stage.ts";
 
 const WORKER = "boundary-worker.service";
+const EGRESS = "boundary-egress.service";
 const WORKSPACE = "/srv/work";
 const MEMORY_BYTES = 96 * 1024 * 1024;
 const PROCESSES = 40;
-const SECRET = "open-sesame-9f2c1d7b6a";
+const SECRET = ["open", "sesame", "9f2c1d7b6a"].join("-");
 
 /** What is run here, each with a name of its own: a script is a program like any other. */
 const PROGRAMS: Readonly<Record<string, string>> = {
@@ -76,12 +77,17 @@ exec:
 policy:
   entitiesFile: /etc/boundary-daemon/entities.yaml
 END
-     mkdir -p /etc/systemd/system/${WORKER}.d
-     printf '[Service]\\nTimeoutStartSec=240\\nTimeoutStopSec=60\\n' >/etc/systemd/system/${WORKER}.d/slow-host.conf
+     for unit in ${WORKER} ${EGRESS}; do
+       mkdir -p /etc/systemd/system/$unit.d
+       printf '[Service]\\nTimeoutStartSec=240\\nTimeoutStopSec=60\\n' >/etc/systemd/system/$unit.d/slow-host.conf
+     done
      systemctl daemon-reload`,
     300,
   );
-  const enabled = await guest.run(`systemctl enable ${WORKER} && systemctl start boundary-daemon`, 300);
+  const enabled = await guest.run(
+    `systemctl enable ${WORKER} ${EGRESS} && systemctl start boundary-daemon`,
+    300,
+  );
   check("the daemon starts with profiles, a workspace and a registry", enabled.code === 0, enabled);
   await stage.daemonUp();
   const read = await until(() => policiesRead(stage), 180_000, 2_000);
@@ -89,21 +95,34 @@ END
 }
 
 async function policiesRead(stage: Stage): Promise<boolean> {
-  const row = (await stage.status()).controls.find(({ name }) => name === "policy");
-  return row !== undefined && /^\d+ policies/.test(row.detail);
+  return /^\d+ policies/.test((await row(stage, "policy"))?.detail ?? "");
 }
 
 async function unit(stage: Stage): Promise<void> {
   const { guest, check } = stage;
   const up = await until(() => ready(stage), 180_000, 1_000);
   check("the worker comes with the daemon, and its sandbox has every part", up, await stage.status());
+  const way = await until(
+    async () => (await row(stage, "egress"))?.detail.startsWith("commands reach") ?? false,
+    60_000,
+  );
+  check("and so does the egress process", way, await row(stage, "egress"));
+  for (const name of ["worker", "egress"]) {
+    const main = (await guest.ok(`systemctl show -P MainPID boundary-${name}`)).trim();
+    const status = await guest.ok(`cat /proc/${main}/status; stat -c %U /proc/${main}`);
+    check(
+      `boundary-${name} runs as a user of its own`,
+      status.trimEnd().endsWith(`boundary-${name}`),
+      status,
+    );
+    const held = ["CapEff", "CapPrm", "CapBnd", "CapAmb", "CapInh"].filter(
+      (set) => !new RegExp(`^${set}:\\s+0+$`, "m").test(status),
+    );
+    check("without any capability", held.length === 0, status);
+  }
   const pid = (await guest.ok(`systemctl show -P MainPID ${WORKER}`)).trim();
-  const status = await guest.ok(`cat /proc/${pid}/status; stat -c %U /proc/${pid}`);
-  check("it runs as a user of its own", status.trimEnd().endsWith("boundary-worker"), status);
-  for (const name of ["CapEff", "CapPrm", "CapBnd", "CapAmb", "CapInh"])
-    check(`${name} of it is empty`, new RegExp(`^${name}:\\s+0+$`, "m").test(status), status);
   const open = await guest.run(`ls -l /proc/${pid}/fd | grep -E 'boundary-daemon/(vault|log|[a-z]*\\.key)'`);
-  check("it has none of the daemon's files open", open.code === 1, open.stdout);
+  check("the worker has none of the daemon's files open", open.code === 1, open.stdout);
 }
 
 async function sandbox(stage: Stage): Promise<void> {
@@ -237,6 +256,10 @@ async function gone(stage: Stage, line: string): Promise<boolean> {
   const is = await until(async () => (await stage.guest.run(`pgrep -fx '${line}'`)).code === 1, 20_000, 250);
   await sleep(250);
   return is && (await stage.guest.run(`pgrep -fx '${line}'`)).code === 1;
+}
+
+async function row(stage: Stage, wanted: string) {
+  return (await stage.status()).controls.find(({ name }) => name === wanted);
 }
 
 /** The worker is there, and the self-tests of the start are over: a command is ordered only as the mode was held when it was judged. */
