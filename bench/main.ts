@@ -5,6 +5,7 @@ import { benchDecide } from "./decide.ts";
 import { benchEgress } from "./egress.ts";
 import { benchEnforce } from "./enforce.ts";
 import { benchExec } from "./exec.ts";
+import { benchExecText } from "./exec-text.ts";
 import { benchIsolation } from "./isolation.ts";
 import { benchAppend, benchVerify } from "./log.ts";
 import { benchLength } from "./log-length.ts";
@@ -26,7 +27,7 @@ const SUITES: Readonly<Record<string, () => Promise<readonly BenchRow[]>>> = {
   decide: benchDecide,
   vault: benchVault,
   egress: benchEgress,
-  exec: benchExec,
+  exec: async () => [...(await benchExec()), ...benchExecText()],
   soak: () => benchSoak(seconds),
 };
 /** Takes ten minutes: when it is asked for by name. */
