@@ -438,6 +438,7 @@ export function createExec(parts: ExecParts): Exec {
         environment: wish.environment.map(([name]) => name),
         stdin: secret === null ? `${stdin.length} bytes` : `secret ${secret.name}, version ${secret.version}`,
         network: wish.network ? "proxy" : "none",
+        ...(wish.hosts === null ? {} : { hosts: wish.hosts }),
         limits: wish.limits,
       },
     });
@@ -525,6 +526,7 @@ export function createExec(parts: ExecParts): Exec {
       uid: asker.caller.uid,
       profile: wish.profile,
       workspace: wish.workspace,
+      hosts: wish.hosts,
       policy: async (name, port) => {
         const { decision, code, reason, correlationId } = await evaluator.evaluate(asker.caller, {
           subject: { ...asker.principal, properties: {} },

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import type { z } from "zod";
 import { accessDigest } from "./core/access-text.ts";
 import { BoundaryError } from "./core/errors.ts";
+import { parseAllowlist } from "./egress/allowlist.ts";
 import { faultOfArgument } from "./exec/characters.ts";
 import { isBelow, resolvePath } from "./exec/kinds.ts";
 import type { Profile } from "./exec/profile.ts";
@@ -21,6 +22,8 @@ export type Wish = {
   readonly secret: { readonly workspace: string; readonly name: string } | null;
   readonly profile: string;
   readonly network: boolean;
+  /** What the way out is held to beside the configuration's lists; null: nothing more. */
+  readonly hosts: readonly string[] | null;
   readonly limits: { readonly timeoutMs: number; readonly graceMs: number; readonly outputBytes: number };
 };
 
@@ -47,7 +50,12 @@ export async function readWish(
       "exec-invalid",
       `the command has more than ${MAX_COMMAND} characters: nobody could be shown it in full`,
     );
-  const { timeoutMs, graceMs, outputBytes, profile, network, secret = null } = params;
+  const { timeoutMs, graceMs, outputBytes, profile, network, hosts = null, secret = null } = params;
+  const listed = parseAllowlist(hosts ?? []);
+  if (!listed.ok) {
+    const [{ at, problem } = { at: 0, problem: "" }] = listed.problems;
+    throw new BoundaryError("exec-invalid", `reading hosts[${at}]: ${problem}`);
+  }
   return {
     argv,
     environment: environment.map(([name, value]) => [name, normal(value, `environment, ${name}`)] as const),
@@ -56,6 +64,7 @@ export async function readWish(
     secret,
     profile,
     network,
+    hosts,
     limits: { timeoutMs, graceMs, outputBytes },
   };
 }
@@ -109,7 +118,7 @@ export function renderWords(argv: readonly string[]): string {
 
 /** SHA-256, hex, of everything that a wish is, with the program's digest: an approval is for exactly that. */
 export function digestOf(wish: Wish, program: { readonly path: string; readonly sha256: string }): string {
-  const { argv, environment, cwd, workspace, stdin, secret, profile, network, limits } = wish;
+  const { argv, environment, cwd, workspace, stdin, secret, profile, network, hosts, limits } = wish;
   return accessDigest({
     subject: { type: "exec", id: "1", properties: {} },
     action: { name: "command.run", properties: {} },
@@ -123,6 +132,7 @@ export function digestOf(wish: Wish, program: { readonly path: string; readonly 
       secret: secret === null ? null : { workspace: secret.workspace, name: secret.name },
       profile,
       network,
+      ...(hosts === null ? {} : { hosts }),
       limits,
     },
   });

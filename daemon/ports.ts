@@ -298,6 +298,8 @@ export type EgressWish = {
   readonly uid: number;
   readonly profile: string;
   readonly workspace: string;
+  /** What whoever has it run holds it to, beside the configuration's lists; null: nothing more. */
+  readonly hosts: readonly string[] | null;
   /** `network.connect` for the run's subject; what it allows is on record when it resolves. */
   readonly policy: (host: string, port: number) => Promise<{ allow: boolean; why: string; seq: number }>;
 };

@@ -31,6 +31,8 @@ describe("what a person approves", () => {
       { secret: { workspace: "v", name: "n" } },
       { profile: "developer" },
       { network: true },
+      { network: true, hosts: [] },
+      { network: true, hosts: ["a.example"] },
       { timeoutMs: 1_000 },
       { graceMs: 1_000 },
       { outputBytes: 1_000 },
@@ -64,6 +66,17 @@ describe("what a person approves", () => {
     );
   });
 });
+
+test.each([[["*.com"]], [["ok.example", "127.1"]], [["a b"]]])(
+  "hosts that cannot be read are named: %j",
+  async (hosts) => {
+    const at = hosts.length - 1;
+    await expect(read({ network: true, hosts })).rejects.toMatchObject({
+      code: "exec-invalid",
+      message: expect.stringContaining(`hosts[${at}]`) as string,
+    });
+  },
+);
 
 describe("a directory", () => {
   test.each([

@@ -23,6 +23,7 @@ export type GuardedWish = {
   readonly graceMs: number | null;
   readonly outputBytes: number | null;
   readonly network: boolean;
+  readonly hosts: readonly string[] | null;
   /** Output goes to a terminal as it is. */
   readonly raw: boolean;
 };
@@ -84,7 +85,7 @@ async function follow(client: Client, common: Common, wish: GuardedWish): Promis
 }
 
 function paramsOf(wish: GuardedWish) {
-  const { argv, profile, cwd, workspace, environment, stdin, secret, network } = wish;
+  const { argv, profile, cwd, workspace, environment, stdin, secret, network, hosts } = wish;
   const { timeoutMs, graceMs, outputBytes } = wish;
   return {
     argv: [...argv],
@@ -92,6 +93,7 @@ function paramsOf(wish: GuardedWish) {
     cwd,
     environment,
     network,
+    ...(hosts === null ? {} : { hosts: [...hosts] }),
     ...(workspace === null ? {} : { workspace }),
     ...(stdin === null ? {} : { stdin: stdin.toString("base64") }),
     ...(secret === null ? {} : { secret }),

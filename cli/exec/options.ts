@@ -19,6 +19,13 @@ export const GUARDED_OPTIONS = {
   grace: { type: "string", requiresArg: true, describe: "From TERM to KILL: 5s, 10s at most" },
   "output-bytes": { type: "number", requiresArg: true, describe: "Of stdout and of stderr: 51200" },
   network: { type: "boolean", default: false, describe: "With the way out through the proxy" },
+  host: {
+    type: "string",
+    array: true,
+    requiresArg: true,
+    describe:
+      "With --network: one more list of hosts that it is held to, as in the configuration; one or more",
+  },
   raw: {
     type: "boolean",
     default: false,

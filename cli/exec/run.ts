@@ -56,11 +56,13 @@ type Guarded = {
   readonly grace?: string | undefined;
   readonly outputBytes?: number | undefined;
   readonly network: boolean;
+  readonly host?: readonly string[] | undefined;
   readonly raw: boolean;
 };
 
 /** What the options say of a guarded command. Throws usage errors. */
 export function wishOf(args: Guarded) {
+  if (args.host !== undefined && !args.network) throw usageError("--host goes with --network");
   return {
     profile: args.profile,
     cwd: placeOf(args.cwd),
@@ -70,6 +72,7 @@ export function wishOf(args: Guarded) {
     graceMs: args.grace === undefined ? null : parseDuration(args.grace),
     outputBytes: bytesOf(args.outputBytes),
     network: args.network,
+    hosts: args.host ?? null,
     raw: args.raw,
   };
 }

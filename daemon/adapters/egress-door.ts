@@ -137,7 +137,7 @@ export function openEgressDoor(parts: DoorParts): EgressDoor {
     return run.over.promise;
   }
 
-  async function open({ id, workspace, profile, policy }: EgressWish) {
+  async function open({ id, workspace, profile, hosts, policy }: EgressWish) {
     const run: Run = {
       id,
       book: createRunBook({ id, limits: config.limits, policy, append }),
@@ -149,7 +149,7 @@ export function openEgressDoor(parts: DoorParts): EgressDoor {
     run.opened.promise.catch(() => undefined); // it may be over before anybody waits
     runs.set(id, run);
     const project = workspace.slice(workspace.lastIndexOf("/") + 1);
-    const lists = listsFor(config, { project, blueprint: profile, session: null });
+    const lists = listsFor(config, { project, blueprint: profile, session: hosts });
     if (!say({ kind: "open", id, lists })) finish(run, `there is no egress proxy: ${link.absent() ?? ""}`);
     await run.opened.promise;
     return { path: `${directory}/runs/${id}.sock`, end: (why: string) => end(run, why) };

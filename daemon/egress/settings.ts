@@ -32,15 +32,17 @@ export function listFaults({ allow, projects, blueprints }: EgressConfig): reado
 
 /**
  * The lists that hold for a run, as they are written. A project or a blueprint that the configuration has no list for,
- * where it has lists of that kind, has an empty one.
+ * where it has lists of that kind, has an empty one. A session's is somebody's who asks: it only takes away, so without a
+ * list of the configuration's there is an empty one.
  */
 export function listsFor(config: EgressConfig, { project, blueprint, session }: RunScope): ListTexts {
-  return {
+  const ours = {
     global: copyOf(config.allow),
     project: listIn(config.projects, project),
     blueprint: listIn(config.blueprints, blueprint),
-    session: copyOf(session ?? undefined),
   };
+  const isSilent = Object.values(ours).every((list) => list === null);
+  return { ...ours, ...(isSilent ? { global: [] } : {}), session: copyOf(session ?? undefined) };
 }
 
 /** Throws BoundaryError "argument-invalid" for a list that cannot be read. */

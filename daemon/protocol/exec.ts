@@ -67,7 +67,10 @@ export const EXEC_PARAMS = {
       outputBytes: z.number().int().min(0).max(1_048_576).default(RUN_DEFAULTS.outputBytes),
       /** The way out through the proxy. */
       network: z.boolean().default(false),
+      /** With it: hosts that it is held to beside what the configuration lists (docs/EGRESS.md, "Lists"). */
+      hosts: z.array(z.string().min(1).max(512)).max(64).optional(),
     })
+    .refine(({ network, hosts }) => network || hosts === undefined, "hosts are for what has the network")
     .refine(({ stdin, secret }) => stdin === "" || secret === undefined, "give either stdin or secret"),
   /** What it has put out from a place on, and its end: as soon as there is some, or after this time. */
   "exec.wait": z.strictObject({

@@ -78,6 +78,7 @@ const wish = (n: number, policy?: (host: string) => Promise<EgressVerdict>) => (
   uid: 1_000,
   profile: "build",
   workspace: "/srv/work/web",
+  hosts: null,
   policy: policy ?? (() => Promise.resolve({ allow: true, why: "", seq: 77 })),
 });
 const ask = (n: number, run = 1, host = "a.example") => ({ kind: "ask", id: id(run), n, host, port: 443 });

@@ -108,7 +108,7 @@ async function doorTo(
   stops.push(() => door.stop());
   door.start();
   await expect.poll(() => door.state().kind).toBe("ready");
-  const wish = { id: RUN, uid: 0, profile: "default", workspace: "/srv/web" };
+  const wish = { id: RUN, uid: 0, profile: "default", workspace: "/srv/web", hosts: null };
   const way = await door.open({ ...wish, policy: async (host) => policy(host) });
   return { door, log, way };
 }

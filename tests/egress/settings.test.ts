@@ -43,7 +43,9 @@ describe("the configuration", () => {
     expect(passes({}, {}, "a.example")).toBe(false);
     expect(passes({ projects: { web: ["a.example"] } }, {}, "a.example")).toBe(false);
     expect(passes({ projects: { web: ["a.example"] } }, { project: "web" }, "a.example")).toBe(true);
-    expect(passes({}, { project: "web", session: ["a.example"] }, "a.example")).toBe(true);
+    // who asks names a session's list: it gives nothing that nobody listed
+    expect(passes({}, { project: "web", session: ["a.example"] }, "a.example")).toBe(false);
+    expect(passes({ blueprints: { one: [] } }, { session: ["a.example"] }, "a.example")).toBe(false);
   });
 
   test.each([

@@ -119,6 +119,21 @@ describe.skipIf(WHY !== "")(`a guarded command with the network ${WHY}`, () => {
   const run = (...command: readonly string[]) =>
     ctl(["exec", "run", "--network", ...where(), "--", ...command]);
   const curl = (url: string) => run("curl", "-sS", "--cacert", "authority.txt", url);
+  const heldTo = (host: string, url: string) =>
+    ctl([
+      "exec",
+      "run",
+      "--network",
+      "--host",
+      host,
+      ...where(),
+      "--",
+      "curl",
+      "-sS",
+      "--cacert",
+      "authority.txt",
+      url,
+    ]);
   const records = (): readonly Row[] =>
     readdirSync(home.logDir)
       .filter((name) => name.endsWith(".jsonl"))
@@ -182,6 +197,18 @@ describe.skipIf(WHY !== "")(`a guarded command with the network ${WHY}`, () => {
 
   test("Node's own fetch finds the proxy too", async () => {
     expect(await run("node", "fetch.mjs")).toEqual({ code: 0, stdout: "200 the world\n\n", stderr: "" });
+  }, 60_000);
+
+  test("is held to the hosts that come with the request, and gets none by them", async () => {
+    const url = "https://other.example/";
+    expect(await heldTo("other.example", url)).toEqual({ code: 0, stdout: "the world\n", stderr: "" });
+    const held = since(0).findLast(({ kind }) => kind === "exec.started");
+    expect(held?.data["hosts"]).toEqual(["other.example"]);
+    expect((await heldTo("private.example", url)).stderr).toContain("403");
+    expect((await heldTo("unlisted.example", "https://unlisted.example/")).stderr).toContain("403");
+    expect((await ctl(["exec", "run", "--host", "other.example", ...where(), "--", "curl", url])).code).toBe(
+      2,
+    );
   }, 60_000);
 
   test("does not reach an unlisted host, or a private address, and that is on record", async () => {
