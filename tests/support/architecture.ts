@@ -209,6 +209,10 @@ export const TABLE: readonly Row[] = [
   {
     scope: "daemon/*",
     may: [
+      {
+        what: "daemon/egress/allowlist.ts",
+        why: "a list of hosts that comes with a request is read as the others are",
+      },
       { what: "daemon/*", why: "the loop and its parts" },
       { what: "daemon/core/", why: "decides" },
       { what: "daemon/policy/", why: "decides" },

@@ -47,6 +47,17 @@ export function connect(a: NetnsEnd, b: NetnsEnd): void {
     }
     end.netns.exec("ip", "link", "set", end.link, "up");
   }
+  for (const end of [a, b])
+    if (end.addresses.some((address) => address.includes(":"))) waitForIpv6(end.netns, end.link);
+}
+
+/**
+ * Waits until a link that is up can be used by IPv6. The kernel says so to IPv6 by an event of linkwatch, of which there is one
+ * a second for the whole host where other tests' links come and go too (net/core/link_watch.c).
+ */
+export function waitForIpv6(netns: Netns, link: string): void {
+  const ready = 'ip -6 route show table all dev "$1" | grep -q "^multicast ff00::/8"';
+  netns.exec("sh", "-c", `for i in $(seq 200); do ${ready} && exit 0; sleep 0.05; done; exit 1`, "sh", link);
 }
 
 export type NetnsEnd = {

@@ -14,7 +14,7 @@ import {
   PORT,
   probe,
 } from "../support/host-between.ts";
-import { NO_NETNS, removeNetns, setSysctl } from "../support/netns.ts";
+import { NO_NETNS, removeNetns, setSysctl, waitForIpv6 } from "../support/netns.ts";
 import { type Agent, delay, eventually, startAgent, stopAgents } from "../support/packets.ts";
 
 const TIMEOUT_MS = 60_000;
@@ -199,6 +199,7 @@ describe.skipIf(NO_NETNS !== "")(`enforcement in a real kernel (${NO_NETNS || "n
       rename("l0", "lo");
       // IPv6 addresses go when a link goes down
       host.exec("ip", "addr", "replace", `${ADDRESS.hostLeft[6]}/64`, "dev", "lo", "nodad");
+      waitForIpv6(host, "lo");
       try {
         expect(await probe(world, onLo)).toEqual(inBothFamilies(onLo)); // control
         await enforce({ deny: ["0.0.0.0/0", "::/0"] });
@@ -208,6 +209,7 @@ describe.skipIf(NO_NETNS !== "")(`enforcement in a real kernel (${NO_NETNS || "n
         rename("lo", "l0");
         rename("lo0", "lo");
         host.exec("ip", "addr", "replace", `${ADDRESS.hostLeft[6]}/64`, "dev", "l0", "nodad");
+        waitForIpv6(host, "l0");
         foreignNft(world, "flush ruleset");
       }
     },
