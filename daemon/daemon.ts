@@ -54,6 +54,8 @@ export type Parts = {
   readonly exists: (flow: Flow) => boolean;
   /** Each is told of every mode that comes to be wanted, at once: after the kernel, before the record. */
   readonly hearers?: readonly ((mode: Mode) => void)[];
+  /** One of them failed: it may hold open what the mode closes, and only the end of this process is sure to close it. */
+  readonly mustEnd?: (error: unknown) => void;
   /** Told whenever the hold has become another one. */
   readonly heldAs: (hold: Hold) => void;
   readonly opLog: OpLog;
@@ -220,6 +222,7 @@ export function createDaemon(
         hear(mode);
       } catch (error) {
         opLog.error({ mode, err: renderErrorChain(error) }, "a part of the daemon did not take up the mode");
+        parts.mustEnd?.(error);
       }
     }
   }

@@ -373,6 +373,11 @@ async function start(setup: Setup, host: Host): Promise<void> {
       notifier,
       exists: (flow) => SOCKETS.flows().some((each) => sameFlow(each, flow)),
       hearers: [(mode) => vault.modeIs(mode), (mode) => exec.modeIs(mode)],
+      // behind this turn, in which the others hear of it, too: a crash, which closes the kernel
+      mustEnd: (error) =>
+        setImmediate(() => {
+          throw error;
+        }),
       heldAs: (held) => {
         heldAs(setup, host, held);
         isolation.holdIs(held);

@@ -748,6 +748,18 @@ describe("whoever listens", () => {
     await until(() => on.adapter.state().kind === "ready");
   });
 
+  test("and where nobody else could have made its directory", async () => {
+    const on = await service();
+    chmodSync(on.home, 0o777);
+    on.worker.drop();
+    await until(() =>
+      on.told.some((line) => line.includes(`others may have put ${join(on.home, "worker")} into`)),
+    );
+    expect(on.adapter.state().kind).toBe("absent");
+    chmodSync(on.home, 0o700);
+    await until(() => on.adapter.state().kind === "ready");
+  });
+
   test.skipIf(process.getuid?.() !== 0)("and only as the directory's owner (needs root)", async () => {
     const on = await service();
     chownSync(join(on.home, "worker"), 61_234, 61_234);

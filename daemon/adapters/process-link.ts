@@ -1,4 +1,4 @@
-import { statSync } from "node:fs";
+import { lstatSync, statSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { type Backoff, jitteredMs } from "../core/backoff.ts";
@@ -56,8 +56,8 @@ export type ProcessLink = {
 };
 
 /**
- * Who listens has to be the owner of the socket's directory, which nobody else may write: only who may make directories in
- * our runtime directory can have put another one there.
+ * Who listens has to be the owner of the socket's directory, which nobody else may write; and nobody but root and we may have
+ * put that directory where it is.
  */
 export function openProcessLink<M extends { readonly kind: string }>(parts: LinkParts<M>): ProcessLink {
   const { path, opLog, messagesPerSecond = Number.POSITIVE_INFINITY } = parts;
@@ -136,7 +136,8 @@ export function openProcessLink<M extends { readonly kind: string }>(parts: Link
     try {
       const { uid, mode } = statSync(dirname(path));
       if ((mode & 0o022) !== 0) return `others may write ${dirname(path)}`;
-      return peer.uid === uid ? null : `uid ${peer.uid} listens, and the directory is uid ${uid}'s`;
+      if (peer.uid !== uid) return `uid ${peer.uid} listens, and the directory is uid ${uid}'s`;
+      return faultAbove(dirname(path));
     } catch (error) {
       return renderErrorChain(error);
     }
@@ -163,6 +164,20 @@ export function openProcessLink<M extends { readonly kind: string }>(parts: Link
       absent = "stopped";
     },
   };
+}
+
+/** Who else could have made that directory, or could put another in its place; null: nobody. */
+export function faultAbove(directory: string): string | null {
+  const isOurs = (uid: number): boolean => uid === 0 || uid === process.geteuid?.();
+  for (let below = directory; dirname(below) !== below; below = dirname(below)) {
+    const above = dirname(below);
+    const { uid, mode } = statSync(above);
+    const others = !isOurs(uid) || (mode & 0o022) !== 0;
+    // in a sticky directory nobody moves what is ours
+    const isKept = (mode & 0o1000) !== 0 && isOurs(uid) && isOurs(lstatSync(below).uid);
+    if (others && !isKept) return `others may have put ${below} into ${above}`;
+  }
+  return null;
 }
 
 /** Counts messages; when there were too many in a second, nothing is read until the next one. */

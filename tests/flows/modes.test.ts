@@ -32,11 +32,15 @@ describe("a tightening", () => {
 });
 
 test("a part that fails to take up a mode keeps neither the others nor the record from coming", async () => {
-  const heard: string[] = [];
+  const [heard, ends]: [string[], unknown[]] = [[], []];
   const broken = () => {
     throw new Error("a token that does not answer");
   };
-  const host = await startHost({ mode: "OPEN", hearers: [broken, (mode) => void heard.push(mode)] });
+  const host = await startHost({
+    mode: "OPEN",
+    hearers: [broken, (mode) => void heard.push(mode)],
+    mustEnd: (error) => void ends.push(error),
+  });
   await (await host.set("LOCKDOWN")).durable;
   await settled();
   expect([heard, host.firewall.mode, host.kinds().slice(-2)]).toEqual([
@@ -45,6 +49,7 @@ test("a part that fails to take up a mode keeps neither the others nor the recor
     ["mode.changed", "mode.applied"],
   ]);
   expect(host.told).toContain("a part of the daemon did not take up the mode");
+  expect(ends).toEqual([new Error("a token that does not answer")]);
   await host.checkInvariants();
 });
 

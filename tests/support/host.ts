@@ -122,6 +122,7 @@ export type HostOptions = {
   readonly clock?: FakeClock;
   /** Told of every mode that comes to be wanted. */
   readonly hearers?: readonly ((mode: Mode) => void)[];
+  readonly mustEnd?: (error: unknown) => void;
 };
 
 type DaemonParts = Parameters<typeof createDaemon>[0];
@@ -275,6 +276,7 @@ export async function startHost(options: HostOptions = {}) {
       logRoom: () => disk.freeBytes,
       enforcer,
       hearers: options.hearers ?? [],
+      ...(options.mustEnd ? { mustEnd: options.mustEnd } : {}),
       exists: (flow) => flows.some((each) => sameFlow(each, flow)),
       heldAs: (hold) => void holds.push(hold),
       usb: options.usb ?? NO_USB,
